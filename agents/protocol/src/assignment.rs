@@ -1,0 +1,115 @@
+//! Orders: what a node is to run. A set is complete: what is not in it is to be removed.
+
+use std::collections::BTreeMap;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Digest, Epoch, Generation, PodUid};
+use crate::pod::PodSpec;
+
+/// Everything one node is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentSet {
+    pub stamp: Stamp,
+    pub pods: BTreeMap<PodUid, PodAssignment>,
+    /// Docker volumes of provisioned claims that somebody explicitly ordered to be removed. A
+    /// volume is never removed because it is missing from something.
+    #[serde(default)]
+    pub remove_volumes: Vec<String>,
+}
+
+/// Names one assignment set: which life of the master issued it, its number, and its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    pub epoch: Epoch,
+    pub generation: Generation,
+    /// [`AssignmentSet::content_digest`] of the set.
+    pub digest: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodAssignment {
+    pub uid: PodUid,
+    pub namespace: String,
+    pub name: String,
+    pub order: Order,
+    pub spec: PodSpec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    Run,
+    /// Drain, TERM, wait, KILL, remove; then report the pod gone.
+    Stop {
+        grace_seconds: u32,
+    },
+}
+
+/// The way from one set to another, for a node that has the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Applies to the set with this stamp and to no other.
+    pub base: Stamp,
+    pub next: Stamp,
+    pub changed: Vec<PodAssignment>,
+    pub removed: Vec<PodUid>,
+    #[serde(default)]
+    pub remove_volumes: Vec<String>,
+}
+
+/// A node's bridge: chosen by the agent free of the host's routes at first start, then fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNetwork {
+    pub range: Ipv4Net,
+}
+
+impl AssignmentSet {
+    /// The digest of everything in the set but its stamp.
+    pub fn content_digest(&self) -> Digest {
+        digest(&self.pods, &self.remove_volumes)
+    }
+
+    /// The way from this set to `next`.
+    pub fn delta_to(&self, next: &Self) -> Delta {
+        let changed = next
+            .pods
+            .iter()
+            .filter(|(uid, pod)| self.pods.get(*uid) != Some(*pod))
+            .map(|(_, pod)| pod.clone())
+            .collect();
+        let removed =
+            self.pods.keys().filter(|uid| !next.pods.contains_key(*uid)).cloned().collect();
+        Delta {
+            base: self.stamp.clone(),
+            next: next.stamp.clone(),
+            changed,
+            removed,
+            remove_volumes: next.remove_volumes.clone(),
+        }
+    }
+
+    /// The set that `delta` leads to. `None` if the delta is for another base or does not lead
+    /// where its stamp says; the caller then asks for the whole set.
+    pub fn apply(&self, delta: &Delta) -> Option<Self> {
+        if delta.base != self.stamp {
+            return None;
+        }
+        let mut pods = self.pods.clone();
+        for uid in &delta.removed {
+            pods.remove(uid);
+        }
+        for pod in &delta.changed {
+            pods.insert(pod.uid.clone(), pod.clone());
+        }
+        let next =
+            Self { stamp: delta.next.clone(), pods, remove_volumes: delta.remove_volumes.clone() };
+        (next.content_digest() == next.stamp.digest).then_some(next)
+    }
+}
+
+fn digest(pods: &BTreeMap<PodUid, PodAssignment>, remove_volumes: &[String]) -> Digest {
+    let content = serde_json::to_vec(&(pods, remove_volumes))
+        .expect("assignments have only string keys");
+    Digest::of(&content)
+}

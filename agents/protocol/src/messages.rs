@@ -1,0 +1,184 @@
+//! The requests an agent makes of the master and the answers it gets. Everything is JSON over
+//! HTTPS, dialled by the agent. Identity comes from the client certificate; only [`Join`] goes
+//! without one.
+//!
+//! | request                          | body → answer                                |
+//! | -------------------------------- | -------------------------------------------- |
+//! | `POST /agent/v1/join`            | [`Join`] → [`Joined`]                        |
+//! | `POST /agent/v1/renew`           | [`Renew`] → [`Joined`]                       |
+//! | `POST /agent/v1/pull`            | [`Pull`] → [`Pulled`] (long poll)            |
+//! | `POST /agent/v1/report`          | [`Report`] → [`Acknowledged`]                |
+//! | `POST /agent/v1/heartbeat`       | [`Heartbeat`] → [`Lease`]                    |
+//! | `POST /agent/v1/answer/{stream}` | the bytes that a [`StreamRequest`] asked for |
+//! | `POST /agent/v1/leave`           | [`Leave`] → nothing                          |
+
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::{AssignmentSet, Delta, PodNetwork, Stamp};
+use crate::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
+use crate::observation::{NodeObservation, PodEvent, PodObservation};
+use crate::time::Timestamp;
+
+/// Sent by both sides with every message; a side refuses a major version it does not know.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A node asks to become part of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    pub version: u32,
+    /// The secret half of the join token.
+    pub token: String,
+    pub node: NodeName,
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// A PKCS#10 request in PEM, signed with the key that the agent made for itself.
+    pub certificate_request: String,
+    pub network: PodNetwork,
+}
+
+/// A node asks for a new certificate for the same key; the old one may have run out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renew {
+    pub version: u32,
+    pub node: NodeName,
+    pub certificate_request: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub cluster: ClusterId,
+    pub node: NodeName,
+    /// PEM, the node's own certificate.
+    pub certificate: String,
+    /// PEM, the cluster's CA.
+    pub authority: String,
+}
+
+/// "Give me what I am to run, if it is not what I have."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    pub version: u32,
+    /// `None` on a node that never had a set.
+    pub have: Option<Stamp>,
+    /// How long the master may hold the request open.
+    pub wait_seconds: u32,
+    /// The newest audit head this agent was ever given: its testimony.
+    #[serde(default)]
+    pub audit_witness: Option<AuditHead>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    pub orders: Orders,
+    /// Streams that the master waits for; the agent dials out with each.
+    #[serde(default)]
+    pub streams: Vec<StreamRequest>,
+    #[serde(default)]
+    pub audit_head: Option<AuditHead>,
+    /// The master's clock, for telling a person how far the two have drifted.
+    #[serde(default)]
+    pub now: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Orders {
+    /// What you have is current.
+    Unchanged,
+    Set(AssignmentSet),
+    Delta(Delta),
+}
+
+/// The end of the audit chain at some moment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Which chain: a restored backup goes on with the same one.
+    pub sequence: u64,
+    pub digest: Digest,
+}
+
+/// The master asks for bytes that only the node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRequest {
+    /// Names the stream in `POST /agent/v1/answer/{id}`.
+    pub id: String,
+    pub kind: StreamKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamKind {
+    Logs(LogRequest),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRequest {
+    pub pod: PodUid,
+    pub container: String,
+    #[serde(default)]
+    pub follow: bool,
+    /// The container before this one.
+    #[serde(default)]
+    pub previous: bool,
+    #[serde(default)]
+    pub timestamps: bool,
+    #[serde(default)]
+    pub tail_lines: Option<u64>,
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    #[serde(default)]
+    pub limit_bytes: Option<u64>,
+}
+
+/// What changed on the node. Repeated with the same sequence until acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub version: u32,
+    pub boot: BootId,
+    pub sequence: u64,
+    /// The set that these observations were made under.
+    pub applied: Option<Stamp>,
+    #[serde(default)]
+    pub node: Option<NodeObservation>,
+    #[serde(default)]
+    pub pods: Vec<PodObservation>,
+    #[serde(default)]
+    pub events: Vec<PodEvent>,
+    /// Ordered volumes that are gone now.
+    #[serde(default)]
+    pub volumes_removed: Vec<String>,
+    /// `pods` is all there is on the node: pods that the master knows of and that are not in it
+    /// do not exist there. Sent first after each start of the agent.
+    #[serde(default)]
+    pub complete: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    pub sequence: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub version: u32,
+    pub boot: BootId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The node counts as not ready this long after its last heartbeat.
+    pub seconds: u32,
+}
+
+/// The node leaves the cluster: its pods are stopped and removed already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    pub version: u32,
+}
+
+/// Any refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One CamelCase word for programs.
+    pub reason: String,
+    /// What to tell a person, with what to do next.
+    pub message: String,
+}

@@ -1,0 +1,3 @@
+//! kgit runs Kubernetes manifests from a Git repo on plain Docker hosts.
+
+pub mod domain;
