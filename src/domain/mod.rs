@@ -3,4 +3,9 @@
 //! Data and small total functions on it. Nothing in here decides, and nothing reads a clock, a
 //! file or the network.
 
+pub mod desired;
 pub mod diagnostic;
+pub mod key;
+pub mod resource;
+pub mod selector;
+pub mod template;

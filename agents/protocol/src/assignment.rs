@@ -109,7 +109,7 @@ impl AssignmentSet {
 }
 
 fn digest(pods: &BTreeMap<PodUid, PodAssignment>, remove_volumes: &[String]) -> Digest {
-    let content = serde_json::to_vec(&(pods, remove_volumes))
-        .expect("assignments have only string keys");
+    let content =
+        serde_json::to_vec(&(pods, remove_volumes)).expect("assignments have only string keys");
     Digest::of(&content)
 }
