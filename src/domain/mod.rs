@@ -13,4 +13,5 @@ pub mod record;
 pub mod resource;
 pub mod selector;
 pub mod template;
+pub mod token;
 pub mod world;
