@@ -40,6 +40,8 @@ pub type Rows<T> = OrdMap<ObjectKey, Recorded<T>>;
 #[derive(Clone, Debug)]
 pub struct World {
     pub cluster: ClusterId,
+    /// The cluster's own key: what is derived from secret values is derived with it.
+    pub masking_key: Arc<[u8]>,
     /// The number of the last transaction.
     pub version: u64,
     pub meta: Arc<Meta>,
@@ -64,6 +66,7 @@ struct Index {
     pods_by_claim: Groups,
     sets_by_owner: Groups,
     referrers: Groups,
+    unplaced: OrdSet<ObjectKey>,
     pod_by_uid: OrdMap<PodUid, ObjectKey>,
 }
 
@@ -160,9 +163,10 @@ pub fn node_key(name: &NodeName) -> ObjectKey {
 }
 
 impl World {
-    pub fn new(cluster: ClusterId) -> Self {
+    pub fn new(cluster: ClusterId, masking_key: Arc<[u8]>) -> Self {
         Self {
             cluster,
+            masking_key,
             version: 0,
             meta: Arc::default(),
             objects: Rows::new(),
@@ -260,6 +264,11 @@ impl World {
         members(&self.index.referrers, target)
     }
 
+    /// The pods that have no node yet.
+    pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
+        self.index.unplaced.iter().filter_map(|key| self.pods.get(key))
+    }
+
     pub fn pod_by_uid(&self, uid: &PodUid) -> Option<&Recorded<Pod>> {
         self.pods.get(self.index.pod_by_uid.get(uid)?)
     }
@@ -323,6 +332,9 @@ impl World {
         if let Some(node) = pod.node() {
             join(&mut self.index.pods_by_node, &node_key(node), key);
         }
+        if pod.placed.is_none() {
+            self.index.unplaced.insert(key.clone());
+        }
         for claim in pod.template.claims() {
             let claim = key.sibling(Kind::PersistentVolumeClaim, claim);
             join(&mut self.index.pods_by_claim, &claim, key);
@@ -332,6 +344,7 @@ impl World {
 
     fn unindex_pod(&mut self, key: &ObjectKey, pod: &Pod) {
         leave(&mut self.index.pods_by_owner, &pod.owner, key);
+        self.index.unplaced.remove(key);
         if let Some(node) = pod.node() {
             leave(&mut self.index.pods_by_node, &node_key(node), key);
         }
