@@ -264,6 +264,12 @@ impl World {
         members(&self.index.referrers, target)
     }
 
+    /// The manifests' objects of one kind, in order of namespace and name.
+    pub fn objects_of(&self, kind: Kind) -> impl Iterator<Item = &Recorded<Applied>> {
+        let rows = self.objects.range(ObjectKey::new(kind, "", "")..);
+        rows.take_while(move |(key, _)| key.kind == kind).map(|(_, row)| row)
+    }
+
     /// The pods that have no node yet.
     pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
         self.index.unplaced.iter().filter_map(|key| self.pods.get(key))
