@@ -33,14 +33,14 @@ images_built() {
     local entry
     for entry in "$@"; do
         # shellcheck disable=SC2086 # an entry is a name, a program and its arguments
-        image_present ${entry%% *} || image_build $entry
+        image_current ${entry%% *} || image_build $entry
     done
 }
 
 images_pulled_or_built() {
     local entry registry=unknown
     for entry in "$@"; do
-        image_present "${entry%% *}" && continue
+        image_current "${entry%% *}" && continue
         if [ "$registry" != absent ]; then
             say "pulling ${entry%% *}"
             if image_pull "${entry%% *}"; then continue; fi
@@ -52,7 +52,15 @@ images_pulled_or_built() {
     done
 }
 
-image_present() { docker_cli image inspect "$1" >/dev/null 2>&1; }
+# A pulled image bears no recipe and is taken as it is; one that was built here must be of today's recipe.
+image_current() {
+    local have
+    have=$(docker_cli image inspect -f '{{index .Config.Labels "recipe"}}' "$1" 2>/dev/null) || return 1
+    [ -z "$have" ] || [ "$have" = "$(image_recipe)" ]
+}
+
+# What a local build depends on: this file and the busybox that goes into it.
+image_recipe() { cat "${BASH_SOURCE[0]}" /bin/busybox 2>/dev/null | sha256sum | cut -c1-16; }
 
 image_pull() {
     [ -z "${KGIT_NO_PULL:-}" ] || return 1
@@ -69,7 +77,7 @@ image_build() { # NAME PROGRAM ARGUMENT…
     root=$(mktemp -d)
     image_root "$root" "$name"
     tar -C "$root" --owner=0 --group=0 --numeric-owner -c . |
-        docker_cli import -c "CMD $(json_list "$@")" -c 'ENV PATH=/bin' - "$name" >/dev/null ||
+        docker_cli import -c "CMD $(json_list "$@")" -c 'ENV PATH=/bin' -c "LABEL recipe=$(image_recipe)" - "$name" >/dev/null ||
         die "the engine did not take the image $name"
     rm -rf "$root"
 }
@@ -96,7 +104,8 @@ image_root() { # DIRECTORY NAME
     printf 'ok\n' >"$root/www/healthz"
     serve_script >"$root/bin/serve"
     keep_script >"$root/bin/keep"
-    chmod 755 "$root/bin/serve" "$root/bin/keep"
+    answer_script >"$root/bin/answer"
+    chmod 755 "$root/bin/serve" "$root/bin/keep" "$root/bin/answer"
 }
 
 # A web server on every port given. As process 1, httpd would ignore TERM: the shell around it does not.
@@ -109,15 +118,27 @@ wait
 SCRIPT
 }
 
-# The example's store: keeps a file under /data, and answers its number of starts to whoever connects.
+# The example's store: one line a request, "PASSWORD add TEXT" or "PASSWORD count", over a file under /data.
 keep_script() {
     cat <<'SCRIPT'
 #!/bin/sh
 trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM INT
 mkdir -p /data
-echo "started $(date)" >>/data/starts
-nc -lk -p "$1" -e wc -l /data/starts &
+nc -ll -p "$1" -e answer &
 wait
+SCRIPT
+}
+
+answer_script() {
+    cat <<'SCRIPT'
+#!/bin/sh
+read -r password verb text
+[ "$password" = "$STORE_PASSWORD" ] || { echo "refused"; exit 0; }
+case $verb in
+add) echo "$text" >>/data/entries && echo "added" ;;
+count) cat /data/entries 2>/dev/null | wc -l ;;
+*) echo "unknown request" ;;
+esac
 SCRIPT
 }
 

@@ -27,15 +27,18 @@ as_root() {
 
 # The process's name is what tells our engine from a stranger that was given its old pid.
 process_is() { # PID NAME
-    [ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ]
+    [ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] && process_lives "$1"
+}
+
+# A zombie has ended; it only waits for its parent to notice.
+process_lives() { # PID
+    [ -d "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
 }
 
 # Waits until a process is gone; the limit is the caller's, in tenths of a second.
 await_exit() { # PID TENTHS
     local left=$2
-    while [ -d "/proc/$1" ]; do
-        # A zombie has ended; it only waits for its parent to notice.
-        grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null && return 0
+    while process_lives "$1"; do
         [ "$left" -gt 0 ] || return 1
         left=$((left - 1))
         sleep 0.1
