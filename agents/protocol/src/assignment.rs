@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::ids::{Digest, Epoch, Generation, PodUid};
+use crate::ids::{Digest, Epoch, Generation, PodUid, hex};
 use crate::pod::PodSpec;
 
 /// Everything one node is to run.
@@ -34,6 +35,9 @@ pub struct PodAssignment {
     pub namespace: String,
     pub name: String,
     pub order: Order,
+    /// [`PodSpec::digest`] as the master computed it. An older agent, which drops fields it does
+    /// not know, must not compute it again: it would get another.
+    pub digest: Digest,
     pub spec: PodSpec,
 }
 
@@ -67,7 +71,10 @@ pub struct PodNetwork {
 impl AssignmentSet {
     /// The digest of everything in the set but its stamp.
     pub fn content_digest(&self) -> Digest {
-        digest(&self.pods, &self.remove_volumes)
+        content_digest(
+            self.pods.values().map(|pod| (&pod.uid, pod.order, &pod.digest)),
+            &self.remove_volumes,
+        )
     }
 
     /// The way from this set to `next`.
@@ -108,8 +115,57 @@ impl AssignmentSet {
     }
 }
 
-fn digest(pods: &BTreeMap<PodUid, PodAssignment>, remove_volumes: &[String]) -> Digest {
-    let content = serde_json::to_vec(&(pods, remove_volumes))
-        .expect("assignments have only string keys");
-    Digest::of(&content)
+/// The digest of a set's content, from each pod's uid, order and spec digest, in uid order.
+pub fn content_digest<'a>(
+    pods: impl Iterator<Item = (&'a PodUid, Order, &'a Digest)>,
+    remove_volumes: &[String],
+) -> Digest {
+    let mut hash = Sha256::new();
+    for (uid, order, digest) in pods {
+        let order = match order {
+            Order::Run => "run".to_owned(),
+            Order::Stop { grace_seconds } => format!("stop {grace_seconds}"),
+        };
+        hash.update(format!("{uid} {order} {digest}\n"));
+    }
+    for volume in remove_volumes {
+        hash.update(format!("remove {volume}\n"));
+    }
+    Digest(hex(&hash.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Generation};
+
+    fn set(generation: u64, volumes: &[&str]) -> AssignmentSet {
+        let mut set = AssignmentSet {
+            stamp: Stamp {
+                epoch: Epoch(1),
+                generation: Generation(generation),
+                digest: Digest::new(""),
+            },
+            pods: BTreeMap::new(),
+            remove_volumes: volumes.iter().map(|volume| (*volume).to_owned()).collect(),
+        };
+        set.stamp.digest = set.content_digest();
+        set
+    }
+
+    #[test]
+    fn a_delta_leads_from_its_base_and_from_nowhere_else() {
+        let (first, second, third) = (set(1, &[]), set(2, &["a"]), set(3, &["b"]));
+        let delta = first.delta_to(&second);
+        assert_eq!(first.apply(&delta), Some(second));
+        assert_eq!(third.apply(&delta), None);
+    }
+
+    #[test]
+    fn a_delta_that_does_not_lead_where_it_says_is_refused() {
+        let first = set(1, &[]);
+        let mut delta = first.delta_to(&set(2, &["a"]));
+        delta.remove_volumes.push("b".to_owned());
+        assert_eq!(first.apply(&delta), None);
+    }
 }

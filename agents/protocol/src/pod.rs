@@ -207,10 +207,23 @@ pub struct Probe {
 /// What a probe or a lifecycle hook does. Ports are numbers by now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Handler {
-    Exec { command: Vec<String> },
-    Http { host: Option<String>, port: u16, path: String, https: bool, headers: Vec<(String, String)> },
-    Tcp { host: Option<String>, port: u16 },
-    Sleep { seconds: u32 },
+    Exec {
+        command: Vec<String>,
+    },
+    Http {
+        host: Option<String>,
+        port: u16,
+        path: String,
+        https: bool,
+        headers: Vec<(String, String)>,
+    },
+    Tcp {
+        host: Option<String>,
+        port: u16,
+    },
+    Sleep {
+        seconds: u32,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,0 +1,104 @@
+//! What a source says at one commit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use kgit_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::key::ObjectKey;
+use crate::domain::resource::{IntOrPercent, Resource};
+
+/// A commit of the followed repo, or of the private one that a folder is snapshotted into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The object id, in hexadecimal digits.
+    pub id: String,
+    /// `Name <address>`.
+    pub author: String,
+    pub at: Timestamp,
+    /// The first line of the message.
+    pub summary: String,
+}
+
+impl Commit {
+    /// The first 7 digits, as git shows them.
+    pub fn short(&self) -> &str {
+        self.id.get(..7).unwrap_or(&self.id)
+    }
+}
+
+/// How one tree differs from the one before: all that a reader needs to go from its own idea of
+/// the first to the second. A first delivery is a change from nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeChange {
+    pub upserted: Vec<SourceFile>,
+    /// Paths that are gone.
+    pub removed: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Relative to the followed folder, with `/` between the parts.
+    pub path: Arc<str>,
+    pub content: FileContent,
+}
+
+/// What stands at a path. Sources deliver only paths that could hold manifests (by their ending)
+/// and the names that change how a folder is read (`kustomization.yaml`, `Chart.yaml`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileContent {
+    Bytes(Arc<[u8]>),
+    /// Larger than the source hands out.
+    TooLarge {
+        bytes: u64,
+        limit: u64,
+    },
+    /// A symbolic link, with its target as written. One that stays within the tree is followed by
+    /// the source; what arrives here as a link leads out of it, or nowhere.
+    Link {
+        target: String,
+    },
+    Submodule,
+    /// The source could not read it.
+    Unreadable {
+        reason: String,
+    },
+}
+
+/// Everything that one commit asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    pub commit: Arc<Commit>,
+    pub objects: OrdMap<ObjectKey, Arc<Resource>>,
+    /// Objects whose document names them but has errors: they keep their last accepted form.
+    pub broken: BTreeSet<ObjectKey>,
+    /// Files that could not be read to the end. While there is one, nothing is pruned.
+    pub unreadable: BTreeSet<Arc<str>>,
+    pub settings: Settings,
+}
+
+/// The repo's own settings: `kgit.dev/v1 Cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// More deletions than this, of all of the source's objects, wait for approval.
+    pub prune_budget: IntOrPercent,
+    /// But never fewer than this many.
+    pub prune_budget_floor: u32,
+    /// Globs; empty: everything.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+}
+
+impl Default for Settings {
+    /// max(5, 20 %), everything included.
+    fn default() -> Self {
+        Self {
+            prune_budget: IntOrPercent::Percent(20),
+            prune_budget_floor: 5,
+            include: Vec::new(),
+            exclude: Vec::new(),
+        }
+    }
+}

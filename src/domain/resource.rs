@@ -1,0 +1,310 @@
+//! One object of a manifest, lowered: the small types that decisions are made from, the places
+//! of its fields, and the original for showing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kgit_protocol::ids::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::diagnostic::Place;
+use crate::domain::key::ObjectKey;
+use crate::domain::selector::{Labels, Selector};
+use crate::domain::template::{ConfigContent, PodTemplate};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    pub key: ObjectKey,
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub spec: Spec,
+    /// Where its document starts.
+    pub place: Place,
+    pub references: Vec<Reference>,
+    /// The manifest as it was written, as JSON; `status` and server-side metadata dropped. For
+    /// showing and for naming changed fields, never for deciding.
+    pub manifest: Arc<Value>,
+    /// Of `manifest`: two resources with one digest say the same.
+    pub digest: Digest,
+    /// Known while the file is at hand; not recorded.
+    #[serde(skip)]
+    pub fields: Arc<FieldPlaces>,
+}
+
+/// Where each field of a manifest stands. Paths are JSON pointers (`/spec/replicas`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldPlaces {
+    pub places: BTreeMap<String, (u32, u32)>,
+}
+
+impl FieldPlaces {
+    /// The place of the field, or of the nearest parent that has one.
+    pub fn nearest(&self, pointer: &str) -> Option<(u32, u32)> {
+        let mut pointer = pointer;
+        loop {
+            if let Some(&found) = self.places.get(pointer) {
+                return Some(found);
+            }
+            pointer = &pointer[..pointer.rfind('/')?];
+        }
+    }
+}
+
+/// The annotations that kgit acts on.
+pub mod annotation {
+    /// `"false"`: a changed ConfigMap or Secret does not roll the pods.
+    pub const ROLL_ON_CONFIG: &str = "kgit.dev/roll-on-config";
+    /// `Kind/name` or `Kind/namespace/name`, comma-separated: wait until these are healthy.
+    pub const DEPENDS_ON: &str = "kgit.dev/depends-on";
+    /// `"false"`: never removed because its manifest is gone.
+    pub const PRUNE: &str = "kgit.dev/prune";
+    /// `Prune=false` among comma-separated options means the same.
+    pub const ARGO_SYNC_OPTIONS: &str = "argocd.argoproj.io/sync-options";
+}
+
+/// "This object needs that one", with the field that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    pub to: ObjectKey,
+    pub kind: ReferenceKind,
+    /// JSON pointer of the field.
+    pub field: String,
+    pub place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ReferenceKind {
+    /// Must exist (and, for a claim, be bindable) before the object's pods start.
+    Needs,
+    /// As `Needs`, but may be absent (`optional: true`, a service account's secret, …).
+    Optional,
+    /// `kgit.dev/depends-on`: must be healthy first.
+    DependsOn,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spec {
+    Namespace,
+    StorageClass(StorageClassSpec),
+    PersistentVolume(PersistentVolumeSpec),
+    ConfigMap(ConfigContent),
+    Secret(SecretSpec),
+    PersistentVolumeClaim(ClaimSpec),
+    Service(ServiceSpec),
+    Pod(Arc<PodTemplate>),
+    ReplicaSet(ReplicaSetSpec),
+    Deployment(DeploymentSpec),
+    Job(JobSpec),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageClassSpec {
+    pub provisioner: String,
+    pub is_default: bool,
+    pub parameters: BTreeMap<String, String>,
+    pub reclaim: ReclaimPolicy,
+    pub binding: BindingMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BindingMode {
+    Immediate,
+    WaitForFirstConsumer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReclaimPolicy {
+    Retain,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AccessMode {
+    ReadWriteOnce,
+    ReadOnlyMany,
+    ReadWriteMany,
+    ReadWriteOncePod,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistentVolumeSpec {
+    pub capacity_bytes: u64,
+    pub access_modes: Vec<AccessMode>,
+    /// Empty: belongs to no class.
+    pub class: String,
+    pub reclaim: ReclaimPolicy,
+    pub block: bool,
+    /// Pre-bound: `(namespace, name)` of a claim.
+    pub claim: Option<(String, String)>,
+    pub source: PersistentSource,
+    /// Any of these must match the node (`nodeAffinity.required`); empty: any node.
+    pub node_affinity: Vec<Selector>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PersistentSource {
+    /// hostPath and local volumes.
+    HostPath { path: String, kind: kgit_protocol::pod::HostPathKind },
+    /// An NFS export, mounted through Docker's `local` driver.
+    Nfs { server: String, path: String, read_only: bool },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimSpec {
+    pub request_bytes: u64,
+    pub access_modes: Vec<AccessMode>,
+    /// `None`: the default class. `Some("")`: no class.
+    pub class: Option<String>,
+    pub volume_name: Option<String>,
+    pub selector: Option<Selector>,
+    pub block: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretSpec {
+    pub kind: String,
+    pub content: ConfigContent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`.
+    pub kind: String,
+    /// `None`: no selector, so no endpoints of kgit's making.
+    pub selector: Option<Labels>,
+    pub ports: Vec<ServicePort>,
+    pub headless: bool,
+    pub external_name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    pub name: Option<String>,
+    pub port: u16,
+    pub protocol: kgit_protocol::pod::Protocol,
+    pub target: TargetPort,
+    pub node_port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetPort {
+    Number(u16),
+    Name(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSetSpec {
+    pub replicas: u32,
+    pub selector: Selector,
+    pub min_ready_seconds: u32,
+    pub template: Arc<PodTemplate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentSpec {
+    pub replicas: u32,
+    pub selector: Selector,
+    pub template: Arc<PodTemplate>,
+    pub strategy: Strategy,
+    pub min_ready_seconds: u32,
+    pub revision_history_limit: u32,
+    pub progress_deadline_seconds: u32,
+    pub paused: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    Recreate,
+    RollingUpdate { max_surge: IntOrPercent, max_unavailable: IntOrPercent },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IntOrPercent {
+    Int(u32),
+    Percent(u32),
+}
+
+impl IntOrPercent {
+    /// The number it stands for, of `total`, a fraction rounded up.
+    pub fn of_rounding_up(self, total: u32) -> u32 {
+        match self {
+            Self::Int(number) => number,
+            Self::Percent(percent) => scaled(percent, total, 99),
+        }
+    }
+
+    /// The number it stands for, of `total`, a fraction rounded down.
+    pub fn of_rounding_down(self, total: u32) -> u32 {
+        match self {
+            Self::Int(number) => number,
+            Self::Percent(percent) => scaled(percent, total, 0),
+        }
+    }
+}
+
+fn scaled(percent: u32, total: u32, add: u64) -> u32 {
+    u32::try_from((u64::from(percent) * u64::from(total) + add) / 100).unwrap_or(u32::MAX)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// `None` with `parallelism`: any success completes (a work queue).
+    pub completions: Option<u32>,
+    pub parallelism: u32,
+    pub backoff_limit: u32,
+    pub active_deadline_seconds: Option<u32>,
+    pub ttl_seconds_after_finished: Option<u32>,
+    pub indexed: bool,
+    pub suspend: bool,
+    pub template: Arc<PodTemplate>,
+}
+
+impl Resource {
+    /// The template of the pods that it starts, if it starts any.
+    pub fn template(&self) -> Option<&Arc<PodTemplate>> {
+        match &self.spec {
+            Spec::Pod(template) => Some(template),
+            Spec::ReplicaSet(spec) => Some(&spec.template),
+            Spec::Deployment(spec) => Some(&spec.template),
+            Spec::Job(spec) => Some(&spec.template),
+            Spec::Namespace
+            | Spec::StorageClass(_)
+            | Spec::PersistentVolume(_)
+            | Spec::ConfigMap(_)
+            | Spec::Secret(_)
+            | Spec::PersistentVolumeClaim(_)
+            | Spec::Service(_) => None,
+        }
+    }
+
+    /// False where an annotation forbids removal with the manifest.
+    pub fn may_be_pruned(&self) -> bool {
+        let forbidden = self.annotations.get(annotation::PRUNE).is_some_and(|v| v == "false")
+            || self
+                .annotations
+                .get(annotation::ARGO_SYNC_OPTIONS)
+                .is_some_and(|v| v.split(',').any(|option| option.trim() == "Prune=false"));
+        !forbidden
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surge_rounds_up_and_unavailable_rounds_down() {
+        let quarter = IntOrPercent::Percent(25);
+        assert_eq!((quarter.of_rounding_up(3), quarter.of_rounding_down(3)), (1, 0));
+        assert_eq!((quarter.of_rounding_up(10), quarter.of_rounding_down(10)), (3, 2));
+        assert_eq!((quarter.of_rounding_up(0), quarter.of_rounding_down(0)), (0, 0));
+    }
+
+    #[test]
+    fn a_field_without_a_place_has_its_parents() {
+        let fields = FieldPlaces { places: BTreeMap::from([("/spec".into(), (3, 1))]) };
+        assert_eq!(fields.nearest("/spec/replicas"), Some((3, 1)));
+        assert_eq!(fields.nearest("/data/x"), None);
+    }
+}

@@ -1,0 +1,257 @@
+//! What a pod is to be, before it is decided: references to ConfigMaps, Secrets and claims are
+//! still names here. [`kgit_protocol::pod::PodSpec`] is what comes of it for one pod.
+//!
+//! Defaults are filled in and named ports are numbers by the time a template exists.
+
+use std::collections::BTreeMap;
+
+use kgit_protocol::ids::Digest;
+use kgit_protocol::pod::{
+    ContainerPort, ContainerSecurity, Handler, HostAlias, HostPathKind, PodSecurity, Probe,
+    PullPolicy, Resources, RestartPolicy,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::selector::{Labels, Selector};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodTemplate {
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub init_containers: Vec<ContainerTemplate>,
+    pub containers: Vec<ContainerTemplate>,
+    pub volumes: Vec<VolumeTemplate>,
+    pub restart_policy: RestartPolicy,
+    pub termination_grace_seconds: u32,
+    pub active_deadline_seconds: Option<u32>,
+    pub placement: Placement,
+    pub network: PodNetworking,
+    pub security: PodSecurity,
+    pub image_pull_secrets: Vec<String>,
+    pub share_process_namespace: bool,
+}
+
+/// Where the pod may run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub node_name: Option<String>,
+    pub node_selector: Labels,
+    /// Any of these must match (requiredDuringScheduling node affinity).
+    pub node_affinity: Vec<Selector>,
+    pub tolerations: Vec<Toleration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toleration {
+    /// Empty: any key.
+    pub key: String,
+    /// `None`: any value (`Exists`).
+    pub value: Option<String>,
+    /// `None`: any effect.
+    pub effect: Option<String>,
+    pub seconds: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNetworking {
+    pub host_network: bool,
+    pub host_pid: bool,
+    pub host_ipc: bool,
+    pub hostname: Option<String>,
+    pub subdomain: Option<String>,
+    pub host_aliases: Vec<HostAlias>,
+    /// `ClusterFirst`, `Default`, `None`, `ClusterFirstWithHostNet`.
+    pub dns_policy: String,
+    pub nameservers: Vec<String>,
+    pub searches: Vec<String>,
+    pub dns_options: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerTemplate {
+    pub name: String,
+    pub image: String,
+    pub pull_policy: PullPolicy,
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    pub working_dir: Option<String>,
+    pub env_from: Vec<EnvFrom>,
+    pub env: Vec<EnvTemplate>,
+    pub ports: Vec<ContainerPort>,
+    pub mounts: Vec<MountTemplate>,
+    pub resources: Resources,
+    pub liveness: Option<Probe>,
+    pub readiness: Option<Probe>,
+    pub startup: Option<Probe>,
+    pub post_start: Option<Handler>,
+    pub pre_stop: Option<Handler>,
+    pub security: ContainerSecurity,
+    pub stdin: bool,
+    pub tty: bool,
+    pub sidecar: bool,
+    pub termination_message_path: String,
+    pub termination_message_from_logs: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountTemplate {
+    pub volume: String,
+    pub path: String,
+    pub sub_path: Option<String>,
+    /// With `$(VAR)` in it; decided like an env value.
+    pub sub_path_expr: Option<String>,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvTemplate {
+    pub name: String,
+    pub value: EnvSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnvSource {
+    /// May contain `$(VAR)` and `$$`.
+    Literal(String),
+    ConfigMapKey {
+        name: String,
+        key: String,
+        optional: bool,
+    },
+    SecretKey {
+        name: String,
+        key: String,
+        optional: bool,
+    },
+    Downward(DownwardField),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFrom {
+    pub prefix: String,
+    pub source: ConfigRef,
+    pub optional: bool,
+}
+
+/// A ConfigMap or a Secret of the pod's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ConfigRef {
+    ConfigMap(String),
+    Secret(String),
+}
+
+/// A value that the pod learns about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DownwardField {
+    /// `metadata.name`, `status.podIP`, `metadata.labels['x']`, …
+    Field(String),
+    /// `limits.cpu`, … of a container, divided and rounded up.
+    Resource { container: Option<String>, resource: String, divisor: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeTemplate {
+    pub name: String,
+    pub source: VolumeTemplateSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeTemplateSource {
+    EmptyDir {
+        memory: bool,
+        size_limit_bytes: Option<u64>,
+    },
+    HostPath {
+        path: String,
+        kind: HostPathKind,
+    },
+    Claim {
+        name: String,
+        read_only: bool,
+    },
+    /// configMap, secret, downwardAPI and projected volumes.
+    Projected {
+        default_mode: u32,
+        sources: Vec<Projection>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Projection {
+    Config {
+        source: ConfigRef,
+        /// `None`: every key, under its own name.
+        items: Option<Vec<ProjectedKey>>,
+        optional: bool,
+    },
+    Downward {
+        path: String,
+        mode: Option<u32>,
+        field: DownwardField,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectedKey {
+    pub key: String,
+    pub path: String,
+    pub mode: Option<u32>,
+}
+
+/// The content of one ConfigMap or Secret: bytes in base64, under sorted keys.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConfigContent {
+    pub entries: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for ConfigContent {
+    /// Keys only: the values may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.entries.keys()).finish()
+    }
+}
+
+impl PodTemplate {
+    /// The digest by which two templates are the same revision.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a template has only string keys"))
+    }
+
+    /// Init containers first, in order.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerTemplate> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// The claims that the pod mounts.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match &volume.source {
+            VolumeTemplateSource::Claim { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Every ConfigMap and Secret whose content the pod runs with, sorted, each once.
+    pub fn configs(&self) -> Vec<ConfigRef> {
+        let env = self.all_containers().flat_map(|container| {
+            let from = container.env_from.iter().map(|from| from.source.clone());
+            let keys = container.env.iter().filter_map(|env| match &env.value {
+                EnvSource::ConfigMapKey { name, .. } => Some(ConfigRef::ConfigMap(name.clone())),
+                EnvSource::SecretKey { name, .. } => Some(ConfigRef::Secret(name.clone())),
+                EnvSource::Literal(_) | EnvSource::Downward(_) => None,
+            });
+            from.chain(keys)
+        });
+        let files = self.volumes.iter().flat_map(|volume| match &volume.source {
+            VolumeTemplateSource::Projected { sources, .. } => sources.as_slice(),
+            _ => &[],
+        });
+        let files = files.filter_map(|projection| match projection {
+            Projection::Config { source, .. } => Some(source.clone()),
+            Projection::Downward { .. } => None,
+        });
+        let mut configs: Vec<_> = env.chain(files).collect();
+        configs.sort();
+        configs.dedup();
+        configs
+    }
+}

@@ -1,0 +1,4 @@
+//! The catalog.
+
+#[derive(Clone, Debug, Default)]
+pub struct Catalog;

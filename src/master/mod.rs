@@ -1,0 +1,9 @@
+//! The master's loop: one thread, one queue of [`event::Event`]s, one transaction a turn.
+//!
+//! Event → (World, Catalog) → tick → commit → a new [`view::View`] for everyone who reads. What
+//! does not live here: HTTP (`api`), Git and folders (`source`), SQL (`store`), and any decision
+//! about workloads (`plan`).
+
+pub mod event;
+pub mod handle;
+pub mod view;

@@ -1,0 +1,5 @@
+//! The store: SQLite.
+
+/// Placeholder until the store lands.
+#[derive(Debug)]
+pub struct Store;
