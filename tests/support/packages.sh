@@ -23,6 +23,15 @@ need_commands() {
     [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
 }
 
+# What a build needs besides a Rust toolchain: SQLite, libgit2 and ring come as C source.
+need_build_tools() {
+    need_commands cc=gcc git=git
+    [ -e /usr/include/stdlib.h ] || install_packages libc6-dev
+    PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+    command -v cargo >/dev/null ||
+        die "no Rust toolchain: cargo is not on the PATH" "install Rust 1.95 or newer from https://rustup.rs"
+}
+
 install_packages() {
     command -v apt-get >/dev/null ||
         die "can't install $*: this machine has no apt-get" "install them by hand and run this again"
