@@ -137,7 +137,7 @@ impl Server {
 
 fn empty_set(world: &World, node: &NodeName) -> AssignmentSet {
     let stamp = world.nodes.get(&node_key(node)).unwrap().issued.clone();
-    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new() }
+    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new(), keep_others: false }
 }
 
 fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<Vec<Effect>>) {
@@ -246,7 +246,7 @@ pub fn stamp(generation: u64) -> Stamp {
 }
 
 pub fn empty_world() -> World {
-    World::new(ClusterId::new("0123456789abcdef"))
+    World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"))
 }
 
 fn view_of(world: World) -> View {

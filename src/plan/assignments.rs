@@ -29,6 +29,7 @@ pub fn for_node(world: &World, name: &NodeName) -> Option<AssignmentSet> {
         stamp: node.issued.clone(),
         pods: pods.collect(),
         remove_volumes: node.remove_volumes.clone(),
+        keep_others: world.meta.restored,
     })
 }
 
@@ -67,10 +68,10 @@ fn digest(world: &World, node: &Node) -> Digest {
     let parts = pods.iter().filter_map(|(uid, pod)| {
         pod.placed.as_ref().map(|placed| (*uid, order(pod), &placed.digest))
     });
-    content_digest(parts, &node.remove_volumes)
+    content_digest(parts, &node.remove_volumes, world.meta.restored)
 }
 
 /// The digest of the set of a node that is to run nothing.
 pub fn empty_digest() -> Digest {
-    content_digest(std::iter::empty(), &[])
+    content_digest(std::iter::empty(), &[], false)
 }

@@ -11,7 +11,7 @@ use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, JobFinish, JobState, Pod};
 use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
-use crate::domain::world::{Effect, Record, Table};
+use crate::domain::world::{Effect, Record};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::pods::{self, NewPod};
@@ -345,9 +345,4 @@ impl Job<'_> {
             pods::stop(draft, &pod, vec![Reason::Limit { what }]);
         }
     }
-}
-
-/// What remains of a job when its pods are forgotten is nothing.
-pub fn forget(draft: &mut Draft<'_>, key: &ObjectKey) {
-    draft.note_effect(Effect::Remove(key.clone(), Table::Job));
 }

@@ -138,3 +138,11 @@ impl Dirty {
         dirty
     }
 }
+
+/// A node's uid: the same name in the same cluster is the same node.
+pub fn node_uid(
+    cluster: &kgit_protocol::ids::ClusterId,
+    name: &kgit_protocol::ids::NodeName,
+) -> String {
+    names::object_uid(cluster, &crate::domain::world::node_key(name), 0)
+}

@@ -131,7 +131,7 @@ impl Store {
 
     /// Everything recorded, as the World it was when the last transaction was through.
     pub fn load(&self) -> Result<World, StoreError> {
-        let mut world = World::new(self.cluster());
+        let mut world = World::new(self.cluster(), Arc::from(self.secret_key()));
         for table in Table::ALL {
             row::load(&self.connection, table, &mut world)?;
         }
