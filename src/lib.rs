@@ -1,3 +1,4 @@
 //! kgit runs Kubernetes manifests from a Git repo on plain Docker hosts.
 
 pub mod domain;
+pub mod manifest;
