@@ -279,7 +279,7 @@ impl Core {
         self.apply(&mut batch, events);
         self.remember(&plan);
         let waits = self.waits.values().flatten();
-        if self.reconcile.is_some() && is_quiet(&plan, waits) {
+        if self.reconcile.is_some() && is_quiet(waits) {
             let waits: Vec<Waiting> = self.waits.values().flatten().cloned().collect();
             if let Some(open) = self.reconcile.take() {
                 audit.extend(open.finish(&waits, false, batch.now));

@@ -16,6 +16,7 @@ fn a_job_runs_to_its_end_once() {
     + create    Job/default/migrate
     + create    Pod/default/migrate-jbtt9  on a
     ~ finish    Job/default/migrate  complete
+    finished: 0 deviations, 0 missing, superseded false
     ");
     cluster.ends_quietly();
     assert_eq!(cluster.pods().len(), 1);
@@ -67,7 +68,10 @@ fn a_finished_job_that_is_removed_and_put_back_does_not_run_again() {
     cluster.settle();
     cluster.commit(&[("job.yaml", &manifest)]);
     cluster.settle();
-    assert_snapshot!(cluster.last_reconcile(), @"+ restore   Job/default/migrate");
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + restore   Job/default/migrate
+    finished: 0 deviations, 0 missing, superseded false
+    ");
     cluster.ends_quietly();
 }
 
