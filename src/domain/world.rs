@@ -226,6 +226,25 @@ impl World {
         }
     }
 
+    /// One row, whichever table it is in.
+    pub fn row(&self, key: &ObjectKey, table: Table) -> Option<Record> {
+        fn of<T>(rows: &Rows<T>, key: &ObjectKey, wrap: fn(Arc<T>) -> Record) -> Option<Record> {
+            rows.get(key).map(|row| wrap(Arc::clone(&row.value)))
+        }
+        match table {
+            Table::Object => of(&self.objects, key, Record::Object),
+            Table::Pruned => of(&self.pruned, key, Record::Pruned),
+            Table::Deployment => of(&self.deployments, key, Record::Deployment),
+            Table::ReplicaSet => of(&self.replica_sets, key, Record::ReplicaSet),
+            Table::Job => of(&self.jobs, key, Record::Job),
+            Table::Claim => of(&self.claims, key, Record::Claim),
+            Table::Volume => of(&self.volumes, key, Record::Volume),
+            Table::Pod => of(&self.pods, key, Record::Pod),
+            Table::Node => of(&self.nodes, key, Record::Node),
+            Table::Events => of(&self.events, key, Record::Events),
+        }
+    }
+
     /// The pods of a ReplicaSet, a Job or a Pod manifest.
     pub fn pods_of<'a>(
         &'a self,
@@ -262,6 +281,12 @@ impl World {
         target: &ObjectKey,
     ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
         members(&self.index.referrers, target)
+    }
+
+    /// The manifests' objects of one kind, in order of namespace and name.
+    pub fn objects_of(&self, kind: Kind) -> impl Iterator<Item = &Recorded<Applied>> {
+        let rows = self.objects.range(ObjectKey::new(kind, "", "")..);
+        rows.take_while(move |(key, _)| key.kind == kind).map(|(_, row)| row)
     }
 
     /// The pods that have no node yet.

@@ -18,6 +18,10 @@ pub struct AssignmentSet {
     /// volume is never removed because it is missing from something.
     #[serde(default)]
     pub remove_volumes: Vec<String>,
+    /// The master knows less than it once did (it was restored from a backup): pods that the node
+    /// has and the set lacks are to be left alone until somebody confirms.
+    #[serde(default)]
+    pub keep_others: bool,
 }
 
 /// Names one assignment set: which life of the master issued it, its number, and its content.
@@ -60,6 +64,8 @@ pub struct Delta {
     pub removed: Vec<PodUid>,
     #[serde(default)]
     pub remove_volumes: Vec<String>,
+    #[serde(default)]
+    pub keep_others: bool,
 }
 
 /// A node's bridge: chosen by the agent free of the host's routes at first start, then fixed.
@@ -74,6 +80,7 @@ impl AssignmentSet {
         content_digest(
             self.pods.values().map(|pod| (&pod.uid, pod.order, &pod.digest)),
             &self.remove_volumes,
+            self.keep_others,
         )
     }
 
@@ -93,6 +100,7 @@ impl AssignmentSet {
             changed,
             removed,
             remove_volumes: next.remove_volumes.clone(),
+            keep_others: next.keep_others,
         }
     }
 
@@ -109,8 +117,12 @@ impl AssignmentSet {
         for pod in &delta.changed {
             pods.insert(pod.uid.clone(), pod.clone());
         }
-        let next =
-            Self { stamp: delta.next.clone(), pods, remove_volumes: delta.remove_volumes.clone() };
+        let next = Self {
+            stamp: delta.next.clone(),
+            pods,
+            remove_volumes: delta.remove_volumes.clone(),
+            keep_others: delta.keep_others,
+        };
         (next.content_digest() == next.stamp.digest).then_some(next)
     }
 }
@@ -119,6 +131,7 @@ impl AssignmentSet {
 pub fn content_digest<'a>(
     pods: impl Iterator<Item = (&'a PodUid, Order, &'a Digest)>,
     remove_volumes: &[String],
+    keep_others: bool,
 ) -> Digest {
     let mut hash = Sha256::new();
     for (uid, order, digest) in pods {
@@ -130,6 +143,9 @@ pub fn content_digest<'a>(
     }
     for volume in remove_volumes {
         hash.update(format!("remove {volume}\n"));
+    }
+    if keep_others {
+        hash.update("keep others\n");
     }
     Digest(hex(&hash.finalize()))
 }
@@ -148,6 +164,7 @@ mod tests {
             },
             pods: BTreeMap::new(),
             remove_volumes: volumes.iter().map(|volume| (*volume).to_owned()).collect(),
+            keep_others: false,
         };
         set.stamp.digest = set.content_digest();
         set
