@@ -87,7 +87,8 @@ fn normal(path: &Path) -> PathBuf {
 /// Headings as the anchors that they get.
 fn headings(text: &str) -> impl Iterator<Item = String> {
     text.lines()
-        .filter_map(|line| line.starts_with('#').then(|| slug(line.trim_start_matches('#').trim())))
+        .filter(|line| line.starts_with('#'))
+        .map(|line| slug(line.trim_start_matches('#').trim()))
 }
 
 fn slug(heading: &str) -> String {
