@@ -42,6 +42,10 @@ impl Core {
                 self.source.error = Some(error);
                 self.source.checked = batch.now;
             }
+            Event::SourceRecovered => {
+                self.source.error = None;
+                self.source.checked = batch.now;
+            }
             Event::Join { join, key_digest, reply } => self.join(batch, &join, key_digest, reply),
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness, store),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
