@@ -12,7 +12,7 @@ use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
 use crate::api::history::History;
 use crate::api::limit::Limiter;
-use crate::api::records::Records;
+use crate::api::records::{Records, RecordsError};
 use crate::api::streams::Streams;
 use crate::domain::world::World;
 use crate::master::handle::Handle;
@@ -65,6 +65,19 @@ impl Api {
             limiter: Limiter::default(),
             clock: parts.clock,
         }))
+    }
+}
+
+impl Api {
+    /// Reads the records on a thread that may wait for the disk.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Records) -> Result<T, RecordsError> + Send + 'static,
+    ) -> Result<T, RecordsError> {
+        let records = Arc::clone(&self.records);
+        tokio::task::spawn_blocking(move || read(&*records))
+            .await
+            .unwrap_or_else(|_| Err(RecordsError::new("the reader stopped")))
     }
 }
 
