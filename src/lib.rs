@@ -3,4 +3,5 @@
 pub mod domain;
 pub mod manifest;
 pub mod master;
+pub mod source;
 pub mod store;
