@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crate::domain::desired::{Commit, TreeChange};
+use crate::source::Source;
+use crate::source::error::SourceError;
 use crate::source::signal::{Signal, Wake};
 use crate::source::watch::Watching;
-use crate::source::{Source, SourceError};
+
 
 /// What one look came to.
 #[derive(Debug)]

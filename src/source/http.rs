@@ -61,7 +61,7 @@ impl HttpClient {
     }
 
     fn send(&self, request: RequestBuilder) -> io::Result<Response> {
-        let response = self.runtime.block_on(request.send()).map_err(plain)?;
+        let response = self.runtime.block_on(async { request.send().await }).map_err(plain)?;
         match response.status() {
             status if status.is_success() => Ok(response),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(io::Error::other(format!(
@@ -76,7 +76,7 @@ impl HttpClient {
     }
 
     fn chunk(&self, response: &mut Response) -> io::Result<Option<Bytes>> {
-        self.runtime.block_on(response.chunk()).map_err(plain)
+        self.runtime.block_on(async { response.chunk().await }).map_err(plain)
     }
 }
 

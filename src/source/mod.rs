@@ -6,39 +6,33 @@
 #![allow(clippy::disallowed_methods, reason = "the shell: sources are files and repositories")]
 
 mod archive;
-mod error;
-mod files;
-mod folder;
-mod follow;
-mod git;
-mod history;
+pub mod error;
+pub mod files;
+pub mod folder;
+pub mod follow;
+pub mod git;
+pub mod history;
 mod http;
 mod libgit2;
 mod name;
-mod remote;
+pub mod remote;
 mod session;
-mod signal;
+pub mod signal;
 mod ssh;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod watch;
+pub mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::desired::{Commit, TreeChange};
+use crate::source::error::SourceError;
+use crate::source::signal::Signal;
+use crate::source::watch::Watching;
 
-pub use self::error::SourceError;
-pub use self::files::walk;
-pub use self::folder::{Author, Folder, FolderConfig, os_user};
-pub use self::follow::{Delivery, Follower, follow};
-pub use self::git::{LocalGit, LocalGitConfig};
-pub use self::history::History;
-pub use self::remote::{Credential, Remote, RemoteConfig};
-pub use self::signal::Signal;
-pub use self::watch::Watching;
 
 /// Files above this are named and not read: no manifest that people write comes near it, and the
 /// largest object that Kubernetes takes is 1.5 MiB.

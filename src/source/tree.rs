@@ -3,7 +3,7 @@
 //! Equal sub-trees are never entered, so the cost follows the change and not the repository.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use git2::{ObjectType, Oid, Repository, Tree, TreeEntry};
@@ -83,14 +83,20 @@ impl TreeReader {
                     }
                 }
                 Touched::Gone => {
-                    if !relinked.contains(path) {
+                    if !relinked.contains_key(path) {
                         change.removed.push(path.as_str().into());
                     }
                 }
             }
         }
-        for path in relinked {
-            self.push_link(repo, &path, &touched, &mut change)?;
+        for (path, was_told) in relinked {
+            match self.link_content(repo, &path)? {
+                Some(content) => push(&mut change, &path, content),
+                // What took its place is told with the other files.
+                None if !self.links.contains_key(&path) && is_there(touched.get(&path)) => {}
+                None if was_told => change.removed.push(path.as_str().into()),
+                None => {}
+            }
         }
         Ok(change)
     }
@@ -113,14 +119,14 @@ impl TreeReader {
     }
 
     /// Brings the links up to date; returns the paths of those that lead elsewhere than before,
-    /// or to something else, or that are new or gone.
+    /// or to something else, or that are new or gone, and whether the reader heard of each.
     fn relink(
         &mut self,
         repo: &Repository,
         root: Option<Oid>,
         touched: &BTreeMap<String, Touched>,
-    ) -> Result<BTreeSet<String>, git2::Error> {
-        let mut relinked = BTreeSet::new();
+    ) -> Result<BTreeMap<String, bool>, git2::Error> {
+        let mut relinked = BTreeMap::new();
         let mut targets: BTreeMap<String, String> =
             self.links.iter().map(|(path, link)| (path.clone(), link.target.clone())).collect();
         for (path, touched) in touched {
@@ -147,45 +153,48 @@ impl TreeReader {
         }
         for path in self.links.keys().chain(links.keys()) {
             if self.links.get(path) != links.get(path) {
-                relinked.insert(path.clone());
+                let was_told =
+                    self.links.get(path).is_some_and(|link| self.telling(path, link).is_some());
+                relinked.insert(path.clone(), was_told);
             }
         }
         self.links = links;
         Ok(relinked)
     }
 
-    /// A link to a file is that file, one that leads nowhere is told as the link it is. A link to
-    /// a folder is passed over: the files stand at their own paths already.
-    fn push_link(
+    /// What the reader hears of a link now; `None` if there is none, or nothing to say.
+    fn link_content(
         &self,
         repo: &Repository,
         path: &str,
-        touched: &BTreeMap<String, Touched>,
-        change: &mut TreeChange,
-    ) -> Result<(), git2::Error> {
-        let wanted = name::is_wanted_file(path.rsplit('/').next().unwrap_or(path));
-        let content = match self.links.get(path) {
-            Some(Link { leads: Target::File(oid), .. }) if wanted => Some(read(repo, *oid)?),
-            Some(Link { leads: Target::Nowhere, target }) if wanted => {
-                Some(FileContent::Link { target: target.clone() })
-            }
-            Some(Link { leads: Target::Outside, target }) => {
-                Some(FileContent::Link { target: target.clone() })
-            }
-            Some(Link { leads: Target::Folder(folder), target }) => {
-                let told = link::is_within(folder, &self.folder) && !link::is_hidden(folder);
-                (!told).then(|| FileContent::Link { target: target.clone() })
-            }
-            Some(Link { leads: Target::File(_) | Target::Nowhere, .. }) | None => None,
-        };
-        match content {
-            Some(content) => push(change, path, content),
-            // What took its place is told with the other files.
-            None if !self.links.contains_key(path) && is_there(touched.get(path)) => {}
-            None => change.removed.push(path.into()),
-        }
-        Ok(())
+    ) -> Result<Option<FileContent>, git2::Error> {
+        let Some(link) = self.links.get(path) else { return Ok(None) };
+        Ok(match self.telling(path, link) {
+            Some(Telling::File(oid)) => Some(read(repo, oid)?),
+            Some(Telling::Link) => Some(FileContent::Link { target: link.target.clone() }),
+            None => None,
+        })
     }
+
+    /// A link to a file is that file, one that leads nowhere is told as the link it is. A link to
+    /// a folder is passed over: the files stand at their own paths already.
+    fn telling(&self, path: &str, link: &Link) -> Option<Telling> {
+        let wanted = name::is_wanted_file(path.rsplit('/').next().unwrap_or(path));
+        match &link.leads {
+            Target::File(oid) => wanted.then_some(Telling::File(*oid)),
+            Target::Nowhere => wanted.then_some(Telling::Link),
+            Target::Outside => Some(Telling::Link),
+            Target::Folder(folder) => {
+                let told = link::is_within(folder, &self.folder) && !link::is_hidden(folder);
+                (!told).then_some(Telling::Link)
+            }
+        }
+    }
+}
+
+enum Telling {
+    File(Oid),
+    Link,
 }
 
 /// How a path differs between two trees.
