@@ -9,4 +9,5 @@ pub mod kube;
 pub mod manifest;
 pub mod master;
 pub mod plan;
+pub mod source;
 pub mod store;
