@@ -241,6 +241,7 @@ pub fn stamp(generation: u64) -> Stamp {
         },
         pods: BTreeMap::new(),
         remove_volumes: Vec::new(),
+        keep_others: false,
     };
     Stamp { digest: empty.content_digest(), ..empty.stamp }
 }
