@@ -120,6 +120,8 @@ mod tests {
     fn the_core_can_not_allow_itself_out() {
         let text = "//! x\n#![allow(clippy::disallowed_methods, reason = \"just this once\")]\n";
         assert_eq!(lines("agents/src/decide/mod.rs", text), [2]);
+        let denied = "//! x\n#![deny(clippy::disallowed_methods, reason = \"this decides\")]\n";
+        assert!(lines("agents/src/decide/mod.rs", denied).is_empty());
     }
 
     #[test]
