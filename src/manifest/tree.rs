@@ -111,6 +111,15 @@ impl<'t> Node<'t> {
         }
     }
 
+    /// How many values it is made of, itself included.
+    pub fn values(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Node::values).sum(),
+            Value::Map(entries) => entries.iter().map(|entry| entry.value.values()).sum(),
+            _ => 0,
+        }
+    }
+
     /// What it costs to copy: nodes, and 32-byte pieces of text.
     fn cost(&self) -> usize {
         1 + match &self.value {
