@@ -191,6 +191,7 @@ fn add_line(findings: &Findings<'_>, diagnostic: &mut Diagnostic) {
     let with_line = findings.with_line(diagnostic.clone(), Span { line, column, width: 0 });
     let rest = with_line.line_text.iter().flat_map(|line| line.chars());
     let rest = rest.skip((with_line.caret.max(1) - 1) as usize);
-    let width = rest.take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ':' | ']' | '}')).count();
+    let width =
+        rest.take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ':' | ']' | '}')).count();
     *diagnostic = Diagnostic { width: u32::try_from(width).unwrap_or(0), ..with_line };
 }
