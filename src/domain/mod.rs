@@ -3,9 +3,15 @@
 //! Data and small total functions on it. Nothing in here decides, and nothing reads a clock, a
 //! file or the network.
 
+pub mod audit;
+pub mod change;
 pub mod desired;
 pub mod diagnostic;
 pub mod key;
+pub mod plan;
+pub mod record;
 pub mod resource;
 pub mod selector;
 pub mod template;
+pub mod token;
+pub mod world;

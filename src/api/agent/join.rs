@@ -1,0 +1,146 @@
+//! How a node becomes a member, keeps its certificate fresh, and leaves.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use kgit_protocol::ids::{Digest, NodeName};
+use kgit_protocol::messages::{Join, Joined, Leave, Renew};
+
+use crate::api::agent::message;
+use crate::api::auth::{TokenText, check};
+use crate::api::authority::{NodeIdentity, NodeRequest};
+use crate::api::error::AgentError;
+use crate::api::state::Api;
+use crate::domain::token::{Role, Token, TokenOrder};
+use crate::domain::world::node_key;
+use crate::master::event::Event;
+
+/// Longest name of a node: a DNS-1123 subdomain.
+const MAX_NODE_NAME: usize = 253;
+
+/// A join token and a certificate request in, a certificate out.
+pub async fn join(
+    State(api): State<Api>,
+    body: Result<Json<Join>, JsonRejection>,
+) -> Result<Json<Joined>, AgentError> {
+    let join = message(body, |join| join.version)?;
+    check_name(&join.node)?;
+    let token = checked_token(&api, &join.token)?;
+    let request = read_request(&join.certificate_request)?;
+    // Before the token is spent: a refusal that can be foreseen should not cost one.
+    match known_key(&api, &join.node) {
+        Some(key) if key == request.key_digest => {}
+        Some(_) => return Err(name_taken(&join.node)),
+        None => spend(&api, &token).await?,
+    }
+    let node = join.node.clone();
+    let key_digest = request.key_digest.clone();
+    let join = Box::new(Join { token: String::new(), ..join });
+    api.master.ask(|reply| Event::Join { join, key_digest, reply }).await?;
+    tracing::info!(%node, token = %token.id, "node joined");
+    signed(&api, node, &request)
+}
+
+/// A member's certificate request for the key that it joined with. The request's own signature
+/// proves the key, so this works when the old certificate has run out.
+pub async fn renew(
+    State(api): State<Api>,
+    body: Result<Json<Renew>, JsonRejection>,
+) -> Result<Json<Joined>, AgentError> {
+    let renew = message(body, |renew| renew.version)?;
+    let request = read_request(&renew.certificate_request)?;
+    if known_key(&api, &renew.node).as_ref() != Some(&request.key_digest) {
+        let message = format!(
+            "node `{}` with this key is not a member of the cluster; join again with a new token",
+            renew.node
+        );
+        return Err(AgentError::new(StatusCode::FORBIDDEN, "NotAMember", message));
+    }
+    signed(&api, renew.node, &request)
+}
+
+/// The node leaves; its pods are gone from it already.
+pub async fn leave(
+    State(api): State<Api>,
+    Extension(identity): Extension<NodeIdentity>,
+    body: Result<Json<Leave>, JsonRejection>,
+) -> Result<StatusCode, AgentError> {
+    message(body, |leave| leave.version)?;
+    let node = identity.node;
+    api.master.ask(|reply| Event::Leave { node, reply }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn signed(api: &Api, node: NodeName, request: &NodeRequest) -> Result<Json<Joined>, AgentError> {
+    let certificate = api.authority.sign_node(&node, request, api.now()).map_err(|error| {
+        tracing::error!(%node, %error, "failed to sign a certificate");
+        let code = StatusCode::INTERNAL_SERVER_ERROR;
+        AgentError::new(code, "InternalError", "the master failed to sign the certificate")
+    })?;
+    let cluster = api.master.view().world.cluster.clone();
+    let authority = api.authority.pem().to_owned();
+    Ok(Json(Joined { cluster, node, certificate, authority }))
+}
+
+fn checked_token(api: &Api, text: &str) -> Result<Token, AgentError> {
+    let refused =
+        |message: String| AgentError::new(StatusCode::UNAUTHORIZED, "TokenRefused", message);
+    let malformed = crate::api::auth::TokenRefused::Malformed;
+    let text = TokenText::parse(text).ok_or_else(|| refused(malformed.to_string()))?;
+    // A join must not be decided on by a list that is seconds old: the token may be spent by now.
+    api.tokens.forget();
+    let tokens = api.tokens.tokens(&*api.records)?;
+    let token = check(&text, &tokens, &api.authority.digest(), api.now())
+        .map_err(|error| refused(error.to_string()))?;
+    match token.role {
+        Role::Join => Ok(token),
+        Role::Read | Role::Write | Role::Admin => Err(refused(
+            "this token is for the API; create a join token with `kgit token create`".to_owned(),
+        )),
+    }
+}
+
+/// The loop counts: of two joins with one single-use token, the second is refused there.
+async fn spend(api: &Api, token: &Token) -> Result<(), AgentError> {
+    let order = TokenOrder::Spend { id: token.id.clone() };
+    let spent = api.master.ask(|reply| Event::Token { order, reply }).await;
+    api.tokens.forget();
+    Ok(spent?)
+}
+
+fn known_key(api: &Api, node: &NodeName) -> Option<Digest> {
+    let view = api.master.view();
+    view.world.nodes.get(&node_key(node)).map(|node| node.key_digest.clone())
+}
+
+fn read_request(pem: &str) -> Result<NodeRequest, AgentError> {
+    NodeRequest::read(pem)
+        .map_err(|error| AgentError::bad(format!("the certificate request is not valid: {error}")))
+}
+
+fn name_taken(node: &NodeName) -> AgentError {
+    let message = format!(
+        "another machine is node `{node}` already; choose another name with --name, or, if that \
+         machine is gone for good, run `kgit node reset {node}` first"
+    );
+    AgentError::new(StatusCode::CONFLICT, "NameTaken", message)
+}
+
+fn check_name(node: &NodeName) -> Result<(), AgentError> {
+    let label = |label: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !label.is_empty()
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = node.as_str();
+    if name.len() <= MAX_NODE_NAME && name.split('.').all(label) {
+        return Ok(());
+    }
+    Err(AgentError::bad(format!(
+        "`{name}` can't be a node's name: it must be lower-case letters, digits, `-` and `.`, and \
+         begin and end with a letter or digit; choose one with --name"
+    )))
+}

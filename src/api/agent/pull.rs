@@ -1,0 +1,139 @@
+//! The long poll: an agent says which set it has and is told what else it should run.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use kgit_protocol::assignment::{AssignmentSet, Stamp};
+use kgit_protocol::ids::NodeName;
+use kgit_protocol::messages::{Orders, Pull, Pulled, StreamRequest};
+use tokio::time::Instant;
+
+use crate::api::agent::message;
+use crate::api::authority::NodeIdentity;
+use crate::api::error::AgentError;
+use crate::api::state::Api;
+use crate::domain::world::node_key;
+use crate::master::event::Event;
+use crate::master::view::View;
+
+/// Longest that a pull is held: shorter than what proxies and NATs forget idle connections after.
+const MAX_WAIT: Duration = Duration::from_secs(55);
+/// How many past versions are searched for the set that an agent has. One that was away for
+/// longer gets the whole set.
+const DELTA_DEPTH: usize = 512;
+
+pub async fn pull(
+    State(api): State<Api>,
+    Extension(identity): Extension<NodeIdentity>,
+    body: Result<Json<Pull>, JsonRejection>,
+) -> Result<Json<Pulled>, AgentError> {
+    let pull = message(body, |pull| pull.version)?;
+    let node = identity.node;
+    let (have, witness) = (pull.have.clone(), pull.audit_witness);
+    api.master.send(Event::Pull { node: node.clone(), have, witness }).await?;
+    let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
+    let (orders, streams) = wait_for_orders(&api, &node, pull.have.as_ref(), wait).await?;
+    let audit_head = api.records.audit_head()?;
+    Ok(Json(Pulled { orders, streams, audit_head, now: api.now() }))
+}
+
+async fn wait_for_orders(
+    api: &Api,
+    node: &NodeName,
+    have: Option<&Stamp>,
+    wait: Duration,
+) -> Result<(Orders, Vec<StreamRequest>), AgentError> {
+    let deadline = Instant::now() + wait;
+    // Taken before looking, so that nothing that happens meanwhile is missed.
+    let (mut versions, mut asked) = (api.master.versions(), api.streams.asked());
+    loop {
+        versions.borrow_and_update();
+        asked.borrow_and_update();
+        let orders = orders(api, node, have)?;
+        let streams = api.streams.hand_out(node);
+        if orders != Orders::Unchanged || !streams.is_empty() {
+            return Ok((orders, streams));
+        }
+        tokio::select! {
+            changed = versions.changed() => if changed.is_err() {
+                return Err(stopping());
+            },
+            _ = asked.changed() => {}
+            () = tokio::time::sleep_until(deadline) => return Ok((Orders::Unchanged, Vec::new())),
+        }
+    }
+}
+
+fn orders(api: &Api, node: &NodeName, have: Option<&Stamp>) -> Result<Orders, AgentError> {
+    let view = api.master.view();
+    let issued = &view
+        .world
+        .nodes
+        .get(&node_key(node))
+        .ok_or_else(|| AgentError::new(StatusCode::FORBIDDEN, "NotAMember", "the node left"))?
+        .issued;
+    if !is_behind(have, issued) {
+        return Ok(Orders::Unchanged);
+    }
+    let Some(set) = (api.planning.assignments)(&view.world, node) else {
+        return Ok(Orders::Unchanged);
+    };
+    if set.stamp != *issued {
+        // A record that contradicts itself must not be carried out.
+        tracing::error!(%node, "the assignment set is not the one that was issued");
+        return Ok(Orders::Unchanged);
+    }
+    Ok(delta(api, node, have, &set).unwrap_or(Orders::Set(set)))
+}
+
+/// Whether a node with `have` should be given the set `issued`. One that has a later set, or
+/// another one of the same number, met a master that was restored: it gets nothing until the loop,
+/// which was told what it has, has begun a new epoch.
+fn is_behind(have: Option<&Stamp>, issued: &Stamp) -> bool {
+    have.is_none_or(|have| (have.epoch, have.generation) < (issued.epoch, issued.generation))
+}
+
+/// The difference to the set that the node has, if that one is still known and it is worth it.
+fn delta(api: &Api, node: &NodeName, have: Option<&Stamp>, set: &AssignmentSet) -> Option<Orders> {
+    let (have, key) = (have?, node_key(node));
+    let had = |view: &View| view.world.nodes.get(&key).is_some_and(|node| node.issued == *have);
+    let before = api.history.find(DELTA_DEPTH, had)?;
+    let base = (api.planning.assignments)(&before.world, node)?;
+    if base.stamp != *have || base.content_digest() != have.digest {
+        return None;
+    }
+    let delta = base.delta_to(set);
+    (delta.changed.len() < set.pods.len()).then_some(Orders::Delta(delta))
+}
+
+fn stopping() -> AgentError {
+    let code = StatusCode::SERVICE_UNAVAILABLE;
+    AgentError::new(code, "ShuttingDown", "the master is shutting down")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kgit_protocol::ids::{Digest, Epoch, Generation};
+
+    fn stamp(epoch: u64, generation: u64, content: &str) -> Stamp {
+        Stamp {
+            epoch: Epoch(epoch),
+            generation: Generation(generation),
+            digest: Digest::of(content.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_node_gets_later_sets_only() {
+        assert!(is_behind(None, &stamp(0, 0, "a")));
+        assert!(is_behind(Some(&stamp(0, 1, "a")), &stamp(0, 2, "b")));
+        assert!(is_behind(Some(&stamp(0, 9, "a")), &stamp(1, 1, "b")));
+        assert!(!is_behind(Some(&stamp(0, 2, "a")), &stamp(0, 2, "a")));
+        assert!(!is_behind(Some(&stamp(0, 2, "a")), &stamp(0, 2, "b")));
+        assert!(!is_behind(Some(&stamp(0, 3, "a")), &stamp(0, 2, "b")));
+    }
+}

@@ -1,0 +1,319 @@
+//! Who is calling, and what they may do. Tokens for people and programs, certificates for agents.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use kgit_protocol::ids::{Digest, hex};
+use kgit_protocol::time::Timestamp;
+use thiserror::Error;
+
+use crate::api::authority::NodeIdentity;
+use crate::api::error::{AgentError, ApiError};
+use crate::api::limit::ClientKey;
+use crate::api::records::{Records, RecordsError};
+use crate::api::state::Api;
+use crate::domain::token::{Role, Token};
+use crate::kube::status::Status;
+
+/// What every token starts with: names the format.
+const FORMAT: &str = "kgit1";
+/// Bytes of chance in a token's secret; 128 bits are more than anyone guesses.
+const SECRET_BYTES: usize = 24;
+/// Bytes in a token's public id.
+const ID_BYTES: usize = 5;
+/// How long a token that was revoked by another process may still work. The API's own orders
+/// take effect at once.
+const TOKENS_FRESH: Duration = Duration::from_secs(5);
+
+/// Who sent a request over a connection, before anyone looked at the request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: std::net::SocketAddr,
+    /// From a client certificate that the cluster's authority signed.
+    pub node: Option<NodeIdentity>,
+}
+
+/// Somebody with a valid token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub name: String,
+    pub role: Role,
+    pub token_id: String,
+}
+
+/// A token's text, taken apart: `kgit1.<CA digest>.<id>.<secret>`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenText {
+    /// Of the authority that the holder may trust. `None` in the short form `<id>.<secret>`.
+    pub authority: Option<Digest>,
+    pub id: String,
+    pub secret: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TokenRefused {
+    #[error("the token is not one of kgit's; a join token comes from `kgit token create`")]
+    Malformed,
+    #[error("the token belongs to another cluster; create one at this master")]
+    OtherCluster,
+    #[error("the token is unknown; create another with `kgit token create`")]
+    Unknown,
+    #[error("the token was revoked; create another with `kgit token create`")]
+    Revoked,
+    #[error("the token has expired; create another with `kgit token create`")]
+    Expired,
+    #[error("the token was used already; create another with `kgit token create`")]
+    Spent,
+}
+
+impl std::fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenText({}, …)", self.id)
+    }
+}
+
+impl std::fmt::Display for TokenText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.authority {
+            Some(authority) => write!(f, "{FORMAT}.{authority}.{}.{}", self.id, self.secret),
+            None => write!(f, "{}.{}", self.id, self.secret),
+        }
+    }
+}
+
+impl TokenText {
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.trim().split('.').collect();
+        let (authority, id, secret) = match parts.as_slice() {
+            [FORMAT, authority, id, secret] => (Some(Digest((*authority).to_owned())), id, secret),
+            [id, secret] => (None, id, secret),
+            _ => return None,
+        };
+        if id.is_empty() || secret.is_empty() {
+            return None;
+        }
+        Some(Self { authority, id: (*id).to_owned(), secret: (*secret).to_owned() })
+    }
+
+    /// A new token's text, of chance.
+    pub fn generate(authority: Digest) -> Self {
+        Self {
+            authority: Some(authority),
+            id: random_hex::<ID_BYTES>(),
+            secret: random_hex::<SECRET_BYTES>(),
+        }
+    }
+
+    /// What is stored instead of the secret. It is long and of chance, so no salt is needed.
+    pub fn secret_hash(&self) -> Digest {
+        Digest::of(self.secret.as_bytes())
+    }
+}
+
+/// Checks `text` against the stored tokens.
+pub fn check(
+    text: &TokenText,
+    tokens: &[Token],
+    authority: &Digest,
+    now: Timestamp,
+) -> Result<Token, TokenRefused> {
+    if text.authority.as_ref().is_some_and(|claimed| claimed != authority) {
+        return Err(TokenRefused::OtherCluster);
+    }
+    let found = tokens.iter().find(|token| token.id == text.id).ok_or(TokenRefused::Unknown)?;
+    if !same(&found.secret_hash, &text.secret_hash()) {
+        return Err(TokenRefused::Unknown);
+    }
+    if found.revoked {
+        return Err(TokenRefused::Revoked);
+    }
+    if found.expires.is_some_and(|expires| expires <= now) {
+        return Err(TokenRefused::Expired);
+    }
+    if found.uses_left == Some(0) {
+        return Err(TokenRefused::Spent);
+    }
+    Ok(found.clone())
+}
+
+/// Compares without telling by its duration where the first difference is.
+fn same(left: &Digest, right: &Digest) -> bool {
+    let (left, right) = (left.as_str().as_bytes(), right.as_str().as_bytes());
+    let difference = left.iter().zip(right).fold(0, |found, (a, b)| found | (a ^ b));
+    left.len() == right.len() && difference == 0
+}
+
+fn random_hex<const N: usize>() -> String {
+    let mut bytes = [0; N];
+    let provider = rustls::crypto::ring::default_provider();
+    provider.secure_random.fill(&mut bytes).expect("the kernel's random numbers are always there");
+    hex(&bytes)
+}
+
+/// The stored tokens as last read.
+#[derive(Debug, Default)]
+pub struct TokenCache {
+    read: Mutex<Option<(Instant, std::sync::Arc<Vec<Token>>)>>,
+}
+
+impl TokenCache {
+    pub fn tokens(
+        &self,
+        records: &dyn Records,
+    ) -> Result<std::sync::Arc<Vec<Token>>, RecordsError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, tokens)) = &*read
+            && at.elapsed() < TOKENS_FRESH
+        {
+            return Ok(std::sync::Arc::clone(tokens));
+        }
+        let tokens = std::sync::Arc::new(records.tokens()?);
+        *read = Some((Instant::now(), std::sync::Arc::clone(&tokens)));
+        Ok(tokens)
+    }
+
+    /// The next reader reads the store: an order on tokens was carried out.
+    pub fn forget(&self) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Caller {
+    /// Refuses a caller whose role is too low.
+    pub fn must_be(&self, role: Role, to: &str) -> Result<(), ApiError> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let needed = format!("{role:?}").to_lowercase();
+        let own = format!("{:?}", self.role).to_lowercase();
+        Err(ApiError(Status::forbidden(format!(
+            "User \"{}\" cannot {to}: the token's role is {own}, and it takes {needed}",
+            self.name
+        ))))
+    }
+}
+
+/// Lets a request through if its client is within its limit.
+pub async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let key = request.extensions().get::<Peer>().map(|peer| match &peer.node {
+        Some(identity) => ClientKey::Node(identity.node.clone()),
+        None => ClientKey::Address(peer.address.ip()),
+    });
+    if key.is_none_or(|key| api.limiter.admit(key, Instant::now())) {
+        return next.run(request).await;
+    }
+    let mut response = ApiError(Status::too_many_requests(1)).into_response();
+    response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));
+    response
+}
+
+/// Lets a request through if it carries a valid token of a role that may use the API, and
+/// remembers whose it is. A certificate of an agent counts for nothing here.
+pub async fn require_token(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    match caller_of(&api, request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+fn caller_of(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = header.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    });
+    let text = bearer.and_then(TokenText::parse).ok_or_else(Status::unauthorized)?;
+    let tokens = api.tokens.tokens(&*api.records)?;
+    let token = check(&text, &tokens, &api.authority.digest(), api.now())
+        .map_err(|_| Status::unauthorized())?;
+    if token.role == Role::Join {
+        return Err(
+            Status::forbidden("a join token makes a node a member, and nothing else").into()
+        );
+    }
+    Ok(Caller { name: token.name, role: token.role, token_id: token.id })
+}
+
+/// Lets a request of an agent through if its certificate is the one of a node that is a member.
+pub async fn require_node(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    match member_of(&api, request.extensions().get::<Peer>()) {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+fn member_of(api: &Api, peer: Option<&Peer>) -> Result<NodeIdentity, AgentError> {
+    use axum::http::StatusCode;
+    let identity = peer.and_then(|peer| peer.node.clone()).ok_or_else(|| {
+        let message = "an agent identifies itself by its certificate; join first";
+        AgentError::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    })?;
+    let view = api.master.view();
+    let node = view.world.nodes.get(&crate::domain::world::node_key(&identity.node));
+    match node {
+        Some(node) if node.key_digest == identity.key_digest => Ok(identity),
+        _ => {
+            let message = format!(
+                "node `{}` with this key is not a member of the cluster (it left, or its name was \
+                 reset); join again with a new token",
+                identity.node
+            );
+            Err(AgentError::new(StatusCode::FORBIDDEN, "NotAMember", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(text: &TokenText) -> Token {
+        Token {
+            id: text.id.clone(),
+            name: "ann".to_owned(),
+            role: Role::Read,
+            secret_hash: text.secret_hash(),
+            created: Timestamp(0),
+            expires: Some(Timestamp(1000)),
+            uses_left: None,
+            revoked: false,
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_back_as_it_was_written() {
+        let text = TokenText::generate(Digest::of(b"authority"));
+        assert_eq!(TokenText::parse(&format!("{text}\n")), Some(text));
+        assert_eq!(TokenText::parse("kgit1.a.b"), None);
+        assert_eq!(TokenText::parse("kgit2.a.b.c"), None);
+    }
+
+    #[test]
+    fn a_token_counts_only_whole_unexpired_unrevoked_and_here() {
+        let here = Digest::of(b"authority");
+        let text = TokenText::generate(here.clone());
+        let token = stored(&text);
+        let checked = |text: &TokenText, token: Token, at| check(text, &[token], &here, at).err();
+        assert_eq!(checked(&text, token.clone(), Timestamp(999)), None);
+        assert_eq!(checked(&text, token.clone(), Timestamp(1000)), Some(TokenRefused::Expired));
+        let revoked = Token { revoked: true, ..token.clone() };
+        assert_eq!(checked(&text, revoked, Timestamp(0)), Some(TokenRefused::Revoked));
+        let spent = Token { uses_left: Some(0), ..token.clone() };
+        assert_eq!(checked(&text, spent, Timestamp(0)), Some(TokenRefused::Spent));
+        let guessed = TokenText { secret: "0".repeat(48), ..text.clone() };
+        assert_eq!(checked(&guessed, token.clone(), Timestamp(0)), Some(TokenRefused::Unknown));
+        let elsewhere = TokenText::generate(Digest::of(b"another"));
+        assert_eq!(checked(&elsewhere, token, Timestamp(0)), Some(TokenRefused::OtherCluster));
+    }
+}

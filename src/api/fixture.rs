@@ -1,0 +1,269 @@
+//! A server on loopback with a loop that is just good enough to be talked to.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use kgit_protocol::assignment::{AssignmentSet, Stamp};
+use kgit_protocol::ids::{ClusterId, Digest, Epoch, Generation, NodeName};
+use kgit_protocol::messages::AuditHead;
+use kgit_protocol::time::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::api::auth::TokenText;
+use crate::api::authority::Authority;
+use crate::api::listener::serve;
+use crate::api::records::{Records, RecordsError, Verification};
+use crate::api::state::{Api, Parts, Planning};
+use crate::domain::audit::Entry;
+use crate::domain::record::Node;
+use crate::domain::token::{Role, Token, TokenOrder};
+use crate::domain::world::{Effect, Record, World, node_key};
+use crate::manifest::catalog::Catalog;
+use crate::master::event::{Event, Refused};
+use crate::master::handle::Handle;
+use crate::master::view::{Committed, RowChange, SourceStatus, View};
+
+pub const NOW: Timestamp = Timestamp(1_767_323_045_000);
+
+/// Tokens and audit entries in memory.
+#[derive(Debug, Default)]
+pub struct FakeRecords {
+    pub tokens: Mutex<Vec<Token>>,
+    pub entries: Mutex<Vec<Entry>>,
+}
+
+impl Records for FakeRecords {
+    fn tokens(&self) -> Result<Vec<Token>, RecordsError> {
+        Ok(self.tokens.lock().unwrap().clone())
+    }
+    fn audit_head(&self) -> Result<Option<AuditHead>, RecordsError> {
+        Ok(None)
+    }
+    fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        let entries = self.entries.lock().unwrap();
+        Ok(entries.iter().filter(|entry| entry.sequence >= from).take(limit).cloned().collect())
+    }
+    fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        let entries = self.entries.lock().unwrap();
+        let first = entries.iter().rev().filter(|entry| {
+            entry.sequence == entry.reconcile && before.is_none_or(|b| entry.sequence < b)
+        });
+        Ok(first.take(limit).cloned().collect())
+    }
+    fn reconcile(&self, sequence: u64) -> Result<Vec<Entry>, RecordsError> {
+        let entries = self.entries.lock().unwrap();
+        Ok(entries.iter().filter(|entry| entry.reconcile == sequence).cloned().collect())
+    }
+    fn verify(&self) -> Result<Verification, RecordsError> {
+        Ok(Verification::default())
+    }
+}
+
+/// What a test holds on to.
+#[derive(Debug)]
+pub struct Server {
+    pub address: SocketAddr,
+    pub authority_pem: String,
+    pub authority_digest: Digest,
+    pub records: Arc<FakeRecords>,
+    pub commits: mpsc::Sender<Vec<Effect>>,
+    pub api: Api,
+    _data: tempfile::TempDir,
+    _shutdown: watch::Sender<bool>,
+}
+
+impl Server {
+    pub async fn start(world: World) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let authority = Authority::open(&data.path().join("pki"), NOW).unwrap();
+        let tls = authority.server_config(&["master.example".to_owned()], NOW).unwrap();
+        let (authority_pem, authority_digest) = (authority.pem().to_owned(), authority.digest());
+        let records = Arc::new(FakeRecords::default());
+        let (master, commits) = fake_loop(world, Arc::clone(&records));
+        let parts = Parts {
+            master,
+            authority,
+            records: Arc::clone(&records) as Arc<dyn Records>,
+            planning: Planning { assignments: empty_set, lease_seconds: |_| 40 },
+            clock: Arc::new(|| NOW),
+            read_at: Arc::new(|_| Err("no history".to_owned())),
+        };
+        let api = Api::new(parts);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, stop) = watch::channel(false);
+        tokio::spawn(serve(listener, tls, api.clone(), stop));
+        let _shutdown = shutdown;
+        Self {
+            address,
+            authority_pem,
+            authority_digest,
+            records,
+            commits,
+            api,
+            _data: data,
+            _shutdown,
+        }
+    }
+
+    /// A new token's text.
+    pub fn token(&self, name: &str, role: Role, uses_left: Option<u32>) -> String {
+        let text = TokenText::generate(self.authority_digest.clone());
+        self.records.tokens.lock().unwrap().push(Token {
+            id: text.id.clone(),
+            name: name.to_owned(),
+            role,
+            secret_hash: text.secret_hash(),
+            created: NOW,
+            expires: None,
+            uses_left,
+            revoked: false,
+        });
+        text.to_string()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.address)
+    }
+
+    /// A client that trusts the server and has no credentials.
+    pub fn client(&self) -> reqwest::Client {
+        let tls = crate::client::tls::trusting(&self.authority_pem).unwrap();
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+    }
+}
+
+fn empty_set(world: &World, node: &NodeName) -> Option<AssignmentSet> {
+    let stamp = world.nodes.get(&node_key(node)).unwrap().issued.clone();
+    Some(AssignmentSet {
+        stamp,
+        pods: BTreeMap::new(),
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    })
+}
+
+fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<Vec<Effect>>) {
+    let (events, mut incoming) = mpsc::channel(16);
+    let (commits, mut ordered) = mpsc::channel::<Vec<Effect>>(16);
+    let (version, watched) = watch::channel(world.version);
+    let (committed, _) = broadcast::channel(64);
+    let view = Arc::new(ArcSwap::from_pointee(view_of(world)));
+    let handle =
+        Handle { events, view: Arc::clone(&view), version: watched, committed: committed.clone() };
+    tokio::spawn(async move {
+        loop {
+            let effects = tokio::select! {
+                event = incoming.recv() => match event {
+                    Some(event) => carry_out(event, &records),
+                    None => return,
+                },
+                effects = ordered.recv() => match effects {
+                    Some(effects) => effects,
+                    None => return,
+                },
+            };
+            if effects.is_empty() {
+                continue;
+            }
+            let mut next = view.load_full().world.clone();
+            let number = next.version + 1;
+            let mut changes = Vec::new();
+            for effect in &effects {
+                next.apply(effect, number);
+                let (key, table) = match effect {
+                    Effect::Put(key, record) => (key.clone(), record.table()),
+                    Effect::Remove(key, table) => (key.clone(), *table),
+                    Effect::Meta(_) => continue,
+                };
+                changes.push(RowChange { table, key, before: None, after: None });
+            }
+            view.store(Arc::new(view_of(next)));
+            version.send_replace(number);
+            let _ = committed.send(Arc::new(Committed { version: number, changes }));
+        }
+    });
+    (handle, commits)
+}
+
+fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
+    match event {
+        Event::Join { join, key_digest, reply } => {
+            let _ = reply.send(Ok(()));
+            let node = node(join.node.as_str(), key_digest);
+            vec![Effect::Put(node_key(&join.node), Record::Node(Arc::new(node)))]
+        }
+        Event::Token { order: TokenOrder::Spend { id }, reply } => {
+            let mut tokens = records.tokens.lock().unwrap();
+            let token = tokens.iter_mut().find(|token| token.id == id).unwrap();
+            let spent = match token.uses_left {
+                Some(0) => Err(Refused { reason: "Spent", message: "used already".to_owned() }),
+                Some(uses) => {
+                    token.uses_left = Some(uses - 1);
+                    Ok(())
+                }
+                None => Ok(()),
+            };
+            let _ = reply.send(spent);
+            Vec::new()
+        }
+        Event::Report { report, reply, .. } => {
+            let _ = reply.send(Ok(report.sequence));
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub fn node(name: &str, key_digest: Digest) -> Node {
+    Node {
+        name: NodeName::new(name),
+        uid: format!("uid-of-{name}"),
+        joined: NOW,
+        labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+        unschedulable: false,
+        network: kgit_protocol::assignment::PodNetwork { range: "10.42.0.0/24".parse().unwrap() },
+        observed: Default::default(),
+        ready: Some(true),
+        ready_since: NOW,
+        next_address: 2,
+        issued: stamp(1),
+        boot: None,
+        sequence: 0,
+        key_digest,
+        remove_volumes: Vec::new(),
+    }
+}
+
+pub fn stamp(generation: u64) -> Stamp {
+    let empty = AssignmentSet {
+        stamp: Stamp {
+            epoch: Epoch(0),
+            generation: Generation(generation),
+            digest: Digest::of(b""),
+        },
+        pods: BTreeMap::new(),
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    };
+    Stamp { digest: empty.content_digest(), ..empty.stamp }
+}
+
+pub fn empty_world() -> World {
+    World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"))
+}
+
+fn view_of(world: World) -> View {
+    View {
+        world,
+        catalog: Catalog::default(),
+        source: Arc::new(SourceStatus::default()),
+        diagnostics: Arc::default(),
+        waits: Arc::default(),
+        heartbeats: Arc::default(),
+        reconciling: None,
+    }
+}

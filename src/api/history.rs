@@ -1,0 +1,119 @@
+//! The recent past of the World, so that a watch can go on where it was and an agent can be told
+//! the difference to what it has. Views share their rows, so a past one costs what has changed.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, RwLock};
+
+use tokio::sync::{broadcast, watch};
+
+use crate::domain::key::ObjectKey;
+use crate::domain::world::Table;
+use crate::master::handle::Handle;
+use crate::master::view::View;
+
+/// Transactions that are remembered. A client that was away for longer lists again.
+const HISTORY_LIMIT: usize = 2048;
+
+/// A row that was written or removed.
+pub type ChangedRow = (Table, ObjectKey);
+
+#[derive(Debug)]
+pub struct History {
+    moments: RwLock<VecDeque<Moment>>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Moment {
+    /// As it was after the change, or a little later.
+    view: Arc<View>,
+    changed: Vec<ChangedRow>,
+}
+
+/// What happened between two versions.
+#[derive(Debug)]
+pub struct Between {
+    pub before: Arc<View>,
+    pub after: Arc<View>,
+    pub changed: BTreeSet<ChangedRow>,
+}
+
+impl History {
+    /// Begins with the World as it is.
+    pub fn new(view: Arc<View>) -> Self {
+        let newest = watch::Sender::new(view.world.version);
+        let first = Moment { view, changed: Vec::new() };
+        Self { moments: RwLock::new(VecDeque::from([first])), newest }
+    }
+
+    /// Takes every transaction down until the master stops.
+    pub async fn follow(&self, master: Handle) {
+        let mut committed = master.follow();
+        // What was committed before the line above took effect.
+        self.restart(master.view());
+        loop {
+            match committed.recv().await {
+                Ok(transaction) => {
+                    let rows = transaction.changes.iter();
+                    let changed = rows.map(|row| (row.table, row.key.clone())).collect();
+                    self.push(Moment { view: master.view(), changed });
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => self.restart(master.view()),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Forgets the past: it has a gap.
+    fn restart(&self, view: Arc<View>) {
+        let version = view.world.version;
+        *self.write() = VecDeque::from([Moment { view, changed: Vec::new() }]);
+        self.newest.send_replace(version);
+    }
+
+    fn push(&self, moment: Moment) {
+        let version = moment.view.world.version;
+        let mut moments = self.write();
+        moments.push_back(moment);
+        while moments.len() > HISTORY_LIMIT {
+            moments.pop_front();
+        }
+        drop(moments);
+        self.newest.send_replace(version);
+    }
+
+    /// The version up to which the past is known; wakes when it grows.
+    pub fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// The newest version that is known of, and everything since `version`. `None`: that is too
+    /// long ago.
+    pub fn since(&self, version: u64) -> Option<Between> {
+        let moments = self.moments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let base = moments.iter().rposition(|moment| moment.view.world.version <= version)?;
+        let changed = moments.iter().skip(base + 1).flat_map(|moment| moment.changed.clone());
+        Some(Between {
+            before: Arc::clone(&moments.get(base)?.view),
+            after: Arc::clone(&moments.back()?.view),
+            changed: changed.collect(),
+        })
+    }
+
+    /// The oldest version that [`History::since`] answers for.
+    pub fn oldest(&self) -> u64 {
+        let moments = self.moments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        moments.front().map_or(0, |moment| moment.view.world.version)
+    }
+
+    /// The newest view for which `fits` holds, among the last `depth`.
+    pub fn find(&self, depth: usize, fits: impl Fn(&View) -> bool) -> Option<Arc<View>> {
+        let moments = self.moments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let found = moments.iter().rev().take(depth).find(|moment| fits(&moment.view))?;
+        Some(Arc::clone(&found.view))
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, VecDeque<Moment>> {
+        self.moments.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

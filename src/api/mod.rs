@@ -1,0 +1,19 @@
+//! The master's HTTP face: one TLS listener for agents, `kgit`, `kubectl` and client libraries.
+//!
+//! It reads views and sends events; it decides nothing about workloads. What Kubernetes objects
+//! look like is [`crate::kube`]'s, what a plan says is `plan`'s, and orders are the loop's.
+
+pub mod agent;
+pub mod auth;
+pub mod authority;
+pub mod error;
+#[cfg(test)]
+pub mod fixture;
+pub mod history;
+pub mod kube;
+pub mod limit;
+pub mod listener;
+pub mod records;
+pub mod router;
+pub mod state;
+pub mod streams;

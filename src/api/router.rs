@@ -1,0 +1,33 @@
+//! Which path leads where, and what a request must bring to get there.
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+
+use crate::api::agent;
+use crate::api::auth::{limit, require_token};
+use crate::api::error::ApiError;
+use crate::api::kube;
+use crate::api::state::Api;
+use crate::kube::status::Status;
+
+/// The whole API. Without credentials there are health checks and nothing else.
+pub fn router(api: &Api) -> Router {
+    let healthy = || get(async || "ok");
+    Router::new()
+        .route("/healthz", healthy())
+        .route("/livez", healthy())
+        .route("/readyz", healthy())
+        .nest("/agent/v1", agent::routes(api))
+        .merge(behind_token(api))
+        .layer(middleware::from_fn_with_state(api.clone(), limit))
+        .with_state(api.clone())
+}
+
+/// What takes a token. A path that is not there is only told to those who have one.
+fn behind_token(api: &Api) -> Router<Api> {
+    Router::new()
+        .merge(kube::routes())
+        .fallback(async || ApiError(Status::no_such_path()))
+        .layer(middleware::from_fn_with_state(api.clone(), require_token))
+}

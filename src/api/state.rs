@@ -1,0 +1,120 @@
+//! What every handler has at hand.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use kgit_protocol::assignment::AssignmentSet;
+use kgit_protocol::ids::NodeName;
+use kgit_protocol::time::Timestamp;
+
+use crate::api::auth::TokenCache;
+use crate::api::authority::Authority;
+use crate::api::history::History;
+use crate::api::limit::Limiter;
+use crate::api::records::{Records, RecordsError};
+use crate::api::streams::Streams;
+use crate::domain::desired::{Commit, TreeChange};
+use crate::domain::world::World;
+use crate::master::handle::Handle;
+
+/// What the daemon puts the API together from.
+pub struct Parts {
+    pub master: Handle,
+    pub authority: Authority,
+    pub records: Arc<dyn Records>,
+    pub planning: Planning,
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub read_at: ReadAt,
+}
+
+/// Any commit of the source by its revision, with all its files; `Err` says in words why not.
+pub type ReadAt = Arc<dyn Fn(&str) -> Result<(Arc<Commit>, TreeChange), String> + Send + Sync>;
+
+/// The pure functions of the layers below that answer requests.
+#[derive(Clone, Copy)]
+pub struct Planning {
+    /// Everything that a node is to run, under the stamp that was last issued to it.
+    pub assignments: fn(&World, &NodeName) -> Option<AssignmentSet>,
+    /// How long a lease lasts in a fleet of this many nodes.
+    pub lease_seconds: fn(usize) -> u32,
+}
+
+/// Cheap to copy; one for the whole server.
+#[derive(Clone, Debug)]
+pub struct Api(Arc<Shared>);
+
+pub struct Shared {
+    pub master: Handle,
+    pub authority: Authority,
+    pub records: Arc<dyn Records>,
+    pub planning: Planning,
+    pub streams: Streams,
+    pub tokens: TokenCache,
+    pub limiter: Limiter,
+    pub history: History,
+    pub read_at: ReadAt,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Api {
+    pub fn new(parts: Parts) -> Self {
+        let history = History::new(parts.master.view());
+        Self(Arc::new(Shared {
+            history,
+            master: parts.master,
+            authority: parts.authority,
+            records: parts.records,
+            planning: parts.planning,
+            streams: Streams::default(),
+            tokens: TokenCache::default(),
+            limiter: Limiter::default(),
+            clock: parts.clock,
+            read_at: parts.read_at,
+        }))
+    }
+}
+
+impl Api {
+    /// Reads the records on a thread that may wait for the disk.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Records) -> Result<T, RecordsError> + Send + 'static,
+    ) -> Result<T, RecordsError> {
+        let records = Arc::clone(&self.records);
+        tokio::task::spawn_blocking(move || read(&*records))
+            .await
+            .unwrap_or_else(|_| Err(RecordsError::new("the reader stopped")))
+    }
+}
+
+impl Shared {
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+impl Deref for Api {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Planning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Planning")
+    }
+}

@@ -1,0 +1,355 @@
+//! What is recorded: the rows of the World. Each is constant in size for a live object; what
+//! grows with time is the audit log alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kgit_protocol::assignment::{PodNetwork, Stamp};
+use kgit_protocol::ids::{BootId, Digest, Epoch, NodeName, PodUid};
+use kgit_protocol::observation::{NodeObservation, PodObservation, PodPhase};
+use kgit_protocol::pod::PodSpec;
+use kgit_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::change::FieldChange;
+use crate::domain::desired::{Commit, Settings};
+use crate::domain::key::ObjectKey;
+use crate::domain::resource::Resource;
+use crate::domain::selector::Labels;
+use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
+
+/// How many field changes an object remembers as the cause of what follows from it.
+pub const MAX_CAUSE_CHANGES: usize = 16;
+
+/// What is true of the cluster as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    pub epoch: Epoch,
+    /// Bumped when a pruned object's undo window ends, so that a later object of the same name
+    /// is another one: uids derive from it.
+    pub incarnation: u64,
+    /// The last commit that was accepted, whole or in part.
+    pub accepted: Option<Arc<Commit>>,
+    /// The brakes in force: those of the last accepted commit.
+    pub settings: Settings,
+    /// Deletions that the brakes hold, until approved or until the manifests are back.
+    pub held: Option<Held>,
+    /// The master found itself restored from a backup: removals wait for a confirmation.
+    pub restored: bool,
+    /// `kgit suspend`: by whom. Nothing is planned from new commits.
+    pub suspended: Option<String>,
+}
+
+/// Deletions that wait for `kgit approve`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Names exactly this set of deletions; an approval of another set does not count.
+    pub plan: String,
+    pub objects: Vec<ObjectKey>,
+    pub reason: String,
+    pub since: Timestamp,
+    pub commit: Arc<Commit>,
+    /// By whom, once it is.
+    pub approved: Option<String>,
+}
+
+/// A manifest's object in the form that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub resource: Arc<Resource>,
+    pub uid: String,
+    pub created: Timestamp,
+    /// Bumped with each change of the spec.
+    pub generation: u64,
+    /// The commit that last changed it, and what it changed (at most [`MAX_CAUSE_CHANGES`]).
+    pub commit: Arc<Commit>,
+    pub changes: Vec<FieldChange>,
+    /// How many pods were made for it; their names and uids derive from this.
+    pub counter: u64,
+    /// Its manifest is gone, but it holds data (or forbids pruning), so it stays.
+    pub retained: Option<Timestamp>,
+}
+
+/// An object whose manifest is gone, for as long as the undo window lasts: when the manifest
+/// comes back, the same object comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    pub applied: Arc<Applied>,
+    pub at: Timestamp,
+    pub commit: Arc<Commit>,
+    pub deployment: Option<Arc<DeploymentState>>,
+    pub job: Option<Arc<JobState>>,
+    pub replica_sets: Vec<Arc<ReplicaSet>>,
+}
+
+/// What a Deployment remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentState {
+    pub observed_generation: u64,
+    /// The highest revision given out.
+    pub revision: u64,
+    pub collisions: u64,
+    /// When the rollout last got ahead; for the progress deadline.
+    pub progressed: Timestamp,
+    pub deadline_exceeded: bool,
+    pub status: ReplicaStatus,
+}
+
+/// Counts, as Kubernetes shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    pub replicas: u32,
+    pub updated: u32,
+    pub ready: u32,
+    pub available: u32,
+}
+
+/// One revision of a Deployment, or a ReplicaSet of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSet {
+    pub key: ObjectKey,
+    pub uid: String,
+    /// The Deployment, or the ReplicaSet's own manifest.
+    pub owner: ObjectKey,
+    pub created: Timestamp,
+    pub template: Arc<PodTemplate>,
+    /// Of the template and of the config contents that roll it.
+    pub revision_digest: Digest,
+    /// The value of the `pod-template-hash` label; empty for a ReplicaSet of its own.
+    pub hash: String,
+    /// The contents that this revision's pods run with, so that an old revision stays what it was.
+    pub configs: BTreeMap<ConfigRef, Arc<ConfigContent>>,
+    pub revision: u64,
+    /// Earlier numbers of the same revision.
+    pub revision_history: Vec<u64>,
+    pub replicas: u32,
+    /// The Deployment's replicas, and those plus surge, when this was last scaled: by them a
+    /// scaling in mid-rollout is told from the rollout itself, and shared out in proportion.
+    pub desired: u32,
+    pub max_replicas: u32,
+    pub min_ready_seconds: u32,
+    /// How many pods were made for it.
+    pub counter: u64,
+    pub status: ReplicaStatus,
+}
+
+/// What a Job remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobState {
+    pub started: Option<Timestamp>,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub active: u32,
+    pub ready: u32,
+    /// Failures since the last success; the retry delay grows with it.
+    pub failures_in_row: u32,
+    pub last_failure: Option<Timestamp>,
+    /// Indexes of an Indexed job that are done.
+    pub succeeded_indexes: Vec<u32>,
+    pub finished: Option<JobFinish>,
+    /// Of the template that it ran; a change after the finish is a plan step that says so.
+    pub template_digest: Option<Digest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFinish {
+    pub at: Timestamp,
+    pub succeeded: bool,
+    /// `BackoffLimitExceeded`, `DeadlineExceeded`, or empty.
+    pub reason: String,
+}
+
+/// A claim's binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimState {
+    pub phase: ClaimPhase,
+    /// The PersistentVolume's name.
+    pub volume: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClaimPhase {
+    Pending,
+    Bound,
+    Lost,
+}
+
+/// A volume's binding, and for a provisioned one the volume itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeState {
+    pub phase: VolumePhase,
+    /// The claim that it is bound to, with the uid that makes a later claim of that name another.
+    pub claim: Option<(ObjectKey, String)>,
+    /// The node that its data is on: for a hostPath the one where it was first used.
+    pub node: Option<NodeName>,
+    pub provisioned: Option<Provisioned>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumePhase {
+    Available,
+    Bound,
+    Released,
+    /// An explicit order to remove it is under way.
+    Removing,
+}
+
+/// A PersistentVolume that kgit made for a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provisioned {
+    pub uid: String,
+    pub created: Timestamp,
+    pub class: String,
+    pub capacity_bytes: u64,
+    pub access_modes: Vec<crate::domain::resource::AccessMode>,
+    pub reclaim: crate::domain::resource::ReclaimPolicy,
+    pub docker_volume: String,
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    pub key: ObjectKey,
+    pub uid: PodUid,
+    /// The ReplicaSet, the Job, or the Pod's own manifest.
+    pub owner: ObjectKey,
+    pub created: Timestamp,
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub template: Arc<PodTemplate>,
+    /// Of the template and of the config contents that it runs with.
+    pub revision_digest: Digest,
+    /// For an Indexed job.
+    pub index: Option<u32>,
+    /// Its end is part of its Job's counts already.
+    pub counted: bool,
+    /// `None`: not placed yet.
+    pub placed: Option<Placed>,
+    pub deletion: Option<Deletion>,
+    /// `None`: nothing was seen yet.
+    pub observed: Option<Arc<PodObservation>>,
+    /// Drifts up to this number are in the audit.
+    pub drifts_told: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    pub node: NodeName,
+    pub at: Timestamp,
+    pub spec: Arc<PodSpec>,
+    /// [`PodSpec::digest`] of `spec`.
+    pub digest: Digest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    pub at: Timestamp,
+    pub grace_seconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub name: NodeName,
+    pub uid: String,
+    pub joined: Timestamp,
+    pub labels: Labels,
+    pub unschedulable: bool,
+    pub network: PodNetwork,
+    pub observed: NodeObservation,
+    /// `None`: unknown, nothing heard since the master's own start.
+    pub ready: Option<bool>,
+    pub ready_since: Timestamp,
+    /// Addresses of the pod range given out so far; the next search starts behind.
+    pub next_address: u32,
+    /// The newest set issued to it.
+    pub issued: Stamp,
+    /// Reports up to here are recorded.
+    pub boot: Option<BootId>,
+    pub sequence: u64,
+    /// SHA-256 of its public key: its identity.
+    pub key_digest: Digest,
+    /// Docker volumes that it was ordered to remove and has not yet.
+    pub remove_volumes: Vec<String>,
+}
+
+/// How many different events an object keeps; the oldest give way.
+pub const MAX_EVENTS: usize = 16;
+
+/// What was told about one object, newest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventLog {
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub warning: bool,
+    pub reason: String,
+    pub message: String,
+    pub field_path: Option<String>,
+    pub component: String,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u32,
+}
+
+impl EventLog {
+    /// The log with one more event; an equal one is counted up instead. `first` and `count` of
+    /// `event` are set here.
+    #[must_use]
+    pub fn with(&self, event: Event) -> Self {
+        let mut events = self.events.clone();
+        let same = events.iter().position(|old| {
+            (old.warning, &old.reason, &old.message, &old.field_path)
+                == (event.warning, &event.reason, &event.message, &event.field_path)
+        });
+        let merged = match same.map(|index| events.remove(index)) {
+            Some(old) => Event { first: old.first, count: old.count + 1, ..event },
+            None => event,
+        };
+        events.push(merged);
+        if events.len() > MAX_EVENTS {
+            events.remove(0);
+        }
+        Self { events }
+    }
+}
+
+impl Pod {
+    pub fn phase(&self) -> PodPhase {
+        self.observed.as_ref().map_or(PodPhase::Pending, |observed| observed.phase)
+    }
+
+    pub fn node(&self) -> Option<&NodeName> {
+        self.placed.as_ref().map(|placed| &placed.node)
+    }
+
+    /// Ready to serve, and meant to.
+    pub fn is_ready(&self) -> bool {
+        self.deletion.is_none()
+            && self.phase() == PodPhase::Running
+            && self.observed.as_ref().is_some_and(|observed| observed.ready)
+    }
+
+    /// Ready for at least `min_ready_seconds`.
+    pub fn is_available(&self, min_ready_seconds: u32, now: Timestamp) -> bool {
+        self.is_ready() && self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+    }
+
+    /// When it becomes available if it stays ready.
+    pub fn available_at(&self, min_ready_seconds: u32) -> Option<Timestamp> {
+        let since = self.observed.as_ref()?.ready_since?;
+        Some(since.after(std::time::Duration::from_secs(u64::from(min_ready_seconds))))
+    }
+
+    /// Ended for good: will not run again under this uid.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase(), PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// Neither finished nor on its way out.
+    pub fn is_active(&self) -> bool {
+        self.deletion.is_none() && !self.is_finished()
+    }
+}

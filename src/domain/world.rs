@@ -1,0 +1,406 @@
+//! The World: everything that is recorded, as one value that is cheap to copy.
+//!
+//! The maps are persistent, so that a forecast, a reader of the API and the loop each hold a
+//! World of their own at no cost. It changes only by [`Effect`]s; the store writes the same ones.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::record::{
+    Applied, ClaimState, DeploymentState, EventLog, JobState, Meta, Node, Pod, Pruned, ReplicaSet,
+    VolumeState,
+};
+
+/// A row with the number of the transaction that last wrote it: its `resourceVersion`.
+#[derive(Debug)]
+pub struct Recorded<T> {
+    pub version: u64,
+    pub value: Arc<T>,
+}
+
+impl<T> Clone for Recorded<T> {
+    fn clone(&self) -> Self {
+        Self { version: self.version, value: Arc::clone(&self.value) }
+    }
+}
+
+impl<T> std::ops::Deref for Recorded<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+pub type Rows<T> = OrdMap<ObjectKey, Recorded<T>>;
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub cluster: ClusterId,
+    /// The cluster's own key: what is derived from secret values is derived with it.
+    pub masking_key: Arc<[u8]>,
+    /// The number of the last transaction.
+    pub version: u64,
+    pub meta: Arc<Meta>,
+    pub objects: Rows<Applied>,
+    pub pruned: Rows<Pruned>,
+    pub deployments: Rows<DeploymentState>,
+    pub replica_sets: Rows<ReplicaSet>,
+    pub jobs: Rows<JobState>,
+    pub claims: Rows<ClaimState>,
+    pub volumes: Rows<VolumeState>,
+    pub pods: Rows<Pod>,
+    pub nodes: Rows<Node>,
+    pub events: Rows<EventLog>,
+    index: Index,
+}
+
+/// Derived from the rows; never stored.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    pods_by_owner: Groups,
+    pods_by_node: Groups,
+    pods_by_claim: Groups,
+    sets_by_owner: Groups,
+    referrers: Groups,
+    unplaced: OrdSet<ObjectKey>,
+    pod_by_uid: OrdMap<PodUid, ObjectKey>,
+}
+
+type Groups = OrdMap<ObjectKey, OrdSet<ObjectKey>>;
+
+/// One row of some table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    Object(Arc<Applied>),
+    Pruned(Arc<Pruned>),
+    Deployment(Arc<DeploymentState>),
+    ReplicaSet(Arc<ReplicaSet>),
+    Job(Arc<JobState>),
+    Claim(Arc<ClaimState>),
+    Volume(Arc<VolumeState>),
+    Pod(Arc<Pod>),
+    Node(Arc<Node>),
+    Events(Arc<EventLog>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Table {
+    Object,
+    Pruned,
+    Deployment,
+    ReplicaSet,
+    Job,
+    Claim,
+    Volume,
+    Pod,
+    Node,
+    Events,
+}
+
+impl Table {
+    pub const ALL: [Self; 10] = [
+        Self::Object,
+        Self::Pruned,
+        Self::Deployment,
+        Self::ReplicaSet,
+        Self::Job,
+        Self::Claim,
+        Self::Volume,
+        Self::Pod,
+        Self::Node,
+        Self::Events,
+    ];
+
+    /// The SQL table's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Pruned => "pruned",
+            Self::Deployment => "deployment",
+            Self::ReplicaSet => "replica_set",
+            Self::Job => "job",
+            Self::Claim => "claim",
+            Self::Volume => "volume",
+            Self::Pod => "pod",
+            Self::Node => "node",
+            Self::Events => "event_log",
+        }
+    }
+}
+
+/// The one way in which the World changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Meta(Arc<Meta>),
+    Put(ObjectKey, Record),
+    Remove(ObjectKey, Table),
+}
+
+impl Record {
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Object(_) => Table::Object,
+            Self::Pruned(_) => Table::Pruned,
+            Self::Deployment(_) => Table::Deployment,
+            Self::ReplicaSet(_) => Table::ReplicaSet,
+            Self::Job(_) => Table::Job,
+            Self::Claim(_) => Table::Claim,
+            Self::Volume(_) => Table::Volume,
+            Self::Pod(_) => Table::Pod,
+            Self::Node(_) => Table::Node,
+            Self::Events(_) => Table::Events,
+        }
+    }
+}
+
+/// The key under which a node's row stands.
+pub fn node_key(name: &NodeName) -> ObjectKey {
+    ObjectKey::new(Kind::Node, "", name.as_str())
+}
+
+impl World {
+    pub fn new(cluster: ClusterId, masking_key: Arc<[u8]>) -> Self {
+        Self {
+            cluster,
+            masking_key,
+            version: 0,
+            meta: Arc::default(),
+            objects: Rows::new(),
+            pruned: Rows::new(),
+            deployments: Rows::new(),
+            replica_sets: Rows::new(),
+            jobs: Rows::new(),
+            claims: Rows::new(),
+            volumes: Rows::new(),
+            pods: Rows::new(),
+            nodes: Rows::new(),
+            events: Rows::new(),
+            index: Index::default(),
+        }
+    }
+
+    /// Carries out one effect, as part of transaction `version`.
+    pub fn apply(&mut self, effect: &Effect, version: u64) {
+        self.version = self.version.max(version);
+        match effect {
+            Effect::Meta(meta) => self.meta = Arc::clone(meta),
+            Effect::Put(key, record) => self.put(key, record, version),
+            Effect::Remove(key, table) => self.remove(key, *table),
+        }
+    }
+
+    fn put(&mut self, key: &ObjectKey, record: &Record, version: u64) {
+        self.unindex(key, record.table());
+        match record {
+            Record::Object(value) => insert(&mut self.objects, key, value, version),
+            Record::Pruned(value) => insert(&mut self.pruned, key, value, version),
+            Record::Deployment(value) => insert(&mut self.deployments, key, value, version),
+            Record::ReplicaSet(value) => insert(&mut self.replica_sets, key, value, version),
+            Record::Job(value) => insert(&mut self.jobs, key, value, version),
+            Record::Claim(value) => insert(&mut self.claims, key, value, version),
+            Record::Volume(value) => insert(&mut self.volumes, key, value, version),
+            Record::Pod(value) => insert(&mut self.pods, key, value, version),
+            Record::Node(value) => insert(&mut self.nodes, key, value, version),
+            Record::Events(value) => insert(&mut self.events, key, value, version),
+        }
+        self.reindex(key, record.table());
+    }
+
+    fn remove(&mut self, key: &ObjectKey, table: Table) {
+        self.unindex(key, table);
+        match table {
+            Table::Object => drop(self.objects.remove(key)),
+            Table::Pruned => drop(self.pruned.remove(key)),
+            Table::Deployment => drop(self.deployments.remove(key)),
+            Table::ReplicaSet => drop(self.replica_sets.remove(key)),
+            Table::Job => drop(self.jobs.remove(key)),
+            Table::Claim => drop(self.claims.remove(key)),
+            Table::Volume => drop(self.volumes.remove(key)),
+            Table::Pod => drop(self.pods.remove(key)),
+            Table::Node => drop(self.nodes.remove(key)),
+            Table::Events => drop(self.events.remove(key)),
+        }
+    }
+
+    /// One row, whichever table it is in.
+    pub fn row(&self, key: &ObjectKey, table: Table) -> Option<Record> {
+        fn of<T>(rows: &Rows<T>, key: &ObjectKey, wrap: fn(Arc<T>) -> Record) -> Option<Record> {
+            rows.get(key).map(|row| wrap(Arc::clone(&row.value)))
+        }
+        match table {
+            Table::Object => of(&self.objects, key, Record::Object),
+            Table::Pruned => of(&self.pruned, key, Record::Pruned),
+            Table::Deployment => of(&self.deployments, key, Record::Deployment),
+            Table::ReplicaSet => of(&self.replica_sets, key, Record::ReplicaSet),
+            Table::Job => of(&self.jobs, key, Record::Job),
+            Table::Claim => of(&self.claims, key, Record::Claim),
+            Table::Volume => of(&self.volumes, key, Record::Volume),
+            Table::Pod => of(&self.pods, key, Record::Pod),
+            Table::Node => of(&self.nodes, key, Record::Node),
+            Table::Events => of(&self.events, key, Record::Events),
+        }
+    }
+
+    /// The pods of a ReplicaSet, a Job or a Pod manifest.
+    pub fn pods_of<'a>(
+        &'a self,
+        owner: &ObjectKey,
+    ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
+        members(&self.index.pods_by_owner, owner).filter_map(|key| self.pods.get(key))
+    }
+
+    pub fn pods_on<'a>(
+        &'a self,
+        node: &NodeName,
+    ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
+        members(&self.index.pods_by_node, &node_key(node)).filter_map(|key| self.pods.get(key))
+    }
+
+    pub fn pods_with_claim<'a>(
+        &'a self,
+        claim: &ObjectKey,
+    ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
+        members(&self.index.pods_by_claim, claim).filter_map(|key| self.pods.get(key))
+    }
+
+    /// The ReplicaSets of a Deployment, or the one of a ReplicaSet manifest.
+    pub fn sets_of<'a>(
+        &'a self,
+        owner: &ObjectKey,
+    ) -> impl Iterator<Item = &'a Recorded<ReplicaSet>> + use<'a> {
+        members(&self.index.sets_by_owner, owner).filter_map(|key| self.replica_sets.get(key))
+    }
+
+    /// The applied objects that refer to `target`.
+    pub fn referrers<'a>(
+        &'a self,
+        target: &ObjectKey,
+    ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+        members(&self.index.referrers, target)
+    }
+
+    /// The manifests' objects of one kind, in order of namespace and name.
+    pub fn objects_of(&self, kind: Kind) -> impl Iterator<Item = &Recorded<Applied>> {
+        let rows = self.objects.range(ObjectKey::new(kind, "", "")..);
+        rows.take_while(move |(key, _)| key.kind == kind).map(|(_, row)| row)
+    }
+
+    /// The pods that have no node yet.
+    pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
+        self.index.unplaced.iter().filter_map(|key| self.pods.get(key))
+    }
+
+    pub fn pod_by_uid(&self, uid: &PodUid) -> Option<&Recorded<Pod>> {
+        self.pods.get(self.index.pod_by_uid.get(uid)?)
+    }
+
+    /// The manifest's object that a pod exists for: its Deployment, ReplicaSet, Job or Pod.
+    pub fn workload_of(&self, pod: &Pod) -> ObjectKey {
+        match self.replica_sets.get(&pod.owner) {
+            Some(set) => set.owner.clone(),
+            None => pod.owner.clone(),
+        }
+    }
+
+    fn unindex(&mut self, key: &ObjectKey, table: Table) {
+        match table {
+            Table::Object => {
+                if let Some(old) = self.objects.get(key).cloned() {
+                    for reference in &old.resource.references {
+                        leave(&mut self.index.referrers, &reference.to, key);
+                    }
+                }
+            }
+            Table::Pod => {
+                if let Some(old) = self.pods.get(key).cloned() {
+                    self.unindex_pod(key, &old);
+                }
+            }
+            Table::ReplicaSet => {
+                if let Some(old) = self.replica_sets.get(key).cloned() {
+                    leave(&mut self.index.sets_by_owner, &old.owner, key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reindex(&mut self, key: &ObjectKey, table: Table) {
+        match table {
+            Table::Object => {
+                if let Some(new) = self.objects.get(key).cloned() {
+                    for reference in &new.resource.references {
+                        join(&mut self.index.referrers, &reference.to, key);
+                    }
+                }
+            }
+            Table::Pod => {
+                if let Some(new) = self.pods.get(key).cloned() {
+                    self.index_pod(key, &new);
+                }
+            }
+            Table::ReplicaSet => {
+                if let Some(new) = self.replica_sets.get(key).cloned() {
+                    join(&mut self.index.sets_by_owner, &new.owner, key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn index_pod(&mut self, key: &ObjectKey, pod: &Pod) {
+        join(&mut self.index.pods_by_owner, &pod.owner, key);
+        if let Some(node) = pod.node() {
+            join(&mut self.index.pods_by_node, &node_key(node), key);
+        }
+        if pod.placed.is_none() {
+            self.index.unplaced.insert(key.clone());
+        }
+        for claim in pod.template.claims() {
+            let claim = key.sibling(Kind::PersistentVolumeClaim, claim);
+            join(&mut self.index.pods_by_claim, &claim, key);
+        }
+        self.index.pod_by_uid.insert(pod.uid.clone(), key.clone());
+    }
+
+    fn unindex_pod(&mut self, key: &ObjectKey, pod: &Pod) {
+        leave(&mut self.index.pods_by_owner, &pod.owner, key);
+        self.index.unplaced.remove(key);
+        if let Some(node) = pod.node() {
+            leave(&mut self.index.pods_by_node, &node_key(node), key);
+        }
+        for claim in pod.template.claims() {
+            let claim = key.sibling(Kind::PersistentVolumeClaim, claim);
+            leave(&mut self.index.pods_by_claim, &claim, key);
+        }
+        self.index.pod_by_uid.remove(&pod.uid);
+    }
+}
+
+fn insert<T>(rows: &mut Rows<T>, key: &ObjectKey, value: &Arc<T>, version: u64) {
+    rows.insert(key.clone(), Recorded { version, value: Arc::clone(value) });
+}
+
+fn members<'a>(
+    groups: &'a Groups,
+    group: &ObjectKey,
+) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+    groups.get(group).into_iter().flat_map(|members| members.iter())
+}
+
+fn join(groups: &mut Groups, group: &ObjectKey, member: &ObjectKey) {
+    groups.entry(group.clone()).or_default().insert(member.clone());
+}
+
+fn leave(groups: &mut Groups, group: &ObjectKey, member: &ObjectKey) {
+    if let Some(members) = groups.get_mut(group) {
+        members.remove(member);
+        if members.is_empty() {
+            groups.remove(group);
+        }
+    }
+}

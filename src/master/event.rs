@@ -1,0 +1,103 @@
+//! Everything that can happen to the master. A closed set: what is not here can't happen.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kgit_protocol::assignment::Stamp;
+use kgit_protocol::ids::{BootId, Digest, NodeName};
+use kgit_protocol::messages::{AuditHead, Join, Report};
+use tokio::sync::oneshot;
+
+use crate::domain::desired::{Commit, TreeChange};
+use crate::domain::key::ObjectKey;
+use crate::domain::token::TokenOrder;
+
+#[derive(Debug)]
+pub enum Event {
+    /// The source delivered a commit: how its tree differs from the last one delivered.
+    Source {
+        commit: Arc<Commit>,
+        change: TreeChange,
+    },
+    /// The source can't be read; what was read last stays in force.
+    SourceFailed {
+        error: String,
+    },
+    /// It can be read again, and nothing in it changed.
+    SourceRecovered,
+    /// A node asks to join; its token was checked, its key's digest taken from its request.
+    Join {
+        join: Box<Join>,
+        key_digest: Digest,
+        reply: Reply<()>,
+    },
+    /// A node says what set it has; the answer waits in the view.
+    Pull {
+        node: NodeName,
+        have: Option<Stamp>,
+        witness: Option<AuditHead>,
+    },
+    Report {
+        node: NodeName,
+        report: Box<Report>,
+        reply: Reply<u64>,
+    },
+    Heartbeat {
+        node: NodeName,
+        boot: BootId,
+    },
+    Leave {
+        node: NodeName,
+        reply: Reply<()>,
+    },
+    /// Somebody approves the deletions that are held under this plan's name.
+    Approve {
+        plan: String,
+        by: String,
+        reply: Reply<String>,
+    },
+    /// Somebody orders retained objects, and their data, to be removed.
+    RemoveRetained {
+        objects: Vec<ObjectKey>,
+        by: String,
+        reply: Reply<Vec<ObjectKey>>,
+    },
+    Suspend {
+        by: Option<String>,
+        reply: Reply<()>,
+    },
+    /// Forget everything a node's name stands for, so that another machine can take it.
+    ResetNode {
+        node: NodeName,
+        by: String,
+        reply: Reply<()>,
+    },
+    Token {
+        order: TokenOrder,
+        reply: Reply<()>,
+    },
+    /// A consistent copy of the store, made while everything goes on.
+    Backup {
+        to: PathBuf,
+        reply: Reply<()>,
+    },
+    /// Remove audit entries up to a sequence; an anchor takes their place.
+    RemoveAudit {
+        through: u64,
+        by: String,
+        reply: Reply<u64>,
+    },
+    /// Some deadline has come; the loop knows which.
+    Timer,
+    Shutdown,
+}
+
+/// Where the answer goes; a caller that went away is nobody's error.
+pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// The loop refuses an order: why, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub reason: &'static str,
+    pub message: String,
+}

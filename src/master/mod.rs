@@ -1,0 +1,17 @@
+//! The master's loop: one thread, one queue of [`event::Event`]s, one transaction a turn.
+//!
+//! Event → (World, Catalog) → tick → commit → a new [`view::View`] for everyone who reads. What
+//! does not live here: HTTP (`api`), Git and folders (`source`), SQL (`store`), and any decision
+//! about workloads (`plan`).
+
+mod batch;
+pub mod core;
+pub mod event;
+pub mod handle;
+mod lease;
+mod orders;
+mod reconcile;
+pub mod run;
+pub mod view;
+
+pub use lease::lease_seconds;
