@@ -92,7 +92,8 @@ fn worker(
     let docker = Docker::new(scope.clone(), &config.docker_socket);
     let spec_key = journal.spec_key(random())?;
     let remembered = journal.remembered()?;
-    let node = Node::new(spec_key, journal.set()?, remembered.pods.clone());
+    let mut node = Node::new(spec_key, journal.set()?, remembered.pods.clone());
+    node.keep(remembered.kept.clone());
     let places = places(config, &scope);
     let start = Start {
         runtime: Crash::new(docker, config.crash_at.clone()),
