@@ -25,7 +25,7 @@ use kgit_protocol::messages::{
     Acknowledged, Heartbeat, Lease, LogRequest, Orders, Pull, Pulled, Report, StreamKind,
     StreamRequest,
 };
-use kgit_protocol::observation::{DriftKind, PodObservation, PodPhase};
+use kgit_protocol::observation::{Drift, DriftKind, PodObservation, PodPhase};
 use kgit_protocol::pod::PodSpec;
 use kgit_protocol::time::Timestamp;
 use serde_json::json;
@@ -243,7 +243,13 @@ impl Bench {
     /// Waits for a drift of this kind that is newer than `after`, and for the repair.
     async fn repaired(&self, uid: &PodUid, kind: DriftKind, after: u64) -> PodObservation {
         self.until(uid, &format!("repaired after {kind:?}"), |pod| {
-            pod.ready && pod.drifts.iter().any(|drift| drift.kind == kind && drift.number > after)
+            let told = |drift: &Drift| {
+                // A removal is a kill first, and the agent may see it at that moment.
+                let same = drift.kind == kind
+                    || (kind == DriftKind::Removed && drift.kind == DriftKind::Stopped);
+                same && drift.number > after
+            };
+            pod.ready && pod.drifts.iter().any(told)
         })
         .await
     }
@@ -274,14 +280,6 @@ impl Bench {
 
     async fn finish(mut self) {
         self.stop().await;
-        let docker = self.docker();
-        for seen in docker.view(self.range()).await.unwrap().containers {
-            docker.remove(&seen.id).await.unwrap();
-        }
-        for volume in docker.volumes().await.unwrap() {
-            docker.remove_volume(&volume).await.unwrap();
-        }
-        docker.remove_network().await.unwrap();
     }
 
     /// Somebody at the engine's own command line.
@@ -289,6 +287,29 @@ impl Bench {
         let host = format!("unix://{}", self.socket.trim_start_matches("unix://"));
         let done = Command::new("docker").args(["-H", &host]).args(arguments).output().unwrap();
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+/// Removes what the test made, also when it failed.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some((shutdown, task)) = self.agent.take() {
+            shutdown.cancel();
+            task.abort();
+        }
+        let host = format!("unix://{}", self.socket.trim_start_matches("unix://"));
+        let label = format!("label=dev.kgit.cluster={}", self.scope.cluster);
+        let docker = |arguments: &[&str]| {
+            let done = Command::new("docker").args(["-H", &host]).args(arguments).output();
+            done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
+        };
+        for id in docker(&["ps", "-aq", "--filter", &label]).lines() {
+            docker(&["rm", "-f", "-v", id]);
+        }
+        for name in docker(&["volume", "ls", "-q", "--filter", &label]).lines() {
+            docker(&["volume", "rm", name]);
+        }
+        docker(&["network", "rm", &self.scope.network()]);
     }
 }
 
@@ -352,7 +373,7 @@ async fn a_pod_runs_at_its_address_says_something_and_goes() {
 async fn init_containers_run_first_and_members_share_a_network_and_a_volume() {
     let Some(bench) = Bench::new(2) else { return };
     let mut init = shell("init", "echo made by init > /data/file");
-    let mut server = shell("server", &format!("nc -lk -p 8080 -e cat /data/file & {WAIT}"));
+    let mut server = shell("server", &format!("nc -ll -p 8080 -e cat /data/file & {WAIT}"));
     let mut client = shell("client", &format!("sleep 1; nc 127.0.0.1 8080; cat /config/a; {WAIT}"));
     let mount = json!([{ "volume": "shared", "path": "/data" }]);
     init["mounts"] = mount.clone();
@@ -492,7 +513,7 @@ async fn the_node_refuses_what_it_does_not_allow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_decide_about_readiness_and_restarts() {
     let Some(bench) = Bench::new(7) else { return };
-    let script = format!("touch /tmp/ok; nc -lk -p 8080 -e true & {WAIT}");
+    let script = format!("touch /tmp/ok; nc -ll -p 8080 -e true & {WAIT}");
     let mut container = shell("main", &script);
     let probe = |handler: serde_json::Value| {
         json!({ "handler": handler, "initial_delay_seconds": 0, "period_seconds": 1,
