@@ -1,5 +1,7 @@
 //! Putting the agent together: join or resume, then run; and taking it apart again.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it puts the agent together")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +170,7 @@ async fn identity(
             // A master that is starting, or a network that is coming up.
             Err(LinkError::Unreachable(error)) => {
                 tracing::warn!(error, "can't join yet; will try again");
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.delay()).await;
             }
             Err(error) => return Err(error.into()),
         }

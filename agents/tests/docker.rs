@@ -1,6 +1,8 @@
 //! The agent's worker on a real Docker engine, with a master that is made up. Needs
 //! `KGIT_TEST_DOCKER` set to the engine's socket and the image `kgit-test/busybox:1`.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it drives a real engine")]
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
