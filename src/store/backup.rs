@@ -139,10 +139,8 @@ pub(super) fn refuse_interrupted(dir: &Path) -> Result<(), StoreError> {
 
 fn open_backup(from: &Path) -> Result<Connection, StoreError> {
     fs::metadata(from).map_err(StoreError::io("opening the backup", from))?;
-    let not_a_backup = |why: &str| StoreError::NotABackup {
-        path: from.to_owned(),
-        why: why.to_owned(),
-    };
+    let not_a_backup =
+        |why: &str| StoreError::NotABackup { path: from.to_owned(), why: why.to_owned() };
     let source = schema::open_read_only(from)?;
     let id: i64 = source
         .query_row("PRAGMA application_id", [], |row| row.get(0))
@@ -243,7 +241,9 @@ fn list_files(dir: &Path) -> Result<Vec<FoundFile>, StoreError> {
             list_folder(dir, Path::new(folder), &mut found)?;
         }
     }
-    found.sort_by_key(|file: &FoundFile| file.path.components().any(|part| part.as_os_str() == "objects"));
+    found.sort_by_key(|file: &FoundFile| {
+        file.path.components().any(|part| part.as_os_str() == "objects")
+    });
     Ok(found)
 }
 

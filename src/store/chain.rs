@@ -53,7 +53,6 @@ pub(super) fn link(
     body_digest: &Digest,
 ) -> Digest {
     // One line per part: no two different entries have the same text.
-    let text =
-        format!("{}\n{sequence}\n{}\n{reconcile}\n{}\n", previous.0, at.0, body_digest.0);
+    let text = format!("{}\n{sequence}\n{}\n{reconcile}\n{}\n", previous.0, at.0, body_digest.0);
     Digest(hex(&Sha256::digest(text.as_bytes())))
 }

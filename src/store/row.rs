@@ -15,11 +15,7 @@ use crate::store::property;
 pub(super) const BODY_VERSION: i64 = 1;
 
 /// Writes one effect as part of transaction `version`.
-pub(super) fn write(
-    tx: &Transaction<'_>,
-    effect: &Effect,
-    version: u64,
-) -> Result<(), StoreError> {
+pub(super) fn write(tx: &Transaction<'_>, effect: &Effect, version: u64) -> Result<(), StoreError> {
     match effect {
         Effect::Meta(meta) => property::put_json(tx, property::META, &**meta),
         Effect::Put(key, record) => put(tx, key, record, version),
@@ -34,8 +30,8 @@ fn put(
     version: u64,
 ) -> Result<(), StoreError> {
     let table = record.table();
-    let body = encode(record)
-        .map_err(|source| StoreError::Encode { what: key.to_string(), source })?;
+    let body =
+        encode(record).map_err(|source| StoreError::Encode { what: key.to_string(), source })?;
     let failed = StoreError::sql("writing a row");
     tx.prepare_cached(upsert(table))
         .and_then(|mut statement| {

@@ -12,12 +12,9 @@ const COLUMNS: &str = "id, name, role, secret_hash, created_ms, expires_ms, uses
 pub(super) fn carry_out(tx: &Transaction<'_>, order: &TokenOrder) -> Result<(), StoreError> {
     match order {
         TokenOrder::Create(token) => create(tx, token),
-        TokenOrder::Revoke { id } => change(
-            tx,
-            id,
-            "UPDATE token SET revoked = 1 WHERE id = ?1",
-            "there is no such token",
-        ),
+        TokenOrder::Revoke { id } => {
+            change(tx, id, "UPDATE token SET revoked = 1 WHERE id = ?1", "there is no such token")
+        }
         // The condition makes a single use single, whoever else tries at the same time.
         TokenOrder::Spend { id } => change(
             tx,
@@ -49,12 +46,7 @@ fn create(tx: &Transaction<'_>, token: &Token) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn change(
-    tx: &Transaction<'_>,
-    id: &str,
-    sql: &str,
-    why: &'static str,
-) -> Result<(), StoreError> {
+fn change(tx: &Transaction<'_>, id: &str, sql: &str, why: &'static str) -> Result<(), StoreError> {
     match tx.execute(sql, [id]).map_err(StoreError::sql("changing a token"))? {
         0 => Err(StoreError::Token { id: id.to_owned(), why }),
         _ => Ok(()),

@@ -50,20 +50,41 @@ impl VerifyReport {
 #[serde(tag = "problem", rename_all = "kebab-case")]
 pub enum Problem {
     /// Entries are missing between two others, or at the start without an anchor.
-    Gap { after: u64, next: u64 },
+    Gap {
+        after: u64,
+        next: u64,
+    },
     /// The entry's number, time, reconcile or digest was changed, or an entry before it.
-    Broken { sequence: u64 },
-    BodyChanged { sequence: u64 },
+    Broken {
+        sequence: u64,
+    },
+    BodyChanged {
+        sequence: u64,
+    },
     /// The text is gone and no entry says who took it out.
-    RedactedWithoutOrder { sequence: u64 },
+    RedactedWithoutOrder {
+        sequence: u64,
+    },
     /// The log ends before the head that the store remembers.
-    CutOff { ends_at: u64, head: u64 },
+    CutOff {
+        ends_at: u64,
+        head: u64,
+    },
     /// The last entry is not the one that the store remembers.
-    HeadDiffers { sequence: u64 },
+    HeadDiffers {
+        sequence: u64,
+    },
     /// An agent was given a head that the log does not reach.
-    ShorterThanWitnessed { node: NodeName, ends_at: u64, witnessed: u64 },
+    ShorterThanWitnessed {
+        node: NodeName,
+        ends_at: u64,
+        witnessed: u64,
+    },
     /// An agent was given another entry under this number.
-    DiffersFromWitness { node: NodeName, sequence: u64 },
+    DiffersFromWitness {
+        node: NodeName,
+        sequence: u64,
+    },
     /// There are more; the rest is not listed.
     More,
 }
@@ -71,8 +92,12 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gap { after, next } => write!(f, "entries between {after} and {next} are missing"),
-            Self::Broken { sequence } => write!(f, "entry {sequence} does not follow the one before it"),
+            Self::Gap { after, next } => {
+                write!(f, "entries between {after} and {next} are missing")
+            }
+            Self::Broken { sequence } => {
+                write!(f, "entry {sequence} does not follow the one before it")
+            }
             Self::BodyChanged { sequence } => write!(f, "the text of entry {sequence} was changed"),
             Self::RedactedWithoutOrder { sequence } => {
                 write!(f, "the text of entry {sequence} is gone and nobody ordered that")
@@ -97,10 +122,7 @@ impl fmt::Display for Problem {
 
 impl Reader {
     /// Reads the whole chain. `witnesses` come on top of those that are stored.
-    pub fn verify(
-        &self,
-        witnesses: &[(NodeName, AuditHead)],
-    ) -> Result<VerifyReport, StoreError> {
+    pub fn verify(&self, witnesses: &[(NodeName, AuditHead)]) -> Result<VerifyReport, StoreError> {
         let mut all = self.witnesses()?;
         all.extend_from_slice(witnesses);
         self.with(|connection| {
