@@ -89,6 +89,7 @@ impl Server {
             records: Arc::clone(&records) as Arc<dyn Records>,
             planning: Planning { assignments: empty_set, lease_seconds: |_| 40 },
             clock: Arc::new(|| NOW),
+            read_at: Arc::new(|_| Err("no history".to_owned())),
         };
         let api = Api::new(parts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -135,9 +136,14 @@ impl Server {
     }
 }
 
-fn empty_set(world: &World, node: &NodeName) -> AssignmentSet {
+fn empty_set(world: &World, node: &NodeName) -> Option<AssignmentSet> {
     let stamp = world.nodes.get(&node_key(node)).unwrap().issued.clone();
-    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new(), keep_others: false }
+    Some(AssignmentSet {
+        stamp,
+        pods: BTreeMap::new(),
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    })
 }
 
 fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<Vec<Effect>>) {
@@ -241,6 +247,7 @@ pub fn stamp(generation: u64) -> Stamp {
         },
         pods: BTreeMap::new(),
         remove_volumes: Vec::new(),
+        keep_others: false,
     };
     Stamp { digest: empty.content_digest(), ..empty.stamp }
 }

@@ -10,6 +10,7 @@ pub mod error;
 #[cfg(test)]
 pub mod fixture;
 pub mod history;
+pub mod kube;
 pub mod limit;
 pub mod listener;
 pub mod records;

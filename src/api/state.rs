@@ -12,8 +12,9 @@ use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
 use crate::api::history::History;
 use crate::api::limit::Limiter;
-use crate::api::records::Records;
+use crate::api::records::{Records, RecordsError};
 use crate::api::streams::Streams;
+use crate::domain::desired::{Commit, TreeChange};
 use crate::domain::world::World;
 use crate::master::handle::Handle;
 
@@ -24,13 +25,17 @@ pub struct Parts {
     pub records: Arc<dyn Records>,
     pub planning: Planning,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub read_at: ReadAt,
 }
+
+/// Any commit of the source by its revision, with all its files; `Err` says in words why not.
+pub type ReadAt = Arc<dyn Fn(&str) -> Result<(Arc<Commit>, TreeChange), String> + Send + Sync>;
 
 /// The pure functions of the layers below that answer requests.
 #[derive(Clone, Copy)]
 pub struct Planning {
     /// Everything that a node is to run, under the stamp that was last issued to it.
-    pub assignments: fn(&World, &NodeName) -> AssignmentSet,
+    pub assignments: fn(&World, &NodeName) -> Option<AssignmentSet>,
     /// How long a lease lasts in a fleet of this many nodes.
     pub lease_seconds: fn(usize) -> u32,
 }
@@ -48,6 +53,7 @@ pub struct Shared {
     pub tokens: TokenCache,
     pub limiter: Limiter,
     pub history: History,
+    pub read_at: ReadAt,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -64,7 +70,21 @@ impl Api {
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
             clock: parts.clock,
+            read_at: parts.read_at,
         }))
+    }
+}
+
+impl Api {
+    /// Reads the records on a thread that may wait for the disk.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Records) -> Result<T, RecordsError> + Send + 'static,
+    ) -> Result<T, RecordsError> {
+        let records = Arc::clone(&self.records);
+        tokio::task::spawn_blocking(move || read(&*records))
+            .await
+            .unwrap_or_else(|_| Err(RecordsError::new("the reader stopped")))
     }
 }
 

@@ -98,17 +98,14 @@ fn report(desired: &Desired, group: &[&ObjectKey]) -> Diagnostic {
     let path = path(desired, &group);
     let first = &desired.objects[group[0]];
     let closing = first.references.iter().find(|reference| group.contains(&&reference.to));
+    let place = closing.map_or_else(|| first.place.clone(), |reference| reference.place.clone());
+    let message = format!(
+        "these wait for each other: {}",
+        path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
+    );
     Diagnostic {
-        severity: Severity::Error,
-        place: closing.map_or_else(|| first.place.clone(), |reference| reference.place.clone()),
-        code: "dependency-cycle".into(),
-        message: format!(
-            "these wait for each other: {}",
-            path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
-        ),
         hint: Some("remove one `kgit.dev/depends-on` of the circle".to_owned()),
-        line_text: None,
-        width: 0,
+        ..Diagnostic::new(Severity::Error, place, "dependency-cycle", message)
     }
 }
 

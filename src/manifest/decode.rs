@@ -24,7 +24,7 @@ pub fn decode<T: for<'de> Deserialize<'de>>(
     poisoned: &mut Vec<Span>,
 ) -> Option<T> {
     let log = RefCell::new(Log::default());
-    let read = T::deserialize(Reader { node: root, log: &log });
+    let read = T::deserialize(Reader { node: root, log: &log, encoding: Encoding::Plain });
     if let Err(error) = &read {
         log.borrow_mut().wrong(root, error);
     }
@@ -110,9 +110,26 @@ impl serde::de::Error for Wrong {
 struct Reader<'n, 't, 'l> {
     node: &'n Node<'t>,
     log: &'l RefCell<Log>,
+    encoding: Encoding,
 }
 
-impl<'n, 't> Reader<'n, 't, '_> {
+/// How the texts of a map are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Plain,
+    Base64,
+}
+
+impl Encoding {
+    fn of(known: Option<(&'static str, &'static [&'static str])>, key: &str) -> Self {
+        match (known.map(|known| known.0), key) {
+            (Some("Secret"), "data") | (Some("ConfigMap"), "binaryData") => Self::Base64,
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl<'n, 't, 'l> Reader<'n, 't, 'l> {
     fn wrong<T>(&self, expected: &str) -> Result<T, Wrong> {
         let hint = match (&self.node.value, expected) {
             (Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_), TEXT) => {
@@ -151,21 +168,32 @@ impl<'n, 't> Reader<'n, 't, '_> {
         }
     }
 
+    fn fields(
+        self,
+        entries: &'n [Entry<'t>],
+        known: Option<(&'static str, &'static [&'static str])>,
+    ) -> Fields<'n, 't, 'l> {
+        let (log, encoding) = (self.log, self.encoding);
+        Fields { entries: entries.iter(), value: None, known, log, encoding }
+    }
+
+    /// As Go's decoder, without minding line ends.
+    fn base64<V: Visitor<'n>>(self, text: &str, visitor: V) -> Result<V::Value, Wrong> {
+        let joined = text.replace(['\n', '\r'], "");
+        visitor.visit_str(&joined).map_err(|error: Wrong| Wrong {
+            message: format!("this is not base64: {}", error.message.trim_end_matches('.')),
+            hint: Some("plain text goes under `stringData` in a Secret".to_owned()),
+        })
+    }
+
     fn map<V: Visitor<'n>>(
         self,
         visitor: V,
         known: Option<(&'static str, &'static [&'static str])>,
     ) -> Result<V::Value, Wrong> {
         match &self.node.value {
-            Value::Map(entries) => visitor.visit_map(Fields {
-                entries: entries.iter(),
-                value: None,
-                known,
-                log: self.log,
-            }),
-            Value::Null => {
-                visitor.visit_map(Fields { entries: [].iter(), value: None, known, log: self.log })
-            }
+            Value::Map(entries) => visitor.visit_map(self.fields(entries, known)),
+            Value::Null => visitor.visit_map(self.fields(&[], known)),
             _ => self.wrong("an object"),
         }
     }
@@ -226,6 +254,7 @@ impl<'n> Deserializer<'n> for Reader<'n, '_, '_> {
 
     fn deserialize_str<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match &self.node.value {
+            Value::Text(text) if self.encoding == Encoding::Base64 => self.base64(text, visitor),
             Value::Text(text) => visitor.visit_borrowed_str(text),
             _ => self.wrong(TEXT),
         }
@@ -295,14 +324,14 @@ impl<'n> SeqAccess<'n> for Items<'n, '_, '_> {
         seed: S,
     ) -> Result<Option<S::Value>, Wrong> {
         let Some(node) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Reader { node, log: self.log }).map(Some)
+        seed.deserialize(Reader { node, log: self.log, encoding: Encoding::Plain }).map(Some)
     }
 
     /// An item that can't be read is reported and has its default, so that those after it keep
     /// their positions.
     fn next_element<T: Deserialize<'n>>(&mut self) -> Result<Option<T>, Wrong> {
         let Some(node) = self.items.next() else { return Ok(None) };
-        Reader { node, log: self.log }.read().map(Some)
+        Reader { node, log: self.log, encoding: Encoding::Plain }.read().map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -312,13 +341,14 @@ impl<'n> SeqAccess<'n> for Items<'n, '_, '_> {
 
 struct Fields<'n, 't, 'l> {
     entries: std::slice::Iter<'n, Entry<'t>>,
-    value: Option<&'n Node<'t>>,
+    value: Option<&'n Entry<'t>>,
     /// The type's name and its fields; `None` where every key is fine.
     known: Option<(&'static str, &'static [&'static str])>,
     log: &'l RefCell<Log>,
+    encoding: Encoding,
 }
 
-impl<'n, 't> Fields<'n, 't, '_> {
+impl<'n, 't, 'l> Fields<'n, 't, 'l> {
     /// The next entry that the type wants to hear of.
     fn next(&mut self) -> Option<&'n Entry<'t>> {
         loop {
@@ -333,8 +363,15 @@ impl<'n, 't> Fields<'n, 't, '_> {
         }
     }
 
-    fn waiting(&mut self) -> Result<&'n Node<'t>, Wrong> {
-        self.value.take().ok_or_else(|| Wrong::custom("a value was asked for before its key"))
+    fn waiting(&mut self) -> Result<Reader<'n, 't, 'l>, Wrong> {
+        let entry = self.value.take();
+        let entry = entry.ok_or_else(|| Wrong::custom("a value was asked for before its key"))?;
+        // The entries of an encoded map are encoded, whatever their keys.
+        let encoding = match self.encoding {
+            Encoding::Base64 => Encoding::Base64,
+            Encoding::Plain => Encoding::of(self.known, &entry.key),
+        };
+        Ok(Reader { node: &entry.value, log: self.log, encoding })
     }
 }
 
@@ -346,18 +383,16 @@ impl<'n> MapAccess<'n> for Fields<'n, '_, '_> {
         seed: S,
     ) -> Result<Option<S::Value>, Wrong> {
         let Some(entry) = self.next() else { return Ok(None) };
-        self.value = Some(&entry.value);
+        self.value = Some(entry);
         seed.deserialize(serde::de::value::BorrowedStrDeserializer::new(&entry.key)).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<S::Value, Wrong> {
-        let node = self.waiting()?;
-        seed.deserialize(Reader { node, log: self.log })
+        seed.deserialize(self.waiting()?)
     }
 
     fn next_value<V: Deserialize<'n>>(&mut self) -> Result<V, Wrong> {
-        let node = self.waiting()?;
-        Reader { node, log: self.log }.read()
+        self.waiting()?.read()
     }
 
     fn next_entry<K: Deserialize<'n>, V: Deserialize<'n>>(

@@ -110,7 +110,7 @@ fn cut(line: &str, column: u32) -> (String, u32) {
 
 /// The known word nearest to what was written, if one is near enough to be what was meant.
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let tolerated = 1 + written.chars().count() / 4;
+    let tolerated = (written.chars().count() / 4).max(1);
     let folded = written.to_lowercase();
     known
         .into_iter()

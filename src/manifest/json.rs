@@ -1,23 +1,24 @@
 //! An object as it was written, as JSON, and the place of each of its fields.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Number, Value as Json};
 
-use crate::domain::resource::FieldPlaces;
+use crate::domain::resource::{FieldPlaces, pointer_hash};
 use crate::manifest::path::escape;
 use crate::manifest::tree::{Node, Value};
 use crate::manifest::unused::SERVER_SIDE_METADATA;
 
+/// Fields by the hash of their pointer.
+type Places = Vec<(u64, (u32, u32))>;
+
 /// The manifest without `status` and without what only a server writes.
 pub fn manifest(root: &Node<'_>) -> (Json, FieldPlaces) {
-    let mut places = BTreeMap::new();
+    let mut places = Places::new();
     let mut pointer = String::new();
     let json = value(root, &mut pointer, &mut places);
-    (json, FieldPlaces { places })
+    (json, places.into_iter().collect())
 }
 
-fn value(node: &Node<'_>, pointer: &mut String, places: &mut BTreeMap<String, (u32, u32)>) -> Json {
+fn value(node: &Node<'_>, pointer: &mut String, places: &mut Places) -> Json {
     match &node.value {
         Value::Null => Json::Null,
         Value::Bool(value) => Json::Bool(*value),
@@ -30,7 +31,7 @@ fn value(node: &Node<'_>, pointer: &mut String, places: &mut BTreeMap<String, (u
                 let length = pointer.len();
                 pointer.push('/');
                 pointer.push_str(&index.to_string());
-                places.insert(pointer.clone(), (item.span.line, item.span.column));
+                places.push((pointer_hash(pointer), (item.span.line, item.span.column)));
                 let item = value(item, pointer, places);
                 pointer.truncate(length);
                 item
@@ -46,7 +47,7 @@ fn value(node: &Node<'_>, pointer: &mut String, places: &mut BTreeMap<String, (u
                 }
                 pointer.push('/');
                 pointer.push_str(&escape(&entry.key));
-                places.insert(pointer.clone(), (entry.key_span.line, entry.key_span.column));
+                places.push((pointer_hash(pointer), (entry.key_span.line, entry.key_span.column)));
                 let inner = value(&entry.value, pointer, places);
                 map.insert(entry.key.to_string(), inner);
                 pointer.truncate(length);

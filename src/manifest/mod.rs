@@ -26,3 +26,6 @@ pub mod scalar;
 pub mod settings;
 pub mod tree;
 pub mod unused;
+
+#[cfg(test)]
+mod tests;

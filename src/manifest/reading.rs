@@ -211,7 +211,7 @@ impl<'t> File<'t> {
             }
             ((Some(entry), None) | (None, Some(entry)), _) => {
                 let missing = if entry.key == "kind" { "apiVersion" } else { "kind" };
-                let message = format!("this has a `{}` and no `{missing}`", entry.key);
+                let message = format!("this has `{}` and no `{missing}`", entry.key);
                 let hint = match text("kind").and_then(|kind| kind.parse::<Kind>().ok()) {
                     Some(kind) => format!("add `apiVersion: {}`", kind.api_version()),
                     None => format!("add `{missing}`, or exclude the file if it is no manifest"),
@@ -238,7 +238,13 @@ impl<'t> File<'t> {
         match root.entry("items").map(|entry| (&entry.value.value, entry.value.span)) {
             Some((Value::List(items), _)) => {
                 for each in items {
-                    self.document(each, item, broken);
+                    match each.value {
+                        Value::Map(_) => self.document(each, item, broken),
+                        _ => {
+                            let message = "an item must be an object".to_owned();
+                            self.unknown(each.span, "wrong-type", message, None);
+                        }
+                    }
                 }
             }
             Some((Value::Null, _)) => {}

@@ -1,5 +1,5 @@
 //! What an unquoted YAML scalar means, as kubectl reads it: YAML 1.1 by the rules of go-yaml v2,
-//! which `sigs.k8s.io/yaml` carries. `0644` is octal, `yes` and `off` are booleans, `1e3` is text.
+//! which `sigs.k8s.io/yaml` carries. `0644` is octal, `yes` and `off` are booleans.
 
 /// The meaning of a plain scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,7 +79,7 @@ fn integer(text: &str) -> Option<Scalar> {
     }
 }
 
-/// `[-+]?[0-9]*\.?[0-9]+([eE][-+][0-9]+)?`, or digits that end in a dot.
+/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
 fn float(text: &str) -> Option<Scalar> {
     let body = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = match body.find(['e', 'E']) {
@@ -91,7 +91,7 @@ fn float(text: &str) -> Option<Scalar> {
     let whole_fits = whole.is_empty() || digits(whole);
     let fraction_fits = digits(fraction) || (fraction.is_empty() && digits(whole));
     let exponent_fits =
-        exponent.is_none_or(|exponent| exponent.strip_prefix(['-', '+']).is_some_and(digits));
+        exponent.is_none_or(|text| digits(text.strip_prefix(['-', '+']).unwrap_or(text)));
     let fits = whole_fits && fraction_fits && exponent_fits;
     fits.then(|| text.parse().ok().map(Scalar::Float)).flatten()
 }
@@ -112,8 +112,10 @@ mod tests {
             ("089", Scalar::Float(89.0)),
             ("1.5", Scalar::Float(1.5)),
             (".5", Scalar::Float(0.5)),
-            ("1e3", Scalar::Text),
-            ("1e+3", Scalar::Float(1000.0)),
+            ("1e3", Scalar::Float(1000.0)),
+            ("1.e+3", Scalar::Float(1000.0)),
+            ("1e", Scalar::Text),
+            ("y", Scalar::Bool(true)),
             ("yes", Scalar::Bool(true)),
             ("Off", Scalar::Bool(false)),
             ("yeS", Scalar::Text),

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag, options};
+use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag, options};
 
 use crate::manifest::scalar::{self, Scalar};
 
@@ -153,6 +153,7 @@ pub fn read(text: &str) -> Text<'_> {
 }
 
 const TOO_COMPLEX: &str = "too-complex";
+const TOO_DEEP: &str = "this is nested more than 100 levels deep";
 
 /// The next document with content; `None` at the end of the text.
 fn document<'t>(
@@ -192,6 +193,10 @@ fn number(value: usize) -> u32 {
 
 fn syntax(error: &ScanError) -> Problem {
     let marker = error.marker();
+    let span = Span { line: number(marker.line()), column: number(marker.col() + 1), width: 1 };
+    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        return too_complex(span, TOO_DEEP);
+    }
     let message = error.info();
     let hint = if message.contains("tab") {
         Some("YAML is indented with spaces, not with tabs")
@@ -200,12 +205,7 @@ fn syntax(error: &ScanError) -> Problem {
     } else {
         None
     };
-    Problem {
-        span: Span { line: number(marker.line()), column: number(marker.col() + 1), width: 1 },
-        code: "syntax",
-        message: format!("this is not YAML: {message}"),
-        hint,
-    }
+    Problem { span, code: "syntax", message: format!("this is not YAML: {message}"), hint }
 }
 
 fn too_complex(span: Span, message: &str) -> Problem {
@@ -289,10 +289,10 @@ impl<'t> Builder<'t> {
 
     fn open(&mut self, value: Value<'t>, span: Span, anchor: usize) -> Result<(), Problem> {
         if self.expects_key() {
-            return Err(not_a_key(span));
+            return Err(self.not_a_key(span));
         }
         if self.open.len() >= MAX_DEPTH {
-            return Err(too_complex(span, "this is nested more than 100 levels deep"));
+            return Err(too_complex(span, TOO_DEEP));
         }
         let node = Node { span: Span { width: 1, ..span }, value };
         let (merges, seen) = (Vec::new(), HashSet::new());
@@ -310,13 +310,25 @@ impl<'t> Builder<'t> {
         self.place(open.node, open.anchor)
     }
 
+    fn not_a_key(&self, span: Span) -> Problem {
+        let message = "a key must be text here, not a list or a map".to_owned();
+        let outer = self.open.last().map(|open| open.node.span);
+        let is_template =
+            outer.is_some_and(|outer| outer.line == span.line && outer.column + 1 == span.column);
+        let hint = match is_template {
+            true => "`{{` looks like a template: render it first, or exclude it",
+            false => "text that starts with `{` or `[` must be quoted",
+        };
+        Problem { span, code: "syntax", message, hint: Some(hint) }
+    }
+
     fn alias(&mut self, id: usize, span: Span) -> Result<(), Problem> {
         let Some(node) = self.anchors.get(&id) else {
             let message = "this alias stands inside of what it names".to_owned();
             return Err(Problem { span, code: "syntax", message, hint: None });
         };
         if self.expects_key() {
-            let Value::Text(text) = &node.value else { return Err(not_a_key(span)) };
+            let Value::Text(text) = &node.value else { return Err(self.not_a_key(span)) };
             let text = text.clone();
             return self.key(text, span);
         }
@@ -357,12 +369,6 @@ impl<'t> Builder<'t> {
         }
         Ok(())
     }
-}
-
-fn not_a_key(span: Span) -> Problem {
-    let message = "a key must be text here, not a list or a map".to_owned();
-    let hint = Some("text that starts with `{` or `[` must be quoted");
-    Problem { span, code: "syntax", message, hint }
 }
 
 /// Adds an entry; of two with one key the later counts, as in kubectl, and it is said.

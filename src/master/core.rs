@@ -168,11 +168,8 @@ impl Core {
         let what = if ready { "is heard of" } else { "is not heard of any more" };
         batch.seen.push(format!("node {name} {what}"));
         batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
-        let node = crate::domain::record::Node {
-            ready: Some(ready),
-            ready_since: batch.now,
-            ..node
-        };
+        let node =
+            crate::domain::record::Node { ready: Some(ready), ready_since: batch.now, ..node };
         self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
         batch.mark([key]);
     }
@@ -212,7 +209,7 @@ impl Core {
         }
         let ticked = plan::tick(&self.world, &self.desired, &batch.dirty, batch.now);
         plan.steps.extend(ticked.steps);
-        plan.notes.extend(ticked.notes);
+        plan.effects.extend(ticked.effects);
         plan.waits.extend(ticked.waits);
         plan.wakes.extend(ticked.wakes);
         plan
@@ -244,7 +241,7 @@ impl Core {
     }
 
     fn holds_more(&self, plan: &Plan) -> bool {
-        let meta = plan.effects().filter_map(|effect| match effect {
+        let meta = plan.effects.iter().filter_map(|effect| match effect {
             Effect::Meta(meta) => Some(meta),
             _ => None,
         });
@@ -277,18 +274,18 @@ impl Core {
         mut audit: Vec<AuditDraft>,
         store: &mut Store,
     ) -> Turn {
-        let effects: Vec<Effect> = plan.effects().cloned().collect();
-        self.apply(&mut batch, effects);
+        self.apply(&mut batch, plan.effects.iter().cloned());
         let events = plan::events::of_plan(&self.world, &plan, batch.now);
         self.apply(&mut batch, events);
         self.remember(&plan);
         let waits = self.waits.values().flatten();
-        if self.reconcile.is_some() && is_quiet(&plan, waits) {
+        if self.reconcile.is_some() && is_quiet(waits) {
             let waits: Vec<Waiting> = self.waits.values().flatten().cloned().collect();
             if let Some(open) = self.reconcile.take() {
                 audit.extend(open.finish(&waits, false, batch.now));
             }
         }
+        batch.effects = last_of_each(std::mem::take(&mut batch.effects));
         let version = self.world.version;
         let nothing = batch.effects.is_empty() && batch.tokens.is_empty() && audit.is_empty();
         let outcome = match nothing {
@@ -388,6 +385,24 @@ impl Core {
             reconciling: self.reconcile.as_ref().and_then(|_| store.newest_reconcile()),
         }
     }
+}
+
+/// A row that was written several times in a turn is written to disk once.
+fn last_of_each(effects: Vec<Effect>) -> Vec<Effect> {
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<Effect> = effects
+        .into_iter()
+        .rev()
+        .filter(|effect| {
+            seen.insert(match effect {
+                Effect::Meta(_) => None,
+                Effect::Put(key, record) => Some((record.table(), key.clone())),
+                Effect::Remove(key, table) => Some((*table, key.clone())),
+            })
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// What set a reconcile off that no commit did: what people did before what machines did.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::record::Node;

@@ -42,6 +42,10 @@ impl Core {
                 self.source.error = Some(error);
                 self.source.checked = batch.now;
             }
+            Event::SourceRecovered => {
+                self.source.error = None;
+                self.source.checked = batch.now;
+            }
             Event::Join { join, key_digest, reply } => self.join(batch, &join, key_digest, reply),
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness, store),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
@@ -85,9 +89,7 @@ impl Core {
             return;
         }
         let node = match known {
-            Some(node) => {
-                Node { labels: labels(join), network: join.network, key_digest, ..node }
-            }
+            Some(node) => Node { labels: labels(join), network: join.network, key_digest, ..node },
             None => self.new_node(batch, join, key_digest),
         };
         self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
@@ -162,9 +164,10 @@ impl Core {
 
     fn reported(&mut self, batch: &mut Batch, name: &NodeName, report: &Report, reply: Reply<u64>) {
         self.heard(batch, name);
-        let late = self.reports.get(name).is_some_and(|(boot, sequence)| {
-            *boot == report.boot && report.sequence <= *sequence
-        });
+        let late = self
+            .reports
+            .get(name)
+            .is_some_and(|(boot, sequence)| *boot == report.boot && report.sequence <= *sequence);
         batch.answers.push(Answer::Number(reply, report.sequence));
         if late {
             return;
@@ -196,8 +199,7 @@ impl Core {
     }
 
     fn forget_node(&mut self, batch: &mut Batch, name: &NodeName) {
-        let pods: Vec<_> =
-            self.world.pods_on(name).map(|row| Arc::clone(&row.value)).collect();
+        let pods: Vec<_> = self.world.pods_on(name).map(|row| Arc::clone(&row.value)).collect();
         let workloads: Vec<ObjectKey> =
             pods.iter().map(|pod| self.world.workload_of(pod)).collect();
         let mut effects = vec![Effect::Remove(node_key(name), Table::Node)];

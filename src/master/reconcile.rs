@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::audit::{AuditedStep, Body, MAX_STEPS_LISTED, Trigger};
-use crate::domain::plan::{Plan, Said, Step, Verb, WaitKind, Waiting};
+use crate::domain::plan::{Said, Step, Verb, WaitKind, Waiting};
 use crate::plan::text;
 use crate::store::audit::{AuditDraft, Belongs};
 
@@ -142,7 +142,7 @@ fn normal(said: &Said) -> Said {
     }
 }
 
-/// Nothing more will happen by itself.
-pub fn is_quiet<'a>(plan: &Plan, waits: impl IntoIterator<Item = &'a Waiting>) -> bool {
-    plan.steps.is_empty() && waits.into_iter().all(|waiting| waiting.kind == WaitKind::Blocked)
+/// Nothing more will happen by itself: a tick goes as far as it can, so what is left is waits.
+pub fn is_quiet<'a>(waits: impl IntoIterator<Item = &'a Waiting>) -> bool {
+    waits.into_iter().all(|waiting| waiting.kind == WaitKind::Blocked)
 }

@@ -28,8 +28,7 @@ pub fn new(core: Core, store: Store, clock: Clock) -> (Loop, Handle) {
     let view = Arc::new(ArcSwap::from_pointee(core.view(&store)));
     let (versions, version) = watch::channel(0);
     let (committed, _) = broadcast::channel(FOLLOW_LIMIT);
-    let handle =
-        Handle { events, view: Arc::clone(&view), version, committed: committed.clone() };
+    let handle = Handle { events, view: Arc::clone(&view), version, committed: committed.clone() };
     (Loop { core, store, clock, queue, view, versions, committed }, handle)
 }
 

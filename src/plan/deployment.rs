@@ -120,7 +120,7 @@ impl Rollout<'_> {
         } else {
             active.sort_by_key(|set| (Reverse(set.replicas), set.revision));
         }
-        let numbers: Vec<Set> = active.iter().map(|set| numbers(set)).collect();
+        let numbers: Vec<Set> = active.iter().map(|set| numbers(draft, set)).collect();
         let sizes = rollout::proportional(self.spec.replicas, surge, &numbers);
         for (set, size) in active.iter().zip(sizes) {
             self.scale(draft, &set.key, size);
@@ -161,9 +161,10 @@ impl Rollout<'_> {
         needs: &Needs,
     ) {
         let old = self.old_sets(draft, digest);
-        let old_numbers: Vec<Set> = old.iter().map(|set| numbers(set)).collect();
-        let new_numbers =
-            new.as_deref().map_or(Set { replicas: 0, available: 0, max_replicas: 0 }, numbers);
+        let old_numbers: Vec<Set> = old.iter().map(|set| numbers(draft, set)).collect();
+        let new_numbers = new
+            .as_deref()
+            .map_or(Set { replicas: 0, available: 0, max_replicas: 0 }, |set| numbers(draft, set));
         let size = rollout::new_size(self.spec.replicas, self.bounds, new_numbers, &old_numbers);
         let key = self.new_set(draft, new, digest, needs, size);
         self.scale(draft, &key, size);
@@ -403,8 +404,13 @@ pub fn is_complete(replicas: u32, status: ReplicaStatus) -> bool {
     [status.updated, status.replicas, status.available].iter().all(|count| *count == replicas)
 }
 
-fn numbers(set: &ReplicaSet) -> Set {
-    Set { replicas: set.replicas, available: set.status.available, max_replicas: set.max_replicas }
+/// Counted afresh: what is recorded is from before whatever set this tick off.
+fn numbers(draft: &Draft<'_>, set: &ReplicaSet) -> Set {
+    Set {
+        replicas: set.replicas,
+        available: replicas::count(&draft.world, set, draft.now).available,
+        max_replicas: set.max_replicas,
+    }
 }
 
 /// A ReplicaSet with a manifest of its own: a set, and nothing that rolls it.

@@ -43,22 +43,19 @@ impl<'a> Draft<'a> {
 
     /// Takes a step: carries out its effects on the World at hand, and lists it.
     pub fn step(&mut self, said: Said, reasons: Vec<Reason>, effects: Vec<Effect>) {
-        for effect in &effects {
+        for effect in effects {
             self.carry_out(effect);
         }
-        self.plan.steps.push(Step { said, reasons, effects });
+        self.plan.steps.push(Step { said, reasons });
     }
 
     /// Bookkeeping without a step of its own.
     pub fn note(&mut self, key: &ObjectKey, record: Record) {
-        let effect = Effect::Put(key.clone(), record);
-        self.carry_out(&effect);
-        self.plan.notes.push(effect);
+        self.carry_out(Effect::Put(key.clone(), record));
     }
 
     pub fn note_effect(&mut self, effect: Effect) {
-        self.carry_out(&effect);
-        self.plan.notes.push(effect);
+        self.carry_out(effect);
     }
 
     pub fn wait(&mut self, waiting: Waiting) {
@@ -93,9 +90,10 @@ impl<'a> Draft<'a> {
         self.world.objects.get(key).map(|applied| commit_reason(applied))
     }
 
-    fn carry_out(&mut self, effect: &Effect) {
-        self.touch(effect);
-        self.world.apply(effect, self.version);
+    fn carry_out(&mut self, effect: Effect) {
+        self.touch(&effect);
+        self.world.apply(&effect, self.version);
+        self.plan.effects.push(effect);
     }
 
     /// Puts everything into the queue whose plan may depend on what the effect changes.

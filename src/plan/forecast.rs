@@ -59,7 +59,7 @@ impl Run {
     fn go(&mut self, desired: &Desired, mut dirty: Dirty) {
         for _ in 0..MAX_ROUNDS {
             let plan = tick(&self.world, desired, &dirty, self.now);
-            for effect in plan.effects() {
+            for effect in &plan.effects {
                 self.watch(effect);
                 self.world.apply(effect, self.world.version + 1);
             }

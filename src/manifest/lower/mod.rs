@@ -27,7 +27,7 @@ use crate::domain::resource::{Reference, ReferenceKind};
 use crate::manifest::findings::{Findings, did_you_mean};
 use crate::manifest::path::Path;
 use crate::manifest::quantity::Quantity;
-use crate::manifest::tree::{Node, Span};
+use crate::manifest::tree::{Node, Span, Value};
 
 /// What the lowering of one object shares: its tree, and what was found on the way.
 #[derive(Debug)]
@@ -74,10 +74,11 @@ impl Object<'_, '_> {
         path.find(self.root).complete
     }
 
-    /// The value if it is there, the key of what should hold it if not.
+    /// The value if it is there and short, the key of it or of what should hold it if not.
     fn span(&self, path: &Path<'_>) -> Span {
         let found = path.find(self.root);
-        if found.complete && found.value.line == found.place.line {
+        let is_short = !matches!(found.node.value, Value::List(_) | Value::Map(_));
+        if found.complete && is_short && found.value.line == found.place.line {
             found.value
         } else {
             found.place

@@ -163,10 +163,15 @@ pub fn claim(
     let resources = path.key("resources");
     let requests = written.resources.as_ref().and_then(|it| it.requests.as_ref());
     let class = class(written.storage_class_name.as_ref(), annotations);
-    let built_in = class.as_deref().is_some_and(|class| class == BUILT_IN_CLASS);
-    if let Some(class) = class.as_deref().filter(|_| !built_in) {
+    if let Some(class) = class.as_deref().filter(|class| *class != BUILT_IN_CLASS) {
         let to = ObjectKey::new(Kind::StorageClass, "", class);
-        object.refer_to(to, ReferenceKind::Needs, &path.key("storageClassName"));
+        let metadata = Path::ROOT.key("metadata");
+        let metadata = metadata.key("annotations");
+        let at = match annotations.contains_key(OLD_CLASS_ANNOTATION) {
+            true => metadata.key(OLD_CLASS_ANNOTATION),
+            false => path.key("storageClassName"),
+        };
+        object.refer_to(to, ReferenceKind::Needs, &at);
     }
     let volume_name = written.volume_name.clone().filter(|name| !name.is_empty());
     if let Some(name) = &volume_name {
