@@ -10,6 +10,7 @@ use kgit_protocol::time::Timestamp;
 
 use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
+use crate::api::forecasts::Forecasts;
 use crate::api::history::History;
 use crate::api::limit::Limiter;
 use crate::api::records::{Records, RecordsError};
@@ -23,6 +24,7 @@ pub struct Parts {
     pub authority: Authority,
     pub records: Arc<dyn Records>,
     pub planning: Planning,
+    pub forecasts: Arc<dyn Forecasts>,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -44,6 +46,7 @@ pub struct Shared {
     pub authority: Authority,
     pub records: Arc<dyn Records>,
     pub planning: Planning,
+    pub forecasts: Arc<dyn Forecasts>,
     pub streams: Streams,
     pub tokens: TokenCache,
     pub limiter: Limiter,
@@ -53,13 +56,14 @@ pub struct Shared {
 
 impl Api {
     pub fn new(parts: Parts) -> Self {
-        let history = History::new(parts.master.view());
+        let history = History::new(&parts.master);
         Self(Arc::new(Shared {
             history,
             master: parts.master,
             authority: parts.authority,
             records: parts.records,
             planning: parts.planning,
+            forecasts: parts.forecasts,
             streams: Streams::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
