@@ -2,8 +2,12 @@
 
 pub mod api;
 pub mod client;
+pub mod diff;
 pub mod domain;
+pub mod graph;
 pub mod kube;
 pub mod manifest;
 pub mod master;
+pub mod plan;
+pub mod source;
 pub mod store;

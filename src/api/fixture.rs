@@ -159,7 +159,7 @@ impl Forecasts for NothingToDo {
 
 fn empty_set(world: &World, node: &NodeName) -> AssignmentSet {
     let stamp = world.nodes.get(&node_key(node)).unwrap().issued.clone();
-    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new() }
+    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new(), keep_others: false }
 }
 
 fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<Vec<Effect>>) {
@@ -293,12 +293,13 @@ pub fn stamp(generation: u64) -> Stamp {
         },
         pods: BTreeMap::new(),
         remove_volumes: Vec::new(),
+        keep_others: false,
     };
     Stamp { digest: empty.content_digest(), ..empty.stamp }
 }
 
 pub fn empty_world() -> World {
-    World::new(ClusterId::new("0123456789abcdef"))
+    World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"))
 }
 
 fn view_of(world: World) -> View {

@@ -54,7 +54,41 @@ pub enum Body {
         last_digest: Digest,
         by: String,
     },
+    /// What the limits left out of the reconcile's entries, counted and covered by a digest of
+    /// its words. Written by the store, right before `Finished`.
+    Omitted {
+        steps: u32,
+        lines: u32,
+        digest: Digest,
+    },
+    /// The text of an older entry was taken out by an explicit order; its digests stay.
+    Redaction {
+        sequence: u64,
+        by: String,
+    },
+    /// The record was restored from a backup; what came after this entry's predecessor is lost.
+    Restored {
+        by: String,
+    },
+    /// Stands where the text of an entry was, before it was redacted.
     Redacted,
+}
+
+impl Body {
+    /// The word that the entry is tagged with.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Triggered { .. } => "triggered",
+            Self::Planned { .. } => "planned",
+            Self::Outcome { .. } => "outcome",
+            Self::Finished { .. } => "finished",
+            Self::Anchor { .. } => "anchor",
+            Self::Omitted { .. } => "omitted",
+            Self::Redaction { .. } => "redaction",
+            Self::Restored { .. } => "restored",
+            Self::Redacted => "redacted",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,4 +66,28 @@ pub struct Diagnostic {
     /// How many characters the caret underlines; 0 counts as 1.
     #[serde(default)]
     pub width: u32,
+    /// The character of `line_text`, from 1, that the caret starts at: the place's column, unless
+    /// the line was too long and is cut on both sides.
+    #[serde(default)]
+    pub caret: u32,
+}
+
+impl Diagnostic {
+    /// Without a hint and without the line.
+    pub fn new(
+        severity: Severity,
+        place: Place,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let caret = place.column;
+        let (code, message) = (code.into(), message.into());
+        Self { severity, place, code, message, hint: None, line_text: None, width: 0, caret }
+    }
+
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
 }

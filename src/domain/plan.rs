@@ -19,8 +19,9 @@ use crate::domain::world::Effect;
 pub struct Plan {
     /// In the order in which they are to be carried out.
     pub steps: Vec<Step>,
-    /// Bookkeeping that nobody needs a reason for: counts, conditions, progress marks.
-    pub notes: Vec<Effect>,
+    /// What the steps do to the World, in order, and between them the bookkeeping that nobody
+    /// needs a reason for: counts, conditions, progress marks.
+    pub effects: Vec<Effect>,
     /// For each object that was planned: what it waits for, perhaps nothing.
     pub waits: BTreeMap<ObjectKey, Vec<Waiting>>,
     /// For each object that was planned: when it must be planned again even if nothing happens.
@@ -41,7 +42,6 @@ pub struct Step {
     pub said: Said,
     /// From the nearest to the root. Never empty.
     pub reasons: Vec<Reason>,
-    pub effects: Vec<Effect>,
 }
 
 /// What a step does, in the words that people and programs read: `kgit diff`, the audit and the
@@ -180,16 +180,5 @@ impl Dirty {
     pub fn extend(&mut self, other: Self) {
         self.manifests.extend(other.manifests);
         self.objects.extend(other.objects);
-    }
-}
-
-impl Plan {
-    /// Every effect, in order: the transaction.
-    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
-        self.steps.iter().flat_map(|step| &step.effects).chain(&self.notes)
-    }
-
-    pub fn changes_nothing(&self) -> bool {
-        self.steps.is_empty() && self.notes.is_empty()
     }
 }

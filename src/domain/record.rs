@@ -123,6 +123,10 @@ pub struct ReplicaSet {
     /// Earlier numbers of the same revision.
     pub revision_history: Vec<u64>,
     pub replicas: u32,
+    /// The Deployment's replicas, and those plus surge, when this was last scaled: by them a
+    /// scaling in mid-rollout is told from the rollout itself, and shared out in proportion.
+    pub desired: u32,
+    pub max_replicas: u32,
     pub min_ready_seconds: u32,
     /// How many pods were made for it.
     pub counter: u64,
@@ -142,8 +146,6 @@ pub struct JobState {
     pub last_failure: Option<Timestamp>,
     /// Indexes of an Indexed job that are done.
     pub succeeded_indexes: Vec<u32>,
-    /// Pods that are counted already.
-    pub counted: Vec<PodUid>,
     pub finished: Option<JobFinish>,
     /// Of the template that it ran; a change after the finish is a plan step that says so.
     pub template_digest: Option<Digest>,
@@ -220,6 +222,8 @@ pub struct Pod {
     pub revision_digest: Digest,
     /// For an Indexed job.
     pub index: Option<u32>,
+    /// Its end is part of its Job's counts already.
+    pub counted: bool,
     /// `None`: not placed yet.
     pub placed: Option<Placed>,
     pub deletion: Option<Deletion>,
@@ -234,6 +238,8 @@ pub struct Placed {
     pub node: NodeName,
     pub at: Timestamp,
     pub spec: Arc<PodSpec>,
+    /// [`PodSpec::digest`] of `spec`.
+    pub digest: Digest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -33,9 +33,14 @@ pub struct Resource {
 }
 
 /// Where each field of a manifest stands. Paths are JSON pointers (`/spec/replicas`).
+///
+/// A manifest has dozens of fields and a repo thousands of manifests, so the pointers themselves
+/// are not kept: a field is found by the hash of its pointer. Two of one object's pointers with
+/// one hash (chances of 1 in 2^64 a pair) would share a place, and nothing else depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldPlaces {
-    pub places: BTreeMap<String, (u32, u32)>,
+    /// Sorted by hash: `(hash, line, column)`.
+    places: Box<[(u64, u32, u32)]>,
 }
 
 impl FieldPlaces {
@@ -43,12 +48,36 @@ impl FieldPlaces {
     pub fn nearest(&self, pointer: &str) -> Option<(u32, u32)> {
         let mut pointer = pointer;
         loop {
-            if let Some(&found) = self.places.get(pointer) {
-                return Some(found);
+            let hash = pointer_hash(pointer);
+            if let Ok(at) = self.places.binary_search_by_key(&hash, |place| place.0) {
+                let (_, line, column) = self.places[at];
+                return Some((line, column));
             }
             pointer = &pointer[..pointer.rfind('/')?];
         }
     }
+}
+
+impl<'p> FromIterator<(&'p str, (u32, u32))> for FieldPlaces {
+    fn from_iter<I: IntoIterator<Item = (&'p str, (u32, u32))>>(fields: I) -> Self {
+        fields.into_iter().map(|(pointer, place)| (pointer_hash(pointer), place)).collect()
+    }
+}
+
+impl FromIterator<(u64, (u32, u32))> for FieldPlaces {
+    /// By [`pointer_hash`].
+    fn from_iter<I: IntoIterator<Item = (u64, (u32, u32))>>(fields: I) -> Self {
+        let fields = fields.into_iter().map(|(hash, (line, column))| (hash, line, column));
+        let mut places: Vec<_> = fields.collect();
+        places.sort_unstable();
+        Self { places: places.into_boxed_slice() }
+    }
+}
+
+/// What a field's pointer is known by in [`FieldPlaces`]: FNV-1a, the same on every machine.
+pub fn pointer_hash(pointer: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    pointer.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 /// The annotations that kgit acts on.
@@ -303,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_field_without_a_place_has_its_parents() {
-        let fields = FieldPlaces { places: BTreeMap::from([("/spec".into(), (3, 1))]) };
+        let fields = FieldPlaces::from_iter([("/spec", (3, 1)), ("/kind", (2, 1))]);
         assert_eq!(fields.nearest("/spec/replicas"), Some((3, 1)));
         assert_eq!(fields.nearest("/data/x"), None);
     }

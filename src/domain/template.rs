@@ -133,11 +133,34 @@ pub struct EnvFrom {
     pub optional: bool,
 }
 
-/// A ConfigMap or a Secret of the pod's own namespace.
+/// A ConfigMap or a Secret of the pod's own namespace. Written as one string, `ConfigMap/name`:
+/// it is the key of maps, and JSON has no other keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ConfigRef {
     ConfigMap(String),
     Secret(String),
+}
+
+impl From<ConfigRef> for String {
+    fn from(reference: ConfigRef) -> Self {
+        match reference {
+            ConfigRef::ConfigMap(name) => format!("ConfigMap/{name}"),
+            ConfigRef::Secret(name) => format!("Secret/{name}"),
+        }
+    }
+}
+
+impl TryFrom<String> for ConfigRef {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some(("ConfigMap", name)) => Ok(Self::ConfigMap(name.to_owned())),
+            Some(("Secret", name)) => Ok(Self::Secret(name.to_owned())),
+            _ => Err(format!("`{text}` is neither ConfigMap/name nor Secret/name")),
+        }
+    }
 }
 
 /// A value that the pod learns about itself.

@@ -40,6 +40,8 @@ pub type Rows<T> = OrdMap<ObjectKey, Recorded<T>>;
 #[derive(Clone, Debug)]
 pub struct World {
     pub cluster: ClusterId,
+    /// The cluster's own key: what is derived from secret values is derived with it.
+    pub masking_key: Arc<[u8]>,
     /// The number of the last transaction.
     pub version: u64,
     pub meta: Arc<Meta>,
@@ -64,6 +66,7 @@ struct Index {
     pods_by_claim: Groups,
     sets_by_owner: Groups,
     referrers: Groups,
+    unplaced: OrdSet<ObjectKey>,
     pod_by_uid: OrdMap<PodUid, ObjectKey>,
 }
 
@@ -160,9 +163,10 @@ pub fn node_key(name: &NodeName) -> ObjectKey {
 }
 
 impl World {
-    pub fn new(cluster: ClusterId) -> Self {
+    pub fn new(cluster: ClusterId, masking_key: Arc<[u8]>) -> Self {
         Self {
             cluster,
+            masking_key,
             version: 0,
             meta: Arc::default(),
             objects: Rows::new(),
@@ -222,6 +226,25 @@ impl World {
         }
     }
 
+    /// One row, whichever table it is in.
+    pub fn row(&self, key: &ObjectKey, table: Table) -> Option<Record> {
+        fn of<T>(rows: &Rows<T>, key: &ObjectKey, wrap: fn(Arc<T>) -> Record) -> Option<Record> {
+            rows.get(key).map(|row| wrap(Arc::clone(&row.value)))
+        }
+        match table {
+            Table::Object => of(&self.objects, key, Record::Object),
+            Table::Pruned => of(&self.pruned, key, Record::Pruned),
+            Table::Deployment => of(&self.deployments, key, Record::Deployment),
+            Table::ReplicaSet => of(&self.replica_sets, key, Record::ReplicaSet),
+            Table::Job => of(&self.jobs, key, Record::Job),
+            Table::Claim => of(&self.claims, key, Record::Claim),
+            Table::Volume => of(&self.volumes, key, Record::Volume),
+            Table::Pod => of(&self.pods, key, Record::Pod),
+            Table::Node => of(&self.nodes, key, Record::Node),
+            Table::Events => of(&self.events, key, Record::Events),
+        }
+    }
+
     /// The pods of a ReplicaSet, a Job or a Pod manifest.
     pub fn pods_of<'a>(
         &'a self,
@@ -258,6 +281,17 @@ impl World {
         target: &ObjectKey,
     ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
         members(&self.index.referrers, target)
+    }
+
+    /// The manifests' objects of one kind, in order of namespace and name.
+    pub fn objects_of(&self, kind: Kind) -> impl Iterator<Item = &Recorded<Applied>> {
+        let rows = self.objects.range(ObjectKey::new(kind, "", "")..);
+        rows.take_while(move |(key, _)| key.kind == kind).map(|(_, row)| row)
+    }
+
+    /// The pods that have no node yet.
+    pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
+        self.index.unplaced.iter().filter_map(|key| self.pods.get(key))
     }
 
     pub fn pod_by_uid(&self, uid: &PodUid) -> Option<&Recorded<Pod>> {
@@ -323,6 +357,9 @@ impl World {
         if let Some(node) = pod.node() {
             join(&mut self.index.pods_by_node, &node_key(node), key);
         }
+        if pod.placed.is_none() {
+            self.index.unplaced.insert(key.clone());
+        }
         for claim in pod.template.claims() {
             let claim = key.sibling(Kind::PersistentVolumeClaim, claim);
             join(&mut self.index.pods_by_claim, &claim, key);
@@ -332,6 +369,7 @@ impl World {
 
     fn unindex_pod(&mut self, key: &ObjectKey, pod: &Pod) {
         leave(&mut self.index.pods_by_owner, &pod.owner, key);
+        self.index.unplaced.remove(key);
         if let Some(node) = pod.node() {
             leave(&mut self.index.pods_by_node, &node_key(node), key);
         }

@@ -4,6 +4,14 @@
 //! does not live here: HTTP (`api`), Git and folders (`source`), SQL (`store`), and any decision
 //! about workloads (`plan`).
 
+mod batch;
+pub mod core;
 pub mod event;
 pub mod handle;
+mod lease;
+mod orders;
+mod reconcile;
+pub mod run;
 pub mod view;
+
+pub use lease::lease_seconds;

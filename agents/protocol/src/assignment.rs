@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::ids::{Digest, Epoch, Generation, PodUid};
+use crate::ids::{Digest, Epoch, Generation, PodUid, hex};
 use crate::pod::PodSpec;
 
 /// Everything one node is to run.
@@ -17,6 +18,10 @@ pub struct AssignmentSet {
     /// volume is never removed because it is missing from something.
     #[serde(default)]
     pub remove_volumes: Vec<String>,
+    /// The master knows less than it once did (it was restored from a backup): pods that the node
+    /// has and the set lacks are to be left alone until somebody confirms.
+    #[serde(default)]
+    pub keep_others: bool,
 }
 
 /// Names one assignment set: which life of the master issued it, its number, and its content.
@@ -34,6 +39,9 @@ pub struct PodAssignment {
     pub namespace: String,
     pub name: String,
     pub order: Order,
+    /// [`PodSpec::digest`] as the master computed it. An older agent, which drops fields it does
+    /// not know, must not compute it again: it would get another.
+    pub digest: Digest,
     pub spec: PodSpec,
 }
 
@@ -56,6 +64,8 @@ pub struct Delta {
     pub removed: Vec<PodUid>,
     #[serde(default)]
     pub remove_volumes: Vec<String>,
+    #[serde(default)]
+    pub keep_others: bool,
 }
 
 /// A node's bridge: chosen by the agent free of the host's routes at first start, then fixed.
@@ -67,7 +77,11 @@ pub struct PodNetwork {
 impl AssignmentSet {
     /// The digest of everything in the set but its stamp.
     pub fn content_digest(&self) -> Digest {
-        digest(&self.pods, &self.remove_volumes)
+        content_digest(
+            self.pods.values().map(|pod| (&pod.uid, pod.order, &pod.digest)),
+            &self.remove_volumes,
+            self.keep_others,
+        )
     }
 
     /// The way from this set to `next`.
@@ -86,6 +100,7 @@ impl AssignmentSet {
             changed,
             removed,
             remove_volumes: next.remove_volumes.clone(),
+            keep_others: next.keep_others,
         }
     }
 
@@ -102,14 +117,72 @@ impl AssignmentSet {
         for pod in &delta.changed {
             pods.insert(pod.uid.clone(), pod.clone());
         }
-        let next =
-            Self { stamp: delta.next.clone(), pods, remove_volumes: delta.remove_volumes.clone() };
+        let next = Self {
+            stamp: delta.next.clone(),
+            pods,
+            remove_volumes: delta.remove_volumes.clone(),
+            keep_others: delta.keep_others,
+        };
         (next.content_digest() == next.stamp.digest).then_some(next)
     }
 }
 
-fn digest(pods: &BTreeMap<PodUid, PodAssignment>, remove_volumes: &[String]) -> Digest {
-    let content =
-        serde_json::to_vec(&(pods, remove_volumes)).expect("assignments have only string keys");
-    Digest::of(&content)
+/// The digest of a set's content, from each pod's uid, order and spec digest, in uid order.
+pub fn content_digest<'a>(
+    pods: impl Iterator<Item = (&'a PodUid, Order, &'a Digest)>,
+    remove_volumes: &[String],
+    keep_others: bool,
+) -> Digest {
+    let mut hash = Sha256::new();
+    for (uid, order, digest) in pods {
+        let order = match order {
+            Order::Run => "run".to_owned(),
+            Order::Stop { grace_seconds } => format!("stop {grace_seconds}"),
+        };
+        hash.update(format!("{uid} {order} {digest}\n"));
+    }
+    for volume in remove_volumes {
+        hash.update(format!("remove {volume}\n"));
+    }
+    if keep_others {
+        hash.update("keep others\n");
+    }
+    Digest(hex(&hash.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Generation};
+
+    fn set(generation: u64, volumes: &[&str]) -> AssignmentSet {
+        let mut set = AssignmentSet {
+            stamp: Stamp {
+                epoch: Epoch(1),
+                generation: Generation(generation),
+                digest: Digest::new(""),
+            },
+            pods: BTreeMap::new(),
+            remove_volumes: volumes.iter().map(|volume| (*volume).to_owned()).collect(),
+            keep_others: false,
+        };
+        set.stamp.digest = set.content_digest();
+        set
+    }
+
+    #[test]
+    fn a_delta_leads_from_its_base_and_from_nowhere_else() {
+        let (first, second, third) = (set(1, &[]), set(2, &["a"]), set(3, &["b"]));
+        let delta = first.delta_to(&second);
+        assert_eq!(first.apply(&delta), Some(second));
+        assert_eq!(third.apply(&delta), None);
+    }
+
+    #[test]
+    fn a_delta_that_does_not_lead_where_it_says_is_refused() {
+        let first = set(1, &[]);
+        let mut delta = first.delta_to(&set(2, &["a"]));
+        delta.remove_volumes.push("b".to_owned());
+        assert_eq!(first.apply(&delta), None);
+    }
 }

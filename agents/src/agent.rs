@@ -1,0 +1,304 @@
+//! Putting the agent together: join or resume, then run; and taking it apart again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit_protocol::assignment::PodNetwork;
+use kgit_protocol::ids::{BootId, hex};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::AgentConfig;
+use crate::journal::{Identity, Journal, JournalError};
+use crate::link::https::HttpsLink;
+use crate::link::join::{join, new_key, renew, renewal_due_in};
+use crate::link::retry::Backoff;
+use crate::link::tls::random;
+use crate::link::token::JoinToken;
+use crate::link::{Link as _, LinkError};
+use crate::node::Node;
+use crate::policy::Forbidden;
+use crate::range;
+use crate::runtime::crash::Crash;
+use crate::runtime::docker::Docker;
+use crate::runtime::{Runtime, RuntimeError, Scope};
+use crate::volumes::Places;
+use crate::worker::facts::host_boot;
+use crate::worker::images::Puller;
+use crate::worker::outbox::Outbox;
+use crate::worker::{Start, Worker, WorkerError, now};
+
+/// How often a renewal that failed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// The longest sleep before looking at the certificate again: clocks get set.
+const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("the agent's data directory")]
+    Journal(#[from] JournalError),
+    #[error("the master")]
+    Link(#[from] LinkError),
+    #[error("the container engine")]
+    Engine(#[from] RuntimeError),
+    #[error("this node is not part of a cluster yet, and no join token was given")]
+    NoToken,
+    #[error("this node is called {known} in its cluster, not {asked}; `kgit agent leave` first")]
+    OtherName { known: String, asked: String },
+    #[error("no part of 10.0.0.0/8 is free for pods on this host")]
+    NoFreeRange,
+    #[error("the worker")]
+    Worker(#[from] WorkerError),
+    #[error("the folder {0}")]
+    Folder(PathBuf, #[source] std::io::Error),
+}
+
+/// Runs the agent until `shutdown`. Containers go on after that.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let journal = Journal::open(&config.data_dir)?;
+    let key = match journal.key()? {
+        Some(key) => key,
+        None => {
+            let key = new_key()?;
+            journal.keep_key(&key)?;
+            key
+        }
+    };
+    let network = pod_network(&journal, &config).await?;
+    let joined = tokio::select! {
+        joined = identity(&journal, &config, &key, network) => joined?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let link =
+        Arc::new(HttpsLink::new(&config.master_url, &joined.authority, &joined.certificate, &key)?);
+    let renewing = {
+        let (link, dir) = (Arc::clone(&link), config.data_dir.clone());
+        tokio::spawn(keep_certificate(link, dir, joined.clone(), key))
+    };
+    let worker = worker(&config, journal, &joined, network, link)?;
+    let result = worker.run(shutdown).await;
+    renewing.abort();
+    Ok(result?)
+}
+
+fn worker(
+    config: &AgentConfig,
+    journal: Journal,
+    joined: &Identity,
+    network: PodNetwork,
+    link: Arc<HttpsLink>,
+) -> Result<Worker<Crash<Docker>, HttpsLink>, AgentError> {
+    let scope = scope(joined);
+    let docker = Docker::new(scope.clone(), &config.docker_socket);
+    let spec_key = journal.spec_key(random())?;
+    let remembered = journal.remembered()?;
+    let node = Node::new(spec_key, journal.set()?, remembered.pods.clone());
+    let places = places(config, &scope);
+    let start = Start {
+        runtime: Crash::new(docker, config.crash_at.clone()),
+        link,
+        scope,
+        places,
+        puller: Puller::new(config.docker_config.clone()),
+        journal,
+        outbox: Arc::new(Outbox::new(BootId::new(hex(&random::<8>())))),
+        range: network.range,
+        node,
+        remembered,
+        host_boot: host_boot(),
+    };
+    Ok(Worker::new(start)?)
+}
+
+fn scope(joined: &Identity) -> Scope {
+    Scope { cluster: joined.cluster.clone(), node: joined.node.clone() }
+}
+
+fn places(config: &AgentConfig, scope: &Scope) -> Places {
+    let socket = config.docker_socket.strip_prefix("unix://").unwrap_or(&config.docker_socket);
+    let kept =
+        [Path::new(socket), &config.data_dir, Path::new("/var/lib/docker"), Path::new("/run/kgit")];
+    Places {
+        pods: config.data_dir.join("pods"),
+        secrets: Path::new("/run/kgit").join(scope.network()),
+        made: config.data_dir.join("volumes"),
+        policy: config.policy.clone(),
+        forbidden: Forbidden { paths: kept.into_iter().map(Path::to_path_buf).collect() },
+    }
+}
+
+/// The pod range: chosen once, free of the host's routes and the engine's networks.
+async fn pod_network(journal: &Journal, config: &AgentConfig) -> Result<PodNetwork, AgentError> {
+    if let Some(network) = journal.network()? {
+        return Ok(network);
+    }
+    let nobody = Scope { cluster: "0000000000000000".into(), node: config.node.clone() };
+    let docker = Docker::new(nobody, &config.docker_socket);
+    let mut taken = docker.network_ranges().await?;
+    taken.extend(range::routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()));
+    let seed = format!("{} {}", config.master_url, config.node);
+    let range = range::choose(&seed, &taken).ok_or(AgentError::NoFreeRange)?;
+    let network = PodNetwork { range };
+    journal.keep_network(network)?;
+    Ok(network)
+}
+
+/// Who this node is: from the journal, or by joining.
+async fn identity(
+    journal: &Journal,
+    config: &AgentConfig,
+    key: &str,
+    network: PodNetwork,
+) -> Result<Identity, AgentError> {
+    if let Some(known) = journal.identity()? {
+        if known.node != config.node {
+            let (known, asked) = (known.node.0, config.node.0.clone());
+            return Err(AgentError::OtherName { known, asked });
+        }
+        return Ok(known);
+    }
+    let token = JoinToken::parse(config.token.as_deref().ok_or(AgentError::NoToken)?)?;
+    let mut backoff = Backoff::default();
+    let joined = loop {
+        let tried =
+            join(&config.master_url, &token, key, &config.node, &config.labels, network).await;
+        match tried {
+            Ok(joined) => break joined,
+            // A master that is starting, or a network that is coming up.
+            Err(LinkError::Unreachable(error)) => {
+                tracing::warn!(error, "can't join yet; will try again");
+                tokio::time::sleep(backoff.next()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let identity = Identity {
+        cluster: joined.cluster,
+        node: joined.node,
+        certificate: joined.certificate,
+        authority: joined.authority,
+    };
+    journal.keep_identity(&identity)?;
+    Ok(identity)
+}
+
+/// Renews the node's certificate in time, for as long as the agent runs.
+async fn keep_certificate(link: Arc<HttpsLink>, dir: PathBuf, mut known: Identity, key: String) {
+    loop {
+        let due = match renewal_due_in(&known.certificate, now().0 / 1000) {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(error) => {
+                tracing::warn!(%error, "the node's certificate can't be read");
+                Duration::ZERO
+            }
+        };
+        if !due.is_zero() {
+            tokio::time::sleep(due.min(LOOK_AT_CERTIFICATE)).await;
+            continue;
+        }
+        match renewed(&link, &dir, &known, &key).await {
+            Ok(fresh) => known = fresh,
+            Err(error) => {
+                tracing::warn!(%error, "the node's certificate is not renewed yet");
+                tokio::time::sleep(RENEW_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn renewed(
+    link: &HttpsLink,
+    dir: &Path,
+    known: &Identity,
+    key: &str,
+) -> Result<Identity, AgentError> {
+    let joined = renew(link, key, &known.node).await?;
+    let fresh = Identity { certificate: joined.certificate, ..known.clone() };
+    Journal::keep_identity_in(dir, &fresh)?;
+    link.renewed(&fresh.authority, &fresh.certificate, key)?;
+    Ok(fresh)
+}
+
+/// Stops and removes every container of this node, within `grace`; volumes and data stay.
+pub async fn stop_all(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
+    let journal = Journal::open(&config.data_dir)?;
+    let Some((docker, network)) = known_engine(&journal, config)? else { return Ok(()) };
+    remove_containers(&docker, network, grace).await
+}
+
+/// Removes everything of this node from the engine and the disk, its data directory included.
+pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
+    {
+        let journal = Journal::open(&config.data_dir)?;
+        if let Some((docker, network)) = known_engine(&journal, config)? {
+            remove_containers(&docker, network, grace).await?;
+            for volume in docker.volumes().await? {
+                docker.remove_volume(&volume).await?;
+            }
+            docker.remove_network().await?;
+        }
+        if let Some(joined) = journal.identity()? {
+            remove_folder(&places(config, &scope(&joined)).secrets)?;
+        }
+    }
+    remove_folder(&config.data_dir)
+}
+
+/// Takes the node out of its cluster: tells the master, then removes everything.
+pub async fn leave(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
+    {
+        let journal = Journal::open(&config.data_dir)?;
+        if let (Some(joined), Some(key)) = (journal.identity()?, journal.key()?) {
+            if let Some((docker, network)) = known_engine(&journal, config)? {
+                remove_containers(&docker, network, grace).await?;
+            }
+            let url = &config.master_url;
+            let link = HttpsLink::new(url, &joined.authority, &joined.certificate, &key)?;
+            link.leave().await?;
+        }
+    }
+    purge(config, grace).await
+}
+
+fn known_engine(
+    journal: &Journal,
+    config: &AgentConfig,
+) -> Result<Option<(Docker, PodNetwork)>, AgentError> {
+    let (Some(joined), Some(network)) = (journal.identity()?, journal.network()?) else {
+        return Ok(None);
+    };
+    Ok(Some((Docker::new(scope(&joined), &config.docker_socket), network)))
+}
+
+async fn remove_containers(
+    docker: &Docker,
+    network: PodNetwork,
+    grace: Duration,
+) -> Result<(), AgentError> {
+    let deadline = tokio::time::Instant::now() + grace;
+    let first = docker.view(network.range).await?;
+    for seen in first.containers.iter().filter(|seen| seen.state.is_alive()) {
+        docker.terminate(&seen.id).await?;
+    }
+    loop {
+        let view = docker.view(network.range).await?;
+        let members = view.containers.iter().filter(|seen| {
+            seen.state.is_alive() && seen.identity.container != crate::runtime::PAUSE
+        });
+        if members.count() == 0 || tokio::time::Instant::now() >= deadline {
+            for seen in view.containers {
+                docker.remove(&seen.id).await?;
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn remove_folder(path: &Path) -> Result<(), AgentError> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(AgentError::Folder(path.to_owned(), error)),
+    }
+}

@@ -1,0 +1,251 @@
+//! The agent's durable state: files in its data directory, each written beside itself, synced
+//! and renamed, so that a reader finds the old or the new one whole. 0600 in directories of 0700.
+//!
+//! Bounded: the set is what the master ordered, facts are bounded by the set, the rest is fixed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use kgit_protocol::assignment::{AssignmentSet, PodNetwork};
+use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
+use kgit_protocol::messages::AuditHead;
+use kgit_protocol::time::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::decide::facts::PodFacts;
+use crate::spec::SpecKey;
+
+const SET: &str = "assignments.json";
+const FACTS: &str = "facts.json";
+const IDENTITY: &str = "identity.json";
+const NETWORK: &str = "network.json";
+const WITNESS: &str = "audit-head.json";
+const KEY: &str = "key.pem";
+const SPEC_KEY: &str = "spec.key";
+const LOCK: &str = "lock";
+
+/// Raised when a file's meaning changes; a newer one is refused rather than misread.
+const FORMAT: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the agent's file {0}")]
+    File(PathBuf, #[source] io::Error),
+    #[error("the agent's file {0} is damaged")]
+    Damaged(PathBuf, #[source] serde_json::Error),
+    #[error("the agent's file {0} was written by a newer kgit")]
+    Newer(PathBuf),
+    #[error("another agent uses {0}")]
+    InUse(PathBuf),
+}
+
+/// The data directory, held by one process at a time.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// Who this node is in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub cluster: ClusterId,
+    pub node: NodeName,
+    /// PEM.
+    pub certificate: String,
+    /// PEM, the cluster's CA.
+    pub authority: String,
+}
+
+/// What is remembered of pods, and when.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Remembered {
+    pub pods: BTreeMap<PodUid, PodFacts>,
+    /// When the engine was last seen to answer.
+    pub seen_at: Timestamp,
+    /// The host's boot in which it was.
+    pub host_boot: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    format: u32,
+    content: T,
+}
+
+impl Journal {
+    /// Opens the directory, making it if needed.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let fail = |error| JournalError::File(dir.to_owned(), error);
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(fail)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(dir.join(LOCK))
+            .map_err(fail)?;
+        lock.try_lock().map_err(|_| JournalError::InUse(dir.to_owned()))?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn set(&self) -> Result<Option<AssignmentSet>, JournalError> {
+        self.read(SET)
+    }
+
+    pub fn keep_set(&self, set: &AssignmentSet) -> Result<(), JournalError> {
+        self.write(SET, set)
+    }
+
+    pub fn remembered(&self) -> Result<Remembered, JournalError> {
+        Ok(self.read(FACTS)?.unwrap_or_default())
+    }
+
+    pub fn remember(&self, remembered: &Remembered) -> Result<(), JournalError> {
+        self.write(FACTS, remembered)
+    }
+
+    pub fn identity(&self) -> Result<Option<Identity>, JournalError> {
+        self.read(IDENTITY)
+    }
+
+    pub fn keep_identity(&self, identity: &Identity) -> Result<(), JournalError> {
+        self.write(IDENTITY, identity)
+    }
+
+    /// For a task that lives beside the holder of the journal; the file is replaced whole.
+    pub fn keep_identity_in(dir: &Path, identity: &Identity) -> Result<(), JournalError> {
+        let path = dir.join(IDENTITY);
+        let versioned = Versioned { format: FORMAT, content: identity };
+        let bytes = serde_json::to_vec(&versioned)
+            .map_err(|error| JournalError::Damaged(path.clone(), error))?;
+        replace_file(&path, &bytes, 0o600).map_err(|error| JournalError::File(path, error))
+    }
+
+    pub fn network(&self) -> Result<Option<PodNetwork>, JournalError> {
+        self.read(NETWORK)
+    }
+
+    pub fn keep_network(&self, network: PodNetwork) -> Result<(), JournalError> {
+        self.write(NETWORK, &network)
+    }
+
+    pub fn witness(&self) -> Result<Option<AuditHead>, JournalError> {
+        self.read(WITNESS)
+    }
+
+    pub fn keep_witness(&self, head: &AuditHead) -> Result<(), JournalError> {
+        self.write(WITNESS, head)
+    }
+
+    /// The node's private key in PEM, if it was made.
+    pub fn key(&self) -> Result<Option<String>, JournalError> {
+        let path = self.dir.join(KEY);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(JournalError::File(path, error)),
+        }
+    }
+
+    pub fn keep_key(&self, pem: &str) -> Result<(), JournalError> {
+        self.replace(KEY, pem.as_bytes())
+    }
+
+    /// The key of the spec hashes; `fresh` becomes it on the first start.
+    pub fn spec_key(&self, fresh: [u8; 32]) -> Result<SpecKey, JournalError> {
+        let path = self.dir.join(SPEC_KEY);
+        match fs::read(&path) {
+            Ok(bytes) => match bytes.try_into() {
+                Ok(key) => Ok(SpecKey(key)),
+                Err(_) => {
+                    self.replace(SPEC_KEY, &fresh)?;
+                    Ok(SpecKey(fresh))
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.replace(SPEC_KEY, &fresh)?;
+                Ok(SpecKey(fresh))
+            }
+            Err(error) => Err(JournalError::File(path, error)),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
+        let path = self.dir.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(JournalError::File(path, error)),
+        };
+        let versioned: Versioned<serde_json::Value> = serde_json::from_slice(&bytes)
+            .map_err(|error| JournalError::Damaged(path.clone(), error))?;
+        if versioned.format > FORMAT {
+            return Err(JournalError::Newer(path));
+        }
+        serde_json::from_value(versioned.content)
+            .map(Some)
+            .map_err(|error| JournalError::Damaged(path, error))
+    }
+
+    fn write<T: Serialize>(&self, name: &str, content: &T) -> Result<(), JournalError> {
+        let bytes = serde_json::to_vec(&Versioned { format: FORMAT, content })
+            .map_err(|error| JournalError::Damaged(self.dir.join(name), error))?;
+        self.replace(name, &bytes)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), JournalError> {
+        let path = self.dir.join(name);
+        replace_file(&path, bytes, 0o600).map_err(|error| JournalError::File(path, error))
+    }
+}
+
+/// Writes a file whole: beside itself, synced, renamed.
+pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_only_one_process_holds_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        assert_eq!(journal.network().unwrap(), None);
+        let network = PodNetwork { range: "10.40.1.0/24".parse().unwrap() };
+        journal.keep_network(network).unwrap();
+        assert_eq!(journal.network().unwrap(), Some(network));
+        let key = journal.spec_key([7; 32]).unwrap();
+        assert_eq!(journal.spec_key([8; 32]).unwrap().0, key.0);
+        assert!(matches!(Journal::open(dir.path()), Err(JournalError::InUse(_))));
+        let mode = fs::metadata(dir.path().join(NETWORK)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_a_damaged_file_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        fs::write(dir.path().join(NETWORK), r#"{"format":99,"content":{}}"#).unwrap();
+        assert!(matches!(journal.network(), Err(JournalError::Newer(_))));
+        fs::write(dir.path().join(NETWORK), "{").unwrap();
+        assert!(matches!(journal.network(), Err(JournalError::Damaged(..))));
+    }
+}

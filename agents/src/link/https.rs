@@ -1,0 +1,182 @@
+//! The real link: JSON over HTTPS with the node's certificate, through whatever CONNECT proxy the
+//! environment names.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use kgit_protocol::messages::{
+    Acknowledged, Heartbeat, Join, Joined, Lease, Leave, PROTOCOL_VERSION, Pull, Pulled, Refusal,
+    Renew, Report,
+};
+use reqwest::Client;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::link::{Answer, Link, LinkError, tls};
+use crate::runtime::LogStream;
+
+/// Names a failure in place of a stream's bytes.
+pub const ERROR_HEADER: &str = "kgit-error";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a long poll may take beyond the time that it asked the master to hold it.
+const POLL_SLACK: Duration = Duration::from_secs(15);
+/// A master that vanished without a word is noticed within this and the next.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Answers are read up to this: a set of a few hundred pods with their files takes some megabytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A connection to the master.
+#[derive(Debug)]
+pub struct HttpsLink {
+    url: String,
+    client: RwLock<Client>,
+}
+
+impl HttpsLink {
+    /// As a node of the cluster.
+    pub fn new(url: &str, authority: &str, certificate: &str, key: &str) -> Answer<Self> {
+        let config = tls::of_cluster(authority, certificate, key)?;
+        Self::with(url, config)
+    }
+
+    /// As somebody who knows no more than a token.
+    pub fn to_join(url: &str, authority: &kgit_protocol::ids::Digest) -> Answer<Self> {
+        Self::with(url, tls::pinned(authority))
+    }
+
+    fn with(url: &str, config: rustls::ClientConfig) -> Answer<Self> {
+        let url = url.trim_end_matches('/').to_owned();
+        let client = RwLock::new(client(&url, config)?);
+        Ok(Self { url, client })
+    }
+
+    /// Goes on with a renewed certificate.
+    pub fn renewed(&self, authority: &str, certificate: &str, key: &str) -> Answer<()> {
+        let fresh = client(&self.url, tls::of_cluster(authority, certificate, key)?)?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    pub async fn join(&self, join: &Join) -> Answer<Joined> {
+        self.post("join", join, REQUEST_TIMEOUT).await
+    }
+
+    pub async fn renew(&self, renew: &Renew) -> Answer<Joined> {
+        self.post("renew", renew, REQUEST_TIMEOUT).await
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        timeout: Duration,
+    ) -> Answer<T> {
+        let url = format!("{}/agent/v1/{path}", self.url);
+        let answer = self.client().post(url).timeout(timeout).json(body).send().await;
+        let answer = accepted(answer.map_err(unreachable)?).await?;
+        let bytes = limited(answer).await?;
+        serde_json::from_slice(&bytes).map_err(|error| LinkError::Nonsense(error.to_string()))
+    }
+}
+
+fn client(url: &str, config: rustls::ClientConfig) -> Answer<Client> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(config)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .https_only(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .http2_keep_alive_while_idle(true)
+        .user_agent(concat!("kgit-agent/", env!("CARGO_PKG_VERSION")));
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| LinkError::Certificate(error.to_string()))
+}
+
+/// A proxy can't reach this host's own loopback.
+fn is_loopback(url: &str) -> bool {
+    reqwest::Url::parse(url).ok().is_some_and(|url| {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+fn unreachable(error: reqwest::Error) -> LinkError {
+    let mut cause: &dyn std::error::Error = &error;
+    let mut words = Vec::new();
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+        words.push(cause.to_string());
+    }
+    LinkError::Unreachable(words.pop().unwrap_or_else(|| error.to_string()))
+}
+
+/// The answer if it is a success, else the refusal in it.
+async fn accepted(answer: reqwest::Response) -> Answer<reqwest::Response> {
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status();
+    let bytes = limited(answer).await.unwrap_or_default();
+    Err(match serde_json::from_slice::<Refusal>(&bytes) {
+        Ok(Refusal { reason, message }) => LinkError::Refused { reason, message },
+        // A proxy or something else in between, or a master that is starting.
+        Err(_) if status.is_server_error() => LinkError::Unreachable(format!("status {status}")),
+        Err(_) => LinkError::Nonsense(format!("status {status}")),
+    })
+}
+
+async fn limited(mut answer: reqwest::Response) -> Answer<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        if bytes.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(LinkError::Nonsense("it is too large".to_owned()));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+impl Link for HttpsLink {
+    async fn pull(&self, pull: &Pull) -> Answer<Pulled> {
+        let timeout = Duration::from_secs(u64::from(pull.wait_seconds)) + POLL_SLACK;
+        self.post("pull", pull, timeout).await
+    }
+
+    async fn report(&self, report: &Report) -> Answer<Acknowledged> {
+        self.post("report", report, REQUEST_TIMEOUT).await
+    }
+
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Answer<Lease> {
+        self.post("heartbeat", heartbeat, REQUEST_TIMEOUT).await
+    }
+
+    async fn answer(&self, stream: &str, body: Result<LogStream, String>) -> Answer<()> {
+        let request = self.client().post(format!("{}/agent/v1/answer/{stream}", self.url));
+        let request = match body {
+            Ok(bytes) => request.body(reqwest::Body::wrap_stream(bytes)),
+            Err(message) => {
+                let plain: String =
+                    message.chars().filter(|letter| (' '..='~').contains(letter)).collect();
+                request.header(ERROR_HEADER, plain)
+            }
+        };
+        accepted(request.send().await.map_err(unreachable)?).await.map(|_| ())
+    }
+
+    async fn leave(&self) -> Answer<()> {
+        let leave = Leave { version: PROTOCOL_VERSION };
+        let url = format!("{}/agent/v1/leave", self.url);
+        let answer = self.client().post(url).timeout(REQUEST_TIMEOUT).json(&leave).send().await;
+        accepted(answer.map_err(unreachable)?).await.map(|_| ())
+    }
+}

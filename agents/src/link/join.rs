@@ -1,0 +1,83 @@
+//! Becoming a node: the agent makes its own key, sends a request for a certificate, and checks
+//! that the answer comes from the CA that the token names.
+
+use kgit_protocol::assignment::PodNetwork;
+use kgit_protocol::ids::{Digest, NodeName};
+use kgit_protocol::messages::{Join, Joined, PROTOCOL_VERSION, Renew};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use x509_parser::parse_x509_certificate;
+
+use crate::link::https::HttpsLink;
+use crate::link::token::JoinToken;
+use crate::link::{Answer, LinkError};
+
+/// Certificates are renewed once this part of their life is over.
+const RENEW_AFTER: f64 = 2.0 / 3.0;
+
+/// A new private key in PEM.
+pub fn new_key() -> Answer<String> {
+    KeyPair::generate().map(|pair| pair.serialize_pem()).map_err(bad)
+}
+
+/// Joins the cluster that the token names.
+pub async fn join(
+    url: &str,
+    token: &JoinToken,
+    key: &str,
+    node: &NodeName,
+    labels: &std::collections::BTreeMap<String, String>,
+    network: PodNetwork,
+) -> Answer<Joined> {
+    let request = Join {
+        version: PROTOCOL_VERSION,
+        token: token.secret.clone(),
+        node: node.clone(),
+        labels: labels.clone(),
+        certificate_request: certificate_request(key, node)?,
+        network,
+    };
+    let joined = HttpsLink::to_join(url, &token.authority)?.join(&request).await?;
+    let authority = CertificateDer::from_pem_slice(joined.authority.as_bytes())
+        .map_err(|error| LinkError::Nonsense(error.to_string()))?;
+    if Digest::of(&authority) != token.authority {
+        return Err(LinkError::Nonsense("it names another CA than the token".to_owned()));
+    }
+    Ok(joined)
+}
+
+/// Asks for a new certificate for the same key.
+pub async fn renew(link: &HttpsLink, key: &str, node: &NodeName) -> Answer<Joined> {
+    let request = Renew {
+        version: PROTOCOL_VERSION,
+        node: node.clone(),
+        certificate_request: certificate_request(key, node)?,
+    };
+    link.renew(&request).await
+}
+
+fn certificate_request(key: &str, node: &NodeName) -> Answer<String> {
+    let pair = KeyPair::from_pem(key).map_err(bad)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, node.as_str());
+    params.serialize_request(&pair).and_then(|request| request.pem()).map_err(bad)
+}
+
+fn bad(error: rcgen::Error) -> LinkError {
+    LinkError::Certificate(error.to_string())
+}
+
+/// Seconds until the certificate is to be renewed; 0 if that is due.
+pub fn renewal_due_in(certificate: &str, now_seconds: i64) -> Answer<u64> {
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes())
+        .map_err(|error| LinkError::Certificate(error.to_string()))?;
+    let (_, parsed) =
+        parse_x509_certificate(&der).map_err(|error| LinkError::Certificate(error.to_string()))?;
+    let from = parsed.validity().not_before.timestamp();
+    let until = parsed.validity().not_after.timestamp();
+    // Lifetimes are far below 2^53 seconds.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    let due = from + ((until - from) as f64 * RENEW_AFTER) as i64;
+    Ok(u64::try_from(due - now_seconds).unwrap_or(0))
+}

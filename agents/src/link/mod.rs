@@ -1,0 +1,48 @@
+//! The seam to the master: what the agent asks and tells, always by dialling out.
+//!
+//! [`https`] is the real one. What deliberately does not live here: when to ask and what to do
+//! with answers; that is the worker's.
+
+pub mod https;
+pub mod join;
+pub mod retry;
+pub mod tls;
+pub mod token;
+
+use std::future::Future;
+
+use kgit_protocol::messages::{Acknowledged, Heartbeat, Lease, Pull, Pulled, Report};
+
+use crate::runtime::LogStream;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("the master can't be reached: {0}")]
+    Unreachable(String),
+    /// The master's own words: a reason for programs, a message for people.
+    #[error("the master refused ({reason}): {message}")]
+    Refused { reason: String, message: String },
+    #[error("the master's answer makes no sense: {0}")]
+    Nonsense(String),
+    #[error("the join token can't be used: {0}")]
+    Token(&'static str),
+    #[error("the node's key or certificate can't be used: {0}")]
+    Certificate(String),
+}
+
+pub type Answer<T> = Result<T, LinkError>;
+
+/// The way to the master.
+pub trait Link: Send + Sync + 'static {
+    /// A long poll: returns when there is something new or the time is up.
+    fn pull(&self, pull: &Pull) -> impl Future<Output = Answer<Pulled>> + Send;
+    fn report(&self, report: &Report) -> impl Future<Output = Answer<Acknowledged>> + Send;
+    fn heartbeat(&self, heartbeat: &Heartbeat) -> impl Future<Output = Answer<Lease>> + Send;
+    /// Sends the bytes that the master waits for, or says why there are none.
+    fn answer(
+        &self,
+        stream: &str,
+        body: Result<LogStream, String>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    fn leave(&self) -> impl Future<Output = Answer<()>> + Send;
+}

@@ -1,0 +1,202 @@
+//! From an assignment to container orders: names, keyed hashes, and the order itself. Pure.
+
+use std::collections::BTreeMap;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use kgit_protocol::assignment::PodAssignment;
+use kgit_protocol::ids::{Attempt, hex};
+use kgit_protocol::pod::{ContainerSpec, PodSpec, PullPolicy, VolumeSource};
+use sha2::Sha256;
+
+use crate::decide::{members, needs_pause};
+use crate::runtime::{
+    BindMount, ContainerOrder, Identity, IpcSource, Namespaces, NetworkSource, PAUSE, PidSource,
+    Scope,
+};
+
+/// Keys the hashes of specs: they are shown on containers, and specs hold secrets that could be
+/// guessed and compared if the hash were plain.
+#[derive(Clone)]
+pub struct SpecKey(pub [u8; 32]);
+
+impl std::fmt::Debug for SpecKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SpecKey(…)")
+    }
+}
+
+/// Half of the hash: enough to tell specs apart, short enough for a label.
+const HASH_BYTES: usize = 16;
+
+/// The keyed hashes of a pod's containers, by name. What can change under a running container
+/// (probes, hooks, files, logins) does not count.
+pub fn hashes(key: &SpecKey, pod: &PodAssignment) -> BTreeMap<String, String> {
+    let shared = shared_part(&pod.spec);
+    let mut hashes: BTreeMap<String, String> = members(pod)
+        .map(|(spec, _)| (spec.name.clone(), hash(key, &(&shared, own_part(spec)))))
+        .collect();
+    if needs_pause(pod) {
+        hashes.insert(PAUSE.to_owned(), hash(key, &(&shared, PAUSE)));
+    }
+    hashes
+}
+
+fn hash(key: &SpecKey, content: &impl serde::Serialize) -> String {
+    let bytes = serde_json::to_vec(content).expect("specs have only string keys");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes keys of any length");
+    mac.update(&bytes);
+    hex(&mac.finalize().into_bytes()[..HASH_BYTES])
+}
+
+fn shared_part(spec: &PodSpec) -> PodSpec {
+    let mut shared = spec.clone();
+    shared.containers.clear();
+    shared.init_containers.clear();
+    shared.registry_logins.clear();
+    shared.host_aliases.clear();
+    shared.dns = kgit_protocol::pod::Dns::default();
+    shared.termination_grace_seconds = 0;
+    shared.active_deadline_seconds = None;
+    shared.restart_policy = kgit_protocol::pod::RestartPolicy::Always;
+    for volume in &mut shared.volumes {
+        if let VolumeSource::Files { files, .. } = &mut volume.source {
+            files.clear();
+        }
+    }
+    shared
+}
+
+fn own_part(spec: &ContainerSpec) -> ContainerSpec {
+    let mut own = spec.clone();
+    own.liveness = None;
+    own.readiness = None;
+    own.startup = None;
+    own.post_start = None;
+    own.pre_stop = None;
+    own.pull_policy = PullPolicy::IfNotPresent;
+    own
+}
+
+/// The name of a container: derived, so that making it twice is noticed by the engine.
+pub fn container_name(scope: &Scope, pod: &PodAssignment, name: &str, attempt: Attempt) -> String {
+    let name = if name == PAUSE { "POD" } else { name };
+    let uid = pod.uid.as_str().get(..8).unwrap_or(pod.uid.as_str());
+    format!("kgit-{}_{}_{}_{name}_{uid}_{attempt}", scope.short(), pod.namespace, pod.name)
+}
+
+fn identity(pod: &PodAssignment, name: &str, attempt: Attempt, hash: String) -> Identity {
+    Identity {
+        pod: pod.uid.clone(),
+        namespace: pod.namespace.clone(),
+        pod_name: pod.name.clone(),
+        container: name.to_owned(),
+        attempt,
+        spec: hash,
+    }
+}
+
+/// The order for a member of the pod.
+pub fn member_order(
+    scope: &Scope,
+    pod: &PodAssignment,
+    spec: &ContainerSpec,
+    attempt: Attempt,
+    hash: String,
+    sandbox: Option<&str>,
+    mounts: Vec<BindMount>,
+) -> ContainerOrder {
+    ContainerOrder {
+        name: container_name(scope, pod, &spec.name, attempt),
+        identity: identity(pod, &spec.name, attempt, hash),
+        image: spec.image.clone(),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        working_dir: spec.working_dir.clone(),
+        env: spec.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect(),
+        hostname: Some(pod.spec.hostname.clone()),
+        namespaces: member_namespaces(&pod.spec, sandbox),
+        mounts,
+        // The pause container binds the ports where there is one: it holds the network.
+        ports: if sandbox.is_some() { Vec::new() } else { spec.ports.clone() },
+        resources: spec.resources.clone(),
+        security: spec.security.clone(),
+        pod_security: pod_security(&pod.spec, sandbox),
+        stdin: spec.stdin,
+        tty: spec.tty,
+    }
+}
+
+fn pod_security(spec: &PodSpec, sandbox: Option<&str>) -> kgit_protocol::pod::PodSecurity {
+    let mut security = spec.security.clone();
+    if sandbox.is_some() {
+        security.sysctls.clear();
+    }
+    security
+}
+
+fn member_namespaces(spec: &PodSpec, sandbox: Option<&str>) -> Namespaces {
+    let sandbox = sandbox.map(str::to_owned);
+    let network = match (&sandbox, spec.host_network) {
+        (_, true) => NetworkSource::Host,
+        (Some(id), false) => NetworkSource::Container(id.clone()),
+        (None, false) => own_network(spec),
+    };
+    let ipc = match (&sandbox, spec.host_ipc) {
+        (_, true) => IpcSource::Host,
+        (Some(id), false) => IpcSource::Container(id.clone()),
+        (None, false) => IpcSource::Private,
+    };
+    let pid = match (&sandbox, spec.host_pid, spec.share_process_namespace) {
+        (_, true, _) => PidSource::Host,
+        (Some(id), false, true) => PidSource::Container(id.clone()),
+        (_, false, _) => PidSource::Own,
+    };
+    Namespaces { network, ipc, pid }
+}
+
+/// A pod without an address that is not on the host's network has nowhere to be, so it gets the
+/// host's; the plan assigns an address to all others.
+fn own_network(spec: &PodSpec) -> NetworkSource {
+    spec.address.map_or(NetworkSource::Host, NetworkSource::Bridge)
+}
+
+/// The order for the container that holds the pod's namespaces.
+pub fn pause_order(
+    scope: &Scope,
+    pod: &PodAssignment,
+    attempt: Attempt,
+    hash: String,
+    image: String,
+    mounts: Vec<BindMount>,
+) -> ContainerOrder {
+    let spec = &pod.spec;
+    let all = spec.init_containers.iter().chain(&spec.containers);
+    ContainerOrder {
+        name: container_name(scope, pod, PAUSE, attempt),
+        identity: identity(pod, PAUSE, attempt, hash),
+        image,
+        command: Vec::new(),
+        args: Vec::new(),
+        working_dir: None,
+        env: Vec::new(),
+        hostname: Some(spec.hostname.clone()),
+        namespaces: Namespaces {
+            network: if spec.host_network { NetworkSource::Host } else { own_network(spec) },
+            ipc: if spec.host_ipc { IpcSource::Host } else { IpcSource::Shareable },
+            pid: if spec.host_pid { PidSource::Host } else { PidSource::Own },
+        },
+        mounts,
+        ports: all.flat_map(|container| container.ports.iter().cloned()).collect(),
+        resources: kgit_protocol::pod::Resources::default(),
+        security: kgit_protocol::pod::ContainerSecurity {
+            read_only_root: true,
+            ..Default::default()
+        },
+        pod_security: kgit_protocol::pod::PodSecurity {
+            sysctls: spec.security.sysctls.clone(),
+            ..Default::default()
+        },
+        stdin: false,
+        tty: false,
+    }
+}

@@ -1,0 +1,144 @@
+//! Fetching images: once for all pods that want one at the same time, with the pod's and the
+//! node's own logins, and from what is here when the registry is out of reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use kgit_protocol::pod::{PullPolicy, RegistryLogin};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::decide::outcome::PullTold;
+use crate::runtime::{Runtime, RuntimeError};
+use crate::worker::Shared;
+
+/// A pull serves everybody who asks within this time: replicas start together.
+const SERVES: Duration = Duration::from_secs(10);
+/// A pull that takes longer than this is given up and tried again.
+const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Results kept; older ones serve nobody any more.
+const MAX_KEPT: usize = 256;
+
+type Slot = Arc<Mutex<Option<(Instant, Result<PullTold, String>)>>>;
+
+/// Pulls under way and just over, by image.
+#[derive(Debug, Default)]
+pub struct Puller {
+    slots: Mutex<BTreeMap<String, Slot>>,
+    /// Docker's own configuration file, which holds the node's logins.
+    pub docker_config: Option<PathBuf>,
+}
+
+impl Puller {
+    pub fn new(docker_config: Option<PathBuf>) -> Self {
+        Self { slots: Mutex::default(), docker_config }
+    }
+
+    /// The images that were asked for since the agent started.
+    pub(super) async fn fetched(&self) -> BTreeSet<String> {
+        self.slots.lock().await.keys().cloned().collect()
+    }
+
+    async fn slot(&self, image: &str) -> Slot {
+        let mut slots = self.slots.lock().await;
+        if slots.len() > MAX_KEPT {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(image.to_owned()).or_default())
+    }
+}
+
+/// Fetches an image; the error is worded for people.
+pub(super) async fn fetch<R: Runtime>(
+    shared: &Shared<R>,
+    image: &str,
+    policy: Option<PullPolicy>,
+    logins: &[RegistryLogin],
+) -> Result<PullTold, String> {
+    let slot = shared.puller.slot(image).await;
+    let mut held = slot.lock().await;
+    if let Some((at, result)) = held.as_ref()
+        && at.elapsed() < SERVES
+        && (result.is_err() || matches!(shared.runtime.image(image).await, Ok(Some(_))))
+    {
+        return result.clone();
+    }
+    let mut all = logins.to_vec();
+    if let Some(path) = &shared.puller.docker_config {
+        all.extend(node_logins(path));
+    }
+    let result = fetch_now(shared, image, policy, &all).await;
+    *held = Some((Instant::now(), result.clone()));
+    result
+}
+
+async fn fetch_now<R: Runtime>(
+    shared: &Shared<R>,
+    image: &str,
+    policy: Option<PullPolicy>,
+    logins: &[RegistryLogin],
+) -> Result<PullTold, String> {
+    let here = shared.runtime.image(image).await.map_err(|error| error.to_string())?;
+    if policy != Some(PullPolicy::Always) && here.is_some() {
+        return Ok(PullTold::Fetched(format!("Container image {image:?} already present")));
+    }
+    let pulled = tokio::time::timeout(PULL_LIMIT, shared.runtime.pull(image, logins)).await;
+    let error = match pulled {
+        Ok(Ok(())) => {
+            return Ok(PullTold::Fetched(format!("Successfully pulled image {image:?}")));
+        }
+        Ok(Err(error)) => error,
+        Err(_) => RuntimeError::RegistryUnreachable("no end in sight".to_owned()),
+    };
+    // A local build has no digest: no registry ever had it.
+    let local_build = here.as_ref().is_some_and(|image| image.digests.is_empty());
+    let out_of_reach = matches!(error, RuntimeError::RegistryUnreachable(_));
+    if here.is_some() && (out_of_reach || local_build) {
+        let text = format!("using the local image {image:?}, since it can't be pulled: {error}");
+        return Ok(PullTold::UsedLocal(text));
+    }
+    Err(format!("Failed to pull image {image:?}: {error}"))
+}
+
+/// The logins that `docker login` left on this node. What can't be read is no login.
+fn node_logins(path: &Path) -> Vec<RegistryLogin> {
+    let Ok(bytes) = std::fs::read(path) else { return Vec::new() };
+    let Ok(config) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
+        return Vec::new();
+    };
+    let Some(auths) = config.get("auths").and_then(|auths| auths.as_object()) else {
+        return Vec::new();
+    };
+    auths.iter().filter_map(|(registry, auth)| login(registry, auth)).collect()
+}
+
+fn login(registry: &str, auth: &serde_json::Value) -> Option<RegistryLogin> {
+    let coded = auth.get("auth")?.as_str()?;
+    let plain = base64::engine::general_purpose::STANDARD.decode(coded).ok()?;
+    let plain = String::from_utf8(plain).ok()?;
+    let (username, password) = plain.split_once(':')?;
+    Some(RegistryLogin {
+        registry: registry.to_owned(),
+        username: username.to_owned(),
+        password: password.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_own_logins_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, r#"{"auths":{"r.example":{"auth":"bWU6cHc="},"x":{}}}"#).unwrap();
+        let logins = node_logins(&path);
+        assert_eq!(logins.len(), 1);
+        assert_eq!((logins[0].username.as_str(), logins[0].password.as_str()), ("me", "pw"));
+        assert!(node_logins(&dir.path().join("none")).is_empty());
+    }
+}

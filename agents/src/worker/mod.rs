@@ -1,0 +1,419 @@
+//! The agent's loop: reacts to orders, engine events, outcomes and time; looks at the engine;
+//! lets the core decide; has steps carried out. Everything it decides is decided in `node`.
+
+pub mod carry_out;
+pub mod facts;
+pub mod images;
+pub mod outbox;
+pub mod probing;
+pub mod streams;
+pub mod tasks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use kgit_protocol::ids::PodUid;
+use kgit_protocol::messages::{AuditHead, Pulled};
+use kgit_protocol::observation::DriftKind;
+use kgit_protocol::time::Timestamp;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::decide::Outage;
+use crate::decide::facts::{PodFacts, Touched};
+use crate::decide::outcome::Note;
+use crate::journal::{Journal, JournalError, Remembered};
+use crate::link::Link;
+use crate::node::{Node, Round, Taken};
+use crate::runtime::{Change, Event, EventKind, NetworkState, Runtime, RuntimeError, Scope, View};
+use crate::volumes::Places;
+use crate::worker::images::Puller;
+use crate::worker::outbox::Outbox;
+use crate::worker::probing::Probers;
+
+/// Pods worked on at a time: what keeps one engine busy without making it slower.
+const PODS_IN_FLIGHT: usize = 8;
+/// A net under lost events: the engine is looked at this often though nothing was told.
+const RESYNC: Duration = Duration::from_secs(5);
+/// Looks are this far apart: events come in bursts.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+/// How soon to look again after the engine did not answer or a step failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A dying engine takes its containers along over this long before it is seen to be gone.
+const ENGINE_DYING: Duration = Duration::from_secs(20);
+/// The engine settles what ended with it this soon after it is back.
+const ENGINE_SETTLING: Duration = Duration::from_secs(5);
+/// Inputs waiting for the loop; tasks wait when it is full.
+const INPUTS: usize = 1024;
+
+/// What the loop reacts to.
+#[derive(Debug)]
+pub enum Input {
+    /// From the master; the stamp to ask with next is sent back.
+    Pulled(Box<Pulled>, oneshot::Sender<Option<kgit_protocol::assignment::Stamp>>),
+    Engine(Event),
+    /// The engine's events stopped: it went away.
+    EngineLost,
+    Note(PodUid, Note),
+    /// A pod's steps are over.
+    Finished {
+        pod: PodUid,
+        failed: bool,
+    },
+}
+
+/// What tasks share.
+#[derive(Debug)]
+pub struct Shared<R> {
+    pub runtime: R,
+    pub scope: Scope,
+    pub places: Places,
+    pub puller: Puller,
+    pub inputs: mpsc::Sender<Input>,
+    pub in_flight: Semaphore,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("the agent's journal can't be written")]
+    Journal(#[from] JournalError),
+}
+
+/// The loop and what it owns.
+#[derive(Debug)]
+pub struct Worker<R, L> {
+    shared: Arc<Shared<R>>,
+    link: Arc<L>,
+    node: Node,
+    journal: Journal,
+    outbox: Arc<Outbox>,
+    range: Ipv4Net,
+    inputs: mpsc::Receiver<Input>,
+    probers: Probers,
+    view: View,
+    written: Remembered,
+    host_boot: String,
+    outage: Option<Outage>,
+    engine: EngineState,
+    look_at: Instant,
+    witness: Option<AuditHead>,
+    complete_sent: bool,
+    volumes_told: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+enum EngineState {
+    Up { seen_at: Timestamp },
+    Down { since: Timestamp },
+}
+
+/// What a worker begins with.
+#[derive(Debug)]
+pub struct Start<R, L> {
+    pub runtime: R,
+    pub link: Arc<L>,
+    pub scope: Scope,
+    pub places: Places,
+    pub puller: Puller,
+    pub journal: Journal,
+    pub outbox: Arc<Outbox>,
+    pub range: Ipv4Net,
+    pub node: Node,
+    pub remembered: Remembered,
+    pub host_boot: String,
+}
+
+impl<R: Runtime, L: Link> Worker<R, L> {
+    pub fn new(start: Start<R, L>) -> Result<Self, WorkerError> {
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        let now = now();
+        let rebooted =
+            !start.remembered.host_boot.is_empty() && start.remembered.host_boot != start.host_boot;
+        let outage = rebooted.then_some(Outage { from: start.remembered.seen_at, until: now });
+        let witness = start.journal.witness()?;
+        let shared = Arc::new(Shared {
+            runtime: start.runtime,
+            scope: start.scope,
+            places: start.places,
+            puller: start.puller,
+            inputs: sender,
+            in_flight: Semaphore::new(PODS_IN_FLIGHT),
+        });
+        Ok(Self {
+            shared,
+            link: start.link,
+            node: start.node,
+            journal: start.journal,
+            outbox: start.outbox,
+            range: start.range,
+            inputs,
+            probers: Probers::default(),
+            view: View::default(),
+            written: start.remembered,
+            host_boot: start.host_boot,
+            outage,
+            engine: EngineState::Up { seen_at: now },
+            look_at: Instant::now() + tasks::REPLAY,
+            witness,
+            complete_sent: false,
+            volumes_told: BTreeSet::new(),
+        })
+    }
+
+    pub fn shared(&self) -> Arc<Shared<R>> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Runs until it is told to stop. Containers go on.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), WorkerError> {
+        let since = self.written.seen_at;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(tasks::follow_engine(self.shared(), since));
+        tasks.spawn(tasks::pull(
+            Arc::clone(&self.link),
+            self.shared.inputs.clone(),
+            self.node.stamp().cloned(),
+            self.witness.clone(),
+            Arc::clone(&self.outbox),
+        ));
+        tasks.spawn(tasks::report(Arc::clone(&self.link), Arc::clone(&self.outbox)));
+        tasks.spawn(tasks::heartbeat(Arc::clone(&self.link), Arc::clone(&self.outbox)));
+        tasks.spawn(facts::watch_node(self.shared(), Arc::clone(&self.outbox)));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.take_all(input)?,
+                    None => break,
+                },
+                () = tokio::time::sleep_until(self.look_at) => self.look().await?,
+            }
+        }
+        self.remember()?;
+        Ok(())
+    }
+
+    /// Takes an input and all that wait behind it: one look serves them all.
+    fn take_all(&mut self, first: Input) -> Result<(), WorkerError> {
+        self.take(first)?;
+        while let Ok(input) = self.inputs.try_recv() {
+            self.take(input)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), WorkerError> {
+        match input {
+            Input::Pulled(pulled, reply) => {
+                let have = self.take_orders(*pulled)?;
+                // The puller may have been stopped meanwhile.
+                let _ = reply.send(have);
+            }
+            Input::Engine(event) => {
+                self.take_event(event);
+                self.look_within(BETWEEN_LOOKS);
+            }
+            Input::EngineLost => {
+                self.engine_lost();
+                self.look_within(BETWEEN_LOOKS);
+            }
+            Input::Note(pod, note) => {
+                self.node.note(&pod, note, now());
+                self.look_within(BETWEEN_LOOKS);
+            }
+            Input::Finished { pod, failed } => {
+                self.node.finish(&pod);
+                self.look_within(if failed { LOOK_AGAIN } else { BETWEEN_LOOKS });
+            }
+        }
+        Ok(())
+    }
+
+    fn look_within(&mut self, delay: Duration) {
+        self.look_at = self.look_at.min(Instant::now() + delay);
+    }
+
+    /// Takes what the master answered; the stamp to ask with next, `None` for the whole set.
+    fn take_orders(
+        &mut self,
+        pulled: Pulled,
+    ) -> Result<Option<kgit_protocol::assignment::Stamp>, WorkerError> {
+        if let Some(head) = pulled.audit_head
+            && self.witness.as_ref().is_none_or(|known| known.sequence < head.sequence)
+        {
+            self.journal.keep_witness(&head)?;
+            self.outbox.witness(head.clone());
+            self.witness = Some(head);
+        }
+        for request in pulled.streams {
+            let (shared, link) = (self.shared(), Arc::clone(&self.link));
+            tokio::spawn(streams::answer(shared, link, request, self.view.containers.clone()));
+        }
+        match self.node.take(pulled.orders) {
+            Taken::Applied(changed) => self.applied(&changed)?,
+            Taken::NeedWhole => return Ok(None),
+            Taken::Stale => tracing::warn!("refused orders older than those being carried out"),
+            Taken::Unchanged => {}
+        }
+        Ok(self.node.stamp().cloned())
+    }
+
+    fn applied(&mut self, changed: &BTreeSet<PodUid>) -> Result<(), WorkerError> {
+        if let Some(set) = self.node.set() {
+            self.journal.keep_set(set)?;
+            self.outbox.applied(set.stamp.clone());
+        }
+        for pod in changed.iter().filter_map(|uid| self.node.pod(uid)) {
+            if let Err(error) = self.shared.places.refresh_files(pod) {
+                tracing::warn!(pod = pod.name, %error, "files of a volume not brought up to date");
+            }
+        }
+        self.remove_ordered_volumes();
+        self.look_within(Duration::ZERO);
+        Ok(())
+    }
+
+    fn remove_ordered_volumes(&mut self) {
+        let Some(set) = self.node.set() else { return };
+        self.volumes_told.retain(|name| set.remove_volumes.contains(name));
+        let wanted: Vec<String> = set
+            .remove_volumes
+            .iter()
+            .filter(|name| !self.volumes_told.contains(*name))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        // A volume in use is refused by the engine and tried again with the next orders.
+        self.volumes_told.extend(wanted.iter().cloned());
+        let (shared, outbox) = (self.shared(), Arc::clone(&self.outbox));
+        tokio::spawn(async move {
+            let mut left = wanted;
+            while !left.is_empty() {
+                let gone = shared.places.remove_ordered(&shared.runtime, &left).await;
+                left.retain(|name| !gone.contains(name));
+                outbox.volumes_removed(gone);
+                if !left.is_empty() {
+                    tokio::time::sleep(RESYNC).await;
+                }
+            }
+        });
+    }
+
+    fn take_event(&mut self, event: Event) {
+        let EventKind::Container { id, identity, change } = event.kind else { return };
+        let (kind, seen) = match change {
+            Change::Signalled(signal) => {
+                (DriftKind::Stopped, format!("signal {signal} was sent by somebody"))
+            }
+            Change::Updated => (DriftKind::Changed, "updated by somebody".to_owned()),
+            Change::State => return,
+        };
+        let touched = Touched { id, at: event.at, kind, seen };
+        let note = Note::Touched { container: identity.container, touched };
+        self.node.note(&identity.pod, note, now());
+    }
+
+    fn engine_lost(&mut self) {
+        if let EngineState::Up { .. } = self.engine {
+            tracing::warn!("the container engine went away");
+            self.engine = EngineState::Down { since: now() };
+        }
+    }
+
+    /// Looks at the engine, decides, and has done what was decided.
+    async fn look(&mut self) -> Result<(), WorkerError> {
+        self.look_at = Instant::now() + RESYNC;
+        let view = match self.see().await {
+            Ok(view) => view,
+            Err(error) => {
+                tracing::debug!(%error, "no view of the engine");
+                self.engine_lost();
+                self.outbox.observations(self.node.unknown());
+                self.outbox.engine_ready(Err(error.to_string()));
+                self.look_at = Instant::now() + LOOK_AGAIN;
+                return Ok(());
+            }
+        };
+        let now = now();
+        self.engine_answered(now);
+        self.view = view;
+        let round = self.node.decide(&self.view, self.outage, now);
+        self.remember()?;
+        self.dispatch(round, now);
+        Ok(())
+    }
+
+    async fn see(&mut self) -> Result<View, RuntimeError> {
+        let view = self.shared.runtime.view(self.range).await?;
+        if view.network == NetworkState::Present {
+            return Ok(view);
+        }
+        match self.shared.runtime.ensure_network(self.range).await {
+            Ok(()) => self.shared.runtime.view(self.range).await,
+            Err(error) => {
+                tracing::warn!(%error, "the pod network can't be made");
+                self.outbox.network_ready(Err(error.to_string()));
+                self.look_within(LOOK_AGAIN);
+                Ok(view)
+            }
+        }
+    }
+
+    fn engine_answered(&mut self, now: Timestamp) {
+        if let EngineState::Down { since } = self.engine {
+            tracing::info!("the container engine is back");
+            let from = Timestamp(since.0 - i64::try_from(ENGINE_DYING.as_millis()).unwrap_or(0));
+            self.outage = Some(Outage { from, until: now.after(ENGINE_SETTLING) });
+        }
+        self.engine = EngineState::Up { seen_at: now };
+        self.outbox.engine_ready(Ok(()));
+    }
+
+    fn dispatch(&mut self, round: Round, now: Timestamp) {
+        self.outbox.events(round.events);
+        if self.complete_sent || self.node.set().is_none() {
+            self.outbox.observations(round.observations);
+        } else {
+            self.complete_sent = true;
+            self.outbox.complete(self.node.observations());
+        }
+        self.probers.keep(&self.shared, round.probes);
+        for (uid, steps) in round.work {
+            let job = carry_out::Job::new(&self.node, uid, steps);
+            tokio::spawn(carry_out::carry_out(self.shared(), job));
+        }
+        if let Some(at) = round.wake {
+            self.look_within(at.since(now).max(BETWEEN_LOOKS));
+        }
+    }
+
+    /// Makes the facts durable, if they changed.
+    fn remember(&mut self) -> Result<(), WorkerError> {
+        let seen_at = match self.engine {
+            EngineState::Up { seen_at } => seen_at,
+            EngineState::Down { since } => since,
+        };
+        let changed = *self.node.facts() != self.written.pods
+            // The moment alone is worth a write now and then.
+            || seen_at.since(self.written.seen_at) > Duration::from_secs(60)
+            || self.written.host_boot != self.host_boot;
+        if !changed {
+            return Ok(());
+        }
+        let pods: BTreeMap<PodUid, PodFacts> = self.node.facts().clone();
+        self.written = Remembered { pods, seen_at, host_boot: self.host_boot.clone() };
+        self.journal.remember(&self.written)?;
+        Ok(())
+    }
+}
+
+/// The one place where the worker reads the clock.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
+}

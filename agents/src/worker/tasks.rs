@@ -1,0 +1,136 @@
+//! The tasks around the loop: following the engine, pulling, reporting, heartbeats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kgit_protocol::assignment::Stamp;
+use kgit_protocol::messages::{AuditHead, Heartbeat, PROTOCOL_VERSION, Pull};
+use kgit_protocol::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::link::retry::Backoff;
+use crate::link::{Link, LinkError};
+use crate::runtime::Runtime;
+use crate::worker::outbox::Outbox;
+use crate::worker::{Input, Shared, now};
+
+/// How long the first look waits for the engine to replay what happened while the agent was away.
+pub(super) const REPLAY: Duration = Duration::from_millis(200);
+/// How long the master may hold a poll; shorter than what NATs and proxies keep idle.
+const POLL_SECONDS: u32 = 25;
+/// How soon to follow the engine again after it went away.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(500);
+/// Heartbeats go every quarter of a lease, but never more often than this.
+const SHORTEST_BEAT: Duration = Duration::from_secs(1);
+
+/// Follows the engine's events for as long as the agent lives.
+pub(super) async fn follow_engine<R: Runtime>(shared: Arc<Shared<R>>, from: Timestamp) {
+    // The engine takes a time of zero for "never": then only what is to come.
+    let mut since = if from == Timestamp::default() { now() } else { from };
+    loop {
+        let mut events = shared.runtime.events(since);
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::debug!(%error, "engine events stopped");
+                    break;
+                }
+            };
+            since = since.max(event.at).after(Duration::from_millis(1));
+            if shared.inputs.send(Input::Engine(event)).await.is_err() {
+                return;
+            }
+        }
+        if shared.inputs.send(Input::EngineLost).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(FOLLOW_AGAIN).await;
+    }
+}
+
+/// Asks the master for orders, again and again.
+pub(super) async fn pull<L: Link>(
+    link: Arc<L>,
+    inputs: mpsc::Sender<Input>,
+    mut have: Option<Stamp>,
+    witness: Option<AuditHead>,
+    outbox: Arc<Outbox>,
+) {
+    let mut backoff = Backoff::default();
+    if let Some(head) = witness {
+        outbox.witness(head);
+    }
+    loop {
+        let request = Pull {
+            version: PROTOCOL_VERSION,
+            have: have.clone(),
+            wait_seconds: POLL_SECONDS,
+            audit_witness: outbox.witnessed(),
+        };
+        match link.pull(&request).await {
+            Ok(pulled) => {
+                backoff.reset();
+                let (reply, answer) = oneshot::channel();
+                let input = Input::Pulled(Box::new(pulled), reply);
+                if inputs.send(input).await.is_err() {
+                    return;
+                }
+                have = match answer.await {
+                    Ok(have) => have,
+                    Err(_) => return,
+                };
+            }
+            Err(error) => wait(&mut backoff, "pull", &error).await,
+        }
+    }
+}
+
+/// Reports what is in the outbox; each report until it is acknowledged.
+pub(super) async fn report<L: Link>(link: Arc<L>, outbox: Arc<Outbox>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let report = outbox.next().await;
+        loop {
+            match link.report(&report).await {
+                Ok(acknowledged) if acknowledged.sequence >= report.sequence => break,
+                Ok(_) => {
+                    let error = LinkError::Nonsense("it acknowledges an older report".to_owned());
+                    wait(&mut backoff, "report", &error).await;
+                }
+                Err(error) => wait(&mut backoff, "report", &error).await,
+            }
+        }
+        backoff.reset();
+        outbox.acknowledged(&report);
+    }
+}
+
+/// Keeps the node's lease.
+pub(super) async fn heartbeat<L: Link>(link: Arc<L>, outbox: Arc<Outbox>) {
+    let mut backoff = Backoff::default();
+    let beat = Heartbeat { version: PROTOCOL_VERSION, boot: outbox.boot().clone() };
+    loop {
+        match link.heartbeat(&beat).await {
+            Ok(granted) => {
+                backoff.reset();
+                let quarter = Duration::from_secs(u64::from(granted.seconds)) / 4;
+                tokio::time::sleep(quarter.max(SHORTEST_BEAT)).await;
+            }
+            Err(error) => wait(&mut backoff, "heartbeat", &error).await,
+        }
+    }
+}
+
+async fn wait(backoff: &mut Backoff, what: &str, error: &LinkError) {
+    let delay = backoff.next();
+    match error {
+        LinkError::Unreachable(_) => tracing::debug!(what, %error, "will try again"),
+        LinkError::Refused { .. }
+        | LinkError::Nonsense(_)
+        | LinkError::Token(_)
+        | LinkError::Certificate(_) => tracing::warn!(what, %error, "will try again"),
+    }
+    tokio::time::sleep(delay).await;
+}

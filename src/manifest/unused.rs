@@ -1,0 +1,93 @@
+//! Fields that exist and that kgit does not act on, by the type that has them. What is listed here
+//! is named in a warning, so that nothing is dropped in silence; when kgit learns to act on a
+//! field, its line goes.
+
+/// Why a field has no effect; `None` where it has one, or where it only records something.
+pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
+    Some(match (type_name, field) {
+        ("ObjectMeta", "finalizers") => "nothing here runs finalizers",
+        ("ObjectMeta", "ownerReferences") => "owners are kgit's to set",
+        ("ObjectMeta", "generateName") => "an object needs a name of its own here",
+        ("PodSpec", "topologySpreadConstraints") => "kgit does not spread pods yet",
+        ("PodSpec", "priorityClassName" | "priority" | "preemptionPolicy") => {
+            "kgit does not rank pods yet"
+        }
+        ("PodSpec", "serviceAccountName" | "serviceAccount" | "automountServiceAccountToken") => {
+            "pods get no service account here"
+        }
+        ("PodSpec", "runtimeClassName") => "containers run with the engine's own runtime",
+        ("PodSpec", "schedulerName" | "schedulingGates") => "kgit places pods itself",
+        ("PodSpec", "readinessGates") => "nothing here sets such conditions",
+        ("PodSpec", "resourceClaims" | "resources" | "overhead") => {
+            "only containers' cpu and memory count"
+        }
+        ("PodSpec", "ephemeralContainers") => "they can't be part of a manifest",
+        ("PodSpec", "hostUsers" | "setHostnameAsFQDN" | "os") => "kgit does not act on it yet",
+        ("PodSpec", "enableServiceLinks") => "service addresses are found by DNS only",
+        ("Affinity", "podAffinity" | "podAntiAffinity") => {
+            "kgit does not place pods by other pods yet"
+        }
+        ("NodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution") => {
+            "kgit does not weigh preferences yet"
+        }
+        ("NodeSelectorTerm", "matchFields") => "only labels of nodes are matched",
+        ("Container", "resizePolicy") => "resources are not changed in place",
+        ("Container", "stdinOnce") => "kgit keeps standard input open",
+        ("Container", "volumeDevices") => "kgit does not attach block devices",
+        ("Lifecycle", "stopSignal") => "the image's own stop signal is used",
+        ("Probe", "grpc") => "kgit does not run gRPC probes yet",
+        ("Probe", "terminationGracePeriodSeconds") => "the pod's own grace period is used",
+        ("ResourceRequirements", "claims") => "kgit does not hand out devices",
+        ("VolumeMount", "mountPropagation" | "recursiveReadOnly") => "mounts are private here",
+        ("SecurityContext" | "PodSecurityContext", "seLinuxOptions" | "appArmorProfile") => {
+            "the engine's own profile is used"
+        }
+        ("SecurityContext" | "PodSecurityContext", "windowsOptions") => {
+            "kgit runs Linux containers"
+        }
+        ("SecurityContext", "procMount") => "the engine's own mask is used",
+        ("PodSecurityContext", "seLinuxChangePolicy" | "supplementalGroupsPolicy") => {
+            "the engine's own rule is used"
+        }
+        ("PodSecurityContext", "fsGroupChangePolicy") => "ownership is always set",
+        ("VolumeProjection", "serviceAccountToken" | "clusterTrustBundle") => {
+            "there is no Kubernetes API to speak to"
+        }
+        ("JobSpec", "podFailurePolicy" | "successPolicy" | "podReplacementPolicy") => {
+            "kgit does not act on it yet"
+        }
+        ("JobSpec", "backoffLimitPerIndex" | "maxFailedIndexes" | "managedBy") => {
+            "kgit does not act on it yet"
+        }
+        ("PersistentVolumeClaimSpec", "dataSource" | "dataSourceRef") => "volumes start empty here",
+        ("PersistentVolumeClaimSpec" | "PersistentVolumeSpec", "volumeAttributesClassName") => {
+            "kgit does not act on it yet"
+        }
+        ("PersistentVolumeSpec" | "StorageClass", "mountOptions") => "kgit does not act on it yet",
+        ("StorageClass", "allowedTopologies" | "allowVolumeExpansion") => {
+            "kgit does not act on it yet"
+        }
+        ("NamespaceSpec", "finalizers") => "nothing here runs finalizers",
+        ("LocalVolumeSource", "fsType") => "kgit does not format disks",
+        _ => return None,
+    })
+}
+
+/// Written by a server, meaningless in a manifest: neither read nor shown.
+pub fn is_server_side(type_name: &str, field: &str) -> bool {
+    match type_name {
+        "ObjectMeta" => SERVER_SIDE_METADATA.contains(&field),
+        _ => field == "status",
+    }
+}
+
+pub const SERVER_SIDE_METADATA: [&str; 8] = [
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "managedFields",
+    "selfLink",
+];

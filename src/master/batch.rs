@@ -1,0 +1,66 @@
+//! What one turn of the loop collects until its transaction: rows, token orders, answers that may
+//! be given only once everything is on disk, and what set it all off.
+
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::audit::Trigger;
+use crate::domain::key::ObjectKey;
+use crate::domain::plan::{Dirty, Plan};
+use crate::domain::token::TokenOrder;
+use crate::domain::world::Effect;
+use crate::master::event::{Refused, Reply};
+
+#[derive(Debug)]
+pub struct Batch {
+    pub now: Timestamp,
+    pub effects: Vec<Effect>,
+    pub tokens: Vec<TokenOrder>,
+    pub dirty: Dirty,
+    pub answers: Vec<Answer>,
+    /// What set this turn off, the weightiest first.
+    pub triggers: Vec<Trigger>,
+    /// What agents saw, in words.
+    pub seen: Vec<String>,
+    /// Steps that an explicit order already took.
+    pub ordered: Plan,
+}
+
+impl Batch {
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            effects: Vec::new(),
+            tokens: Vec::new(),
+            dirty: Dirty::default(),
+            answers: Vec::new(),
+            triggers: Vec::new(),
+            seen: Vec::new(),
+            ordered: Plan::default(),
+        }
+    }
+
+    pub fn mark(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
+        self.dirty.objects.extend(keys);
+    }
+}
+
+/// An answer that waits for the transaction.
+#[derive(Debug)]
+pub enum Answer {
+    Done(Reply<()>),
+    Number(Reply<u64>, u64),
+    Text(Reply<String>, String),
+    Objects(Reply<Vec<ObjectKey>>, Vec<ObjectKey>),
+}
+
+impl Answer {
+    /// Gives the answer, or the refusal of everybody's transaction. Who asked may have gone.
+    pub fn give(self, outcome: Result<(), Refused>) {
+        match self {
+            Self::Done(reply) => drop(reply.send(outcome)),
+            Self::Number(reply, number) => drop(reply.send(outcome.map(|()| number))),
+            Self::Text(reply, text) => drop(reply.send(outcome.map(|()| text))),
+            Self::Objects(reply, objects) => drop(reply.send(outcome.map(|()| objects))),
+        }
+    }
+}

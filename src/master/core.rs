@@ -1,0 +1,420 @@
+//! The loop's state and its turn: events in, one transaction out. Synchronous, and without a
+//! clock of its own, so that a simulation runs the very same code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit_protocol::ids::{BootId, NodeName};
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::audit::Trigger;
+use crate::domain::desired::Desired;
+use crate::domain::diagnostic::Diagnostic;
+use crate::domain::key::ObjectKey;
+use crate::domain::plan::{Dirty, Plan, Waiting};
+use crate::domain::resource::ReferenceKind;
+use crate::domain::world::{Effect, Record, Table, World, node_key};
+use crate::graph;
+use crate::manifest::catalog::Catalog;
+use crate::master::batch::Batch;
+use crate::master::event::{Event, Refused};
+use crate::master::lease;
+use crate::master::reconcile::{Reconcile, is_quiet};
+use crate::master::view::{Committed, RowChange, SourceStatus, View};
+use crate::plan;
+use crate::store::AuditDraft;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// How long the loop waits before it tries a failed transaction again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub(super) world: World,
+    pub(super) catalog: Catalog,
+    pub(super) desired: Desired,
+    pub(super) source: SourceStatus,
+    pub(super) heartbeats: BTreeMap<NodeName, Timestamp>,
+    /// The last report of each node that was folded in, so that a late one is told apart.
+    pub(super) reports: BTreeMap<NodeName, (BootId, u64)>,
+    cycles: Vec<Diagnostic>,
+    diagnostics: Arc<Vec<Diagnostic>>,
+    dirty: Dirty,
+    waits: BTreeMap<ObjectKey, Vec<Waiting>>,
+    wakes: BTreeMap<ObjectKey, Timestamp>,
+    timers: BTreeSet<(Timestamp, ObjectKey)>,
+    reconcile: Option<Reconcile>,
+    started: Timestamp,
+    retry: Option<Timestamp>,
+}
+
+/// What a turn leaves for the outside.
+#[derive(Debug)]
+pub struct Turn {
+    /// A transaction was made.
+    pub committed: Option<Committed>,
+    /// The store could not take it; everything is as before, and will be tried again.
+    pub failed: Option<StoreError>,
+}
+
+impl Core {
+    /// Starts from what is recorded. Everything is looked at once.
+    pub fn new(world: World, source: SourceStatus, now: Timestamp) -> Self {
+        let mut core = Self {
+            world,
+            catalog: Catalog::default(),
+            desired: Desired::default(),
+            source,
+            heartbeats: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            cycles: Vec::new(),
+            diagnostics: Arc::default(),
+            dirty: Dirty::default(),
+            waits: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            reconcile: None,
+            started: now,
+            retry: None,
+        };
+        // Manifests wait for the source: what is not read yet is not gone.
+        core.dirty.objects = Dirty::everything(&core.world, &Desired::default()).objects;
+        core
+    }
+
+    /// Handles a batch of events, plans, and commits.
+    pub fn turn(&mut self, events: Vec<Event>, now: Timestamp, store: &mut Store) -> Turn {
+        let before = self.clone();
+        let mut batch = Batch::new(now);
+        batch.dirty = std::mem::take(&mut self.dirty);
+        for event in events {
+            self.handle(event, &mut batch, store);
+        }
+        self.expire(&mut batch);
+        let plan = self.plan(&mut batch);
+        let audit = self.audit(&batch, &plan);
+        self.finish(before, batch, plan, audit, store)
+    }
+
+    /// When the loop must turn again even if nothing happens.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let nodes = self.world.nodes.len();
+        let leases = self.world.nodes.values().filter(|node| node.ready == Some(true));
+        let lease = leases
+            .map(|node| {
+                let heard = self.heartbeats.get(&node.name).copied();
+                lease::runs_out(node, heard, self.started, nodes)
+            })
+            .min();
+        [timer, lease, self.retry].into_iter().flatten().min()
+    }
+
+    /// Applies effects as part of this turn's transaction.
+    pub(super) fn apply(&mut self, batch: &mut Batch, effects: impl IntoIterator<Item = Effect>) {
+        for effect in effects {
+            // The first effect of a turn opens its transaction; the rest share its number.
+            let version = match batch.effects.is_empty() {
+                true => self.world.version + 1,
+                false => self.world.version,
+            };
+            self.world.apply(&effect, version);
+            batch.effects.push(effect);
+        }
+    }
+
+    /// Due timers, and nodes that were not heard of for too long.
+    fn expire(&mut self, batch: &mut Batch) {
+        while let Some((at, key)) = self.timers.first().cloned() {
+            if at > batch.now {
+                break;
+            }
+            self.timers.remove(&(at, key.clone()));
+            self.wakes.remove(&key);
+            batch.triggers.push(Trigger::Timer { what: key.to_string() });
+            batch.mark([key]);
+        }
+        self.retry = self.retry.filter(|retry| *retry > batch.now);
+        self.expire_leases(batch);
+    }
+
+    fn expire_leases(&mut self, batch: &mut Batch) {
+        let nodes = self.world.nodes.len();
+        let silent: Vec<NodeName> = self
+            .world
+            .nodes
+            .values()
+            .filter(|node| node.ready == Some(true))
+            .filter(|node| {
+                let heard = self.heartbeats.get(&node.name).copied();
+                lease::runs_out(node, heard, self.started, nodes) <= batch.now
+            })
+            .map(|node| node.name.clone())
+            .collect();
+        for name in silent {
+            self.set_ready(batch, &name, false);
+        }
+    }
+
+    /// Records that a node is heard of, or no longer.
+    pub(super) fn set_ready(&mut self, batch: &mut Batch, name: &NodeName, ready: bool) {
+        let key = node_key(name);
+        let Some(node) = self.world.nodes.get(&key).map(|row| (*row.value).clone()) else { return };
+        if node.ready == Some(ready) {
+            return;
+        }
+        let what = if ready { "is heard of" } else { "is not heard of any more" };
+        batch.seen.push(format!("node {name} {what}"));
+        batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
+        let node =
+            crate::domain::record::Node { ready: Some(ready), ready_since: batch.now, ..node };
+        self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
+        batch.mark([key]);
+    }
+
+    /// A new commit's catalog: what changed is dirty.
+    pub(super) fn read(&mut self, batch: &mut Batch, changed: BTreeSet<ObjectKey>) {
+        let depends = |desired: &Desired| {
+            changed.iter().filter_map(|key| desired.objects.get(key)).any(|resource| {
+                resource.references.iter().any(|r| r.kind == ReferenceKind::DependsOn)
+            })
+        };
+        let commit = self.source.commit.clone().unwrap_or_default();
+        let desired = self.catalog.desired(commit);
+        if depends(&self.desired) || depends(&desired) {
+            self.cycles = graph::cycles(&desired);
+        }
+        let mut diagnostics = self.catalog.diagnostics();
+        diagnostics.extend(self.cycles.iter().cloned());
+        diagnostics.sort_by(|a, b| (&a.place, &a.code).cmp(&(&b.place, &b.code)));
+        self.diagnostics = Arc::new(diagnostics);
+        self.desired = desired;
+        batch.dirty.manifests.extend(changed);
+        self.reconsider_held(batch);
+    }
+
+    /// What the brakes hold is judged again: the manifests may be back, the file readable.
+    pub(super) fn reconsider_held(&self, batch: &mut Batch) {
+        if let Some(held) = &self.world.meta.held {
+            batch.dirty.manifests.extend(held.objects.iter().cloned());
+        }
+    }
+
+    fn plan(&mut self, batch: &mut Batch) -> Plan {
+        let mut plan = std::mem::take(&mut batch.ordered);
+        if batch.dirty.is_empty() {
+            return plan;
+        }
+        let ticked = plan::tick(&self.world, &self.desired, &batch.dirty, batch.now);
+        plan.steps.extend(ticked.steps);
+        plan.effects.extend(ticked.effects);
+        plan.waits.extend(ticked.waits);
+        plan.wakes.extend(ticked.wakes);
+        plan
+    }
+
+    fn audit(&mut self, batch: &Batch, plan: &Plan) -> Vec<AuditDraft> {
+        let mut drafts = Vec::new();
+        let by_commit =
+            batch.triggers.iter().find(|trigger| matches!(trigger, Trigger::Commit { .. }));
+        let held = self.holds_more(plan);
+        if let Some(trigger) = by_commit {
+            let forecast = self.forecast(batch);
+            if !forecast.is_empty() || held {
+                if let Some(open) = self.reconcile.take() {
+                    drafts.extend(open.finish(&[], true, batch.now));
+                }
+                drafts.push(self.begin(trigger.clone(), &forecast, batch.now));
+            }
+        }
+        if self.reconcile.is_none() && (!plan.steps.is_empty() || held) {
+            let forecast = self.forecast(batch);
+            drafts.push(self.begin(cause(batch), &forecast, batch.now));
+        }
+        if let Some(open) = &mut self.reconcile {
+            open.saw(&batch.seen);
+            drafts.extend(open.took(&plan.steps, batch.now));
+        }
+        drafts
+    }
+
+    fn holds_more(&self, plan: &Plan) -> bool {
+        let meta = plan.effects.iter().filter_map(|effect| match effect {
+            Effect::Meta(meta) => Some(meta),
+            _ => None,
+        });
+        let held = meta.last().and_then(|meta| meta.held.as_ref());
+        let before = self.world.meta.held.as_ref();
+        held.is_some() && held.map(|held| &held.plan) != before.map(|held| &held.plan)
+    }
+
+    fn forecast(&self, batch: &Batch) -> Vec<crate::domain::plan::Step> {
+        let dirty = batch.dirty.clone();
+        plan::forecast::forecast_of(&self.world, &self.desired, dirty, batch.now).steps
+    }
+
+    fn begin(
+        &mut self,
+        trigger: Trigger,
+        forecast: &[crate::domain::plan::Step],
+        at: Timestamp,
+    ) -> AuditDraft {
+        let (reconcile, draft) = Reconcile::start(trigger, forecast, at);
+        self.reconcile = Some(reconcile);
+        draft
+    }
+
+    fn finish(
+        &mut self,
+        before: Self,
+        mut batch: Batch,
+        plan: Plan,
+        mut audit: Vec<AuditDraft>,
+        store: &mut Store,
+    ) -> Turn {
+        self.apply(&mut batch, plan.effects.iter().cloned());
+        let events = plan::events::of_plan(&self.world, &plan, batch.now);
+        self.apply(&mut batch, events);
+        self.remember(&plan);
+        let waits = self.waits.values().flatten();
+        if self.reconcile.is_some() && is_quiet(waits) {
+            let waits: Vec<Waiting> = self.waits.values().flatten().cloned().collect();
+            if let Some(open) = self.reconcile.take() {
+                audit.extend(open.finish(&waits, false, batch.now));
+            }
+        }
+        batch.effects = last_of_each(std::mem::take(&mut batch.effects));
+        let version = self.world.version;
+        let nothing = batch.effects.is_empty() && batch.tokens.is_empty() && audit.is_empty();
+        let outcome = match nothing {
+            true => Ok(()),
+            false => store.commit_with_tokens(version, &batch.effects, &batch.tokens, &audit),
+        };
+        self.conclude(before, batch, outcome, !nothing)
+    }
+
+    fn conclude(
+        &mut self,
+        before: Self,
+        batch: Batch,
+        outcome: Result<(), StoreError>,
+        committed: bool,
+    ) -> Turn {
+        match outcome {
+            Ok(()) => {
+                let changes = self.changes(&before.world, &batch);
+                batch.answers.into_iter().for_each(|answer| answer.give(Ok(())));
+                let committed =
+                    committed.then_some(Committed { version: self.world.version, changes });
+                Turn { committed, failed: None }
+            }
+            Err(error) => {
+                self.take_back(before, &batch);
+                let refused = Refused { reason: "StoreFailed", message: error.to_string() };
+                let answers = batch.answers.into_iter();
+                answers.for_each(|answer| answer.give(Err(refused.clone())));
+                Turn { committed: None, failed: Some(error) }
+            }
+        }
+    }
+
+    /// Nothing of this turn happened, except that its work is still to be done. What was read of
+    /// the source stays read.
+    fn take_back(&mut self, before: Self, batch: &Batch) {
+        let read = (self.catalog.clone(), self.desired.clone(), self.source.clone());
+        let listed = (self.cycles.clone(), Arc::clone(&self.diagnostics));
+        let heartbeats = std::mem::take(&mut self.heartbeats);
+        *self = before;
+        (self.catalog, self.desired, self.source) = read;
+        (self.cycles, self.diagnostics) = listed;
+        self.heartbeats = heartbeats;
+        self.dirty.extend(batch.dirty.clone());
+        self.retry = Some(batch.now.after(RETRY_DELAY));
+    }
+
+    fn remember(&mut self, plan: &Plan) {
+        for (key, waits) in &plan.waits {
+            match waits.is_empty() {
+                true => drop(self.waits.remove(key)),
+                false => drop(self.waits.insert(key.clone(), waits.clone())),
+            }
+        }
+        for (key, wake) in &plan.wakes {
+            if let Some(old) = self.wakes.remove(key) {
+                self.timers.remove(&(old, key.clone()));
+            }
+            if let Some(at) = wake {
+                self.wakes.insert(key.clone(), *at);
+                self.timers.insert((*at, key.clone()));
+            }
+        }
+    }
+
+    fn changes(&self, before: &World, batch: &Batch) -> Vec<RowChange> {
+        let touched: BTreeSet<(Table, ObjectKey)> = batch
+            .effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Meta(_) => None,
+                Effect::Put(key, record) => Some((record.table(), key.clone())),
+                Effect::Remove(key, table) => Some((*table, key.clone())),
+            })
+            .collect();
+        touched
+            .into_iter()
+            .map(|(table, key)| RowChange {
+                table,
+                before: before.row(&key, table),
+                after: self.world.row(&key, table),
+                key,
+            })
+            .collect()
+    }
+
+    /// What readers get to see.
+    pub fn view(&self, store: &Store) -> View {
+        View {
+            world: self.world.clone(),
+            catalog: self.catalog.clone(),
+            source: Arc::new(self.source.clone()),
+            diagnostics: Arc::clone(&self.diagnostics),
+            waits: Arc::new(self.waits.clone()),
+            heartbeats: Arc::new(self.heartbeats.clone()),
+            reconciling: self.reconcile.as_ref().and_then(|_| store.newest_reconcile()),
+        }
+    }
+}
+
+/// A row that was written several times in a turn is written to disk once.
+fn last_of_each(effects: Vec<Effect>) -> Vec<Effect> {
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<Effect> = effects
+        .into_iter()
+        .rev()
+        .filter(|effect| {
+            seen.insert(match effect {
+                Effect::Meta(_) => None,
+                Effect::Put(key, record) => Some((record.table(), key.clone())),
+                Effect::Remove(key, table) => Some((*table, key.clone())),
+            })
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
+/// What set a reconcile off that no commit did: what people did before what machines did.
+fn cause(batch: &Batch) -> Trigger {
+    let rank = |trigger: &Trigger| match trigger {
+        Trigger::Commit { .. } => 0,
+        Trigger::Approval { .. } | Trigger::Api { .. } => 1,
+        Trigger::Drift { .. } => 2,
+        Trigger::Observation { .. } => 3,
+        Trigger::Node { .. } => 4,
+        Trigger::Timer { .. } => 5,
+        Trigger::Start => 6,
+    };
+    batch.triggers.iter().min_by_key(|trigger| rank(trigger)).cloned().unwrap_or(Trigger::Start)
+}

@@ -1,0 +1,148 @@
+//! A reconcile: from what set it off until nothing more is to be done. It holds the forecast that
+//! was made at its start against the steps that are taken, for the audit.
+
+use std::collections::BTreeMap;
+
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::audit::{AuditedStep, Body, MAX_STEPS_LISTED, Trigger};
+use crate::domain::plan::{Said, Step, Verb, WaitKind, Waiting};
+use crate::plan::text;
+use crate::store::{AuditDraft, Belongs};
+
+/// Lines of outcome that a reconcile keeps; what is beyond is counted.
+const MAX_OUTCOME_LINES: usize = 200;
+
+#[derive(Clone, Debug)]
+pub struct Reconcile {
+    /// Steps that were forecast and not taken yet, with how often.
+    expected: BTreeMap<Said, u32>,
+    steps: u32,
+    deviations: u32,
+    outcome: Vec<String>,
+    beyond: u32,
+    /// What was seen since the last steps: the cause of steps that were not forecast.
+    seen: Vec<String>,
+}
+
+impl Reconcile {
+    /// Starts one, with the first entry of its record.
+    pub fn start(trigger: Trigger, forecast: &[Step], at: Timestamp) -> (Self, AuditDraft) {
+        let mut expected = BTreeMap::new();
+        for step in forecast {
+            *expected.entry(normal(&step.said)).or_insert(0) += 1;
+        }
+        let listed = forecast.iter().take(MAX_STEPS_LISTED).map(|step| step.said.clone());
+        let body = Body::Triggered { by: trigger, forecast: listed.collect() };
+        let reconcile = Self {
+            expected,
+            steps: 0,
+            deviations: 0,
+            outcome: Vec::new(),
+            beyond: 0,
+            seen: Vec::new(),
+        };
+        (reconcile, AuditDraft { at, reconcile: Belongs::New, body })
+    }
+
+    /// What agents told, in the order in which they did.
+    pub fn saw(&mut self, lines: &[String]) {
+        self.seen.extend_from_slice(lines);
+        for line in lines {
+            if self.outcome.len() < MAX_OUTCOME_LINES {
+                self.outcome.push(line.clone());
+            } else {
+                self.beyond += 1;
+            }
+        }
+    }
+
+    /// Records the steps of one tick; `None` if it took none.
+    pub fn took(&mut self, steps: &[Step], at: Timestamp) -> Option<AuditDraft> {
+        if steps.is_empty() {
+            return None;
+        }
+        let audited: Vec<AuditedStep> = steps.iter().map(|step| self.audited(step)).collect();
+        self.seen.clear();
+        let beyond = audited.len().saturating_sub(MAX_STEPS_LISTED);
+        let body = Body::Planned {
+            steps: audited.into_iter().take(MAX_STEPS_LISTED).collect(),
+            beyond: u32::try_from(beyond).unwrap_or(u32::MAX),
+        };
+        Some(AuditDraft { at, reconcile: Belongs::Newest, body })
+    }
+
+    fn audited(&mut self, step: &Step) -> AuditedStep {
+        self.steps += 1;
+        let said = normal(&step.said);
+        let forecast = match self.expected.get_mut(&said) {
+            // The stages of a scaling depend on the order in which pods become ready; its end is
+            // what was forecast.
+            Some(_) if said.verb == Verb::Scale => true,
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        };
+        let deviation = (!forecast).then(|| {
+            self.deviations += 1;
+            self.cause(step)
+        });
+        AuditedStep { said: step.said.clone(), reasons: step.reasons.clone(), deviation }
+    }
+
+    /// The observation behind a step that was not forecast: what its object is named in, else the
+    /// last thing seen, else its own first reason.
+    fn cause(&self, step: &Step) -> String {
+        let name = step.said.object.to_string();
+        let about = self.seen.iter().rev().find(|line| line.starts_with(&name));
+        match about.or(self.seen.last()) {
+            Some(line) => line.clone(),
+            None => step.reasons.first().map(text::because).unwrap_or_default(),
+        }
+    }
+
+    /// Ends it, with the last entries of its record.
+    pub fn finish(self, waits: &[Waiting], superseded: bool, at: Timestamp) -> Vec<AuditDraft> {
+        let draft = |body| AuditDraft { at, reconcile: Belongs::Newest, body };
+        let mut drafts = Vec::new();
+        let mut lines = self.outcome;
+        if self.beyond > 0 {
+            lines.push(format!("and {} more", self.beyond));
+        }
+        if !lines.is_empty() {
+            drafts.push(draft(Body::Outcome { lines }));
+        }
+        let missing = self
+            .expected
+            .into_iter()
+            .filter(|(said, count)| *count > 0 && said.verb != Verb::Scale && !superseded)
+            .map(|(said, _)| said);
+        drafts.push(draft(Body::Finished {
+            steps: self.steps,
+            deviations: self.deviations,
+            missing: missing.take(MAX_STEPS_LISTED).collect(),
+            waiting: waits
+                .iter()
+                .take(MAX_OUTCOME_LINES)
+                .map(|waiting| format!("{} waits for {}", waiting.object, waiting.for_what))
+                .collect(),
+            superseded,
+        }));
+        drafts
+    }
+}
+
+/// A step as it is compared: the stages of a scaling are all the same step.
+fn normal(said: &Said) -> Said {
+    match said.verb {
+        Verb::Scale => Said { detail: String::new(), ..said.clone() },
+        _ => said.clone(),
+    }
+}
+
+/// Nothing more will happen by itself: a tick goes as far as it can, so what is left is waits.
+pub fn is_quiet<'a>(waits: impl IntoIterator<Item = &'a Waiting>) -> bool {
+    waits.into_iter().all(|waiting| waiting.kind == WaitKind::Blocked)
+}

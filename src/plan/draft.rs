@@ -1,0 +1,160 @@
+//! A plan in the making: the World as it will be once the steps so far are carried out, and those
+//! steps.
+//!
+//! Every decision sees the effects of the ones before it, so that one tick goes as far as it can.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kgit_protocol::ids::NodeName;
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::desired::Desired;
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
+use crate::domain::record::{Applied, Pod};
+use crate::domain::world::{Effect, Record, Table, World};
+
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub world: World,
+    pub desired: &'a Desired,
+    pub now: Timestamp,
+    pub plan: Plan,
+    /// Objects that still have to be planned in this tick.
+    pub queue: BTreeSet<ObjectKey>,
+    /// Nodes whose set of pods changed.
+    pub nodes: BTreeSet<NodeName>,
+    version: u64,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(world: &World, desired: &'a Desired, now: Timestamp) -> Self {
+        Self {
+            world: world.clone(),
+            desired,
+            now,
+            plan: Plan::default(),
+            queue: BTreeSet::new(),
+            nodes: BTreeSet::new(),
+            version: world.version + 1,
+        }
+    }
+
+    /// Takes a step: carries out its effects on the World at hand, and lists it.
+    pub fn step(&mut self, said: Said, reasons: Vec<Reason>, effects: Vec<Effect>) {
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        self.plan.steps.push(Step { said, reasons });
+    }
+
+    /// Bookkeeping without a step of its own.
+    pub fn note(&mut self, key: &ObjectKey, record: Record) {
+        self.carry_out(Effect::Put(key.clone(), record));
+    }
+
+    pub fn note_effect(&mut self, effect: Effect) {
+        self.carry_out(effect);
+    }
+
+    pub fn wait(&mut self, waiting: Waiting) {
+        self.plan.waits.entry(waiting.object.clone()).or_default().push(waiting);
+    }
+
+    /// Something that somebody has to do something about.
+    pub fn blocked(&mut self, object: &ObjectKey, for_what: String, consequence: &str) {
+        self.wait(Waiting {
+            object: object.clone(),
+            for_what,
+            kind: WaitKind::Blocked,
+            deadline: None,
+            consequence: consequence.to_owned(),
+        });
+    }
+
+    /// Plan this object again at `at` at the latest.
+    pub fn wake(&mut self, key: &ObjectKey, at: Timestamp) {
+        let wake = self.plan.wakes.entry(key.clone()).or_insert(None);
+        *wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Forgets what an earlier look at this object found to wait for.
+    pub fn start_over(&mut self, key: &ObjectKey) {
+        self.plan.waits.insert(key.clone(), Vec::new());
+        self.plan.wakes.insert(key.clone(), None);
+    }
+
+    /// The commit behind an applied object, as a reason.
+    pub fn cause(&self, key: &ObjectKey) -> Option<Reason> {
+        self.world.objects.get(key).map(|applied| commit_reason(applied))
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        self.touch(&effect);
+        self.world.apply(&effect, self.version);
+        self.plan.effects.push(effect);
+    }
+
+    /// Puts everything into the queue whose plan may depend on what the effect changes.
+    fn touch(&mut self, effect: &Effect) {
+        let (key, record) = match effect {
+            Effect::Meta(_) => return,
+            Effect::Put(key, record) => (key, Some(record)),
+            Effect::Remove(key, _) => (key, None),
+        };
+        let old_pod = self.world.pods.get(key).map(|row| Arc::clone(&row.value));
+        match (effect, record) {
+            (_, Some(Record::Pod(new))) => {
+                self.touch_pod(new);
+                if let Some(old) = old_pod {
+                    self.touch_pod(&old);
+                }
+            }
+            (Effect::Remove(_, Table::Pod), _) => {
+                if let Some(old) = old_pod {
+                    self.touch_pod(&old);
+                }
+                // Room, an address or a volume may have become free.
+                let waiting: Vec<ObjectKey> =
+                    self.world.unplaced().map(|pod| self.world.workload_of(pod)).collect();
+                self.queue.extend(waiting);
+            }
+            (_, Some(Record::Claim(_) | Record::Volume(_) | Record::Object(_))) => {
+                self.queue.insert(key.clone());
+                self.touch_referrers(key);
+            }
+            (_, Some(Record::Deployment(_) | Record::Job(_))) => self.touch_referrers(key),
+            _ => {}
+        }
+    }
+
+    fn touch_pod(&mut self, pod: &Pod) {
+        self.queue.insert(self.world.workload_of(pod));
+        for claim in pod.template.claims() {
+            self.queue.insert(pod.key.sibling(Kind::PersistentVolumeClaim, claim));
+        }
+        if let Some(node) = pod.node() {
+            self.nodes.insert(node.clone());
+        }
+    }
+
+    fn touch_referrers(&mut self, key: &ObjectKey) {
+        let referrers: Vec<ObjectKey> = self.world.referrers(key).cloned().collect();
+        self.queue.extend(referrers);
+    }
+}
+
+/// "This commit, at this place, changed these fields."
+pub fn commit_reason(applied: &Applied) -> Reason {
+    Reason::Commit {
+        commit: Arc::clone(&applied.commit),
+        place: applied.resource.place.clone(),
+        changes: applied.changes.clone(),
+    }
+}
+
+/// A step's words.
+pub fn said(verb: Verb, object: &ObjectKey) -> Said {
+    Said { verb, object: object.clone(), node: None, detail: String::new() }
+}

@@ -1,0 +1,107 @@
+//! Kubernetes' events for what the plan does, with the reasons and texts that people know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Plan, Step, Verb};
+use crate::domain::record::{Event, EventLog};
+use crate::domain::world::{Effect, Record, World};
+
+/// The event logs that a plan's steps add to. `world` is the one after the plan.
+pub fn of_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Effect> {
+    let mut logs: BTreeMap<ObjectKey, EventLog> = BTreeMap::new();
+    for step in &plan.steps {
+        for (object, event) in events(world, step, now) {
+            let log = logs.entry(object.clone()).or_insert_with(|| {
+                world.events.get(&object).map(|row| (*row.value).clone()).unwrap_or_default()
+            });
+            *log = log.with(event);
+        }
+    }
+    logs.into_iter().map(|(key, log)| Effect::Put(key, Record::Events(Arc::new(log)))).collect()
+}
+
+fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let event = |reason: &str, message: String, component: &str| Event {
+        warning: false,
+        reason: reason.to_owned(),
+        message,
+        field_path: None,
+        component: component.to_owned(),
+        first: now,
+        last: now,
+        count: 1,
+    };
+    match (step.said.verb, object.kind) {
+        (Verb::Create | Verb::Place, Kind::Pod) => pod_made(world, step, &event),
+        (Verb::Stop, Kind::Pod) => owner_of(world, object)
+            .map(|owner| {
+                let message = format!("Deleted pod: {}", object.name);
+                let component = controller(owner.kind);
+                (owner, event("SuccessfulDelete", message, component))
+            })
+            .into_iter()
+            .collect(),
+        (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
+        (Verb::Finish, Kind::Job) => {
+            let complete = step.said.detail == "complete";
+            let (reason, message) = match complete {
+                true => ("Completed", "Job completed".to_owned()),
+                false => ("Failed", step.said.detail.clone()),
+            };
+            let event = Event { warning: !complete, ..event(reason, message, "job-controller") };
+            vec![(object.clone(), event)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn pod_made(
+    world: &World,
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let mut events = Vec::new();
+    if let (Verb::Create, Some(owner)) = (step.said.verb, owner_of(world, object)) {
+        let component = controller(owner.kind);
+        let message = format!("Created pod: {}", object.name);
+        events.push((owner, event("SuccessfulCreate", message, component)));
+    }
+    if let Some(node) = &step.said.node {
+        let message =
+            format!("Successfully assigned {}/{} to {node}", object.namespace, object.name);
+        events.push((object.clone(), event("Scheduled", message, "default-scheduler")));
+    }
+    events
+}
+
+fn set_scaled(
+    world: &World,
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let Some(set) = world.replica_sets.get(object) else { return Vec::new() };
+    let Some((from, to)) = step.said.detail.split_once(" → ") else { return Vec::new() };
+    let (from, to): (u32, u32) = (from.parse().unwrap_or(0), to.parse().unwrap_or(0));
+    let way = if to > from { "up" } else { "down" };
+    let message = format!("Scaled {way} replica set {} from {from} to {to}", object.name);
+    vec![(set.owner.clone(), event("ScalingReplicaSet", message, "deployment-controller"))]
+}
+
+fn owner_of(world: &World, pod: &ObjectKey) -> Option<ObjectKey> {
+    let owner = world.pods.get(pod)?.owner.clone();
+    (owner.kind != Kind::Pod).then_some(owner)
+}
+
+fn controller(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Job => "job-controller",
+        _ => "replicaset-controller",
+    }
+}

@@ -1,0 +1,179 @@
+//! What a commit will lead to: the tick, again and again, over a World in which everything that
+//! was started becomes ready and everything that was stopped goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kgit_protocol::observation::{PodObservation, PodPhase};
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::desired::Desired;
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Dirty, Said, Step, Verb, WaitKind, Waiting};
+use crate::domain::record::Pod;
+use crate::domain::world::{Effect, Record, World};
+use crate::plan::{replicas, tick};
+
+/// Rounds of a forecast. A rolling update one pod at a time needs two for each pod.
+const MAX_ROUNDS: usize = 20_000;
+
+#[derive(Debug, Default)]
+pub struct Forecast {
+    /// In order. The stages of one object's scaling are one step.
+    pub steps: Vec<Step>,
+    /// What is still waited for at the end: these need somebody to do something.
+    pub waits: Vec<Waiting>,
+}
+
+/// The forecast of everything.
+pub fn forecast(world: &World, desired: &Desired, now: Timestamp) -> Forecast {
+    forecast_of(world, desired, Dirty::everything(world, desired), now)
+}
+
+/// The forecast of what is dirty, and of what that touches.
+pub fn forecast_of(world: &World, desired: &Desired, dirty: Dirty, now: Timestamp) -> Forecast {
+    let mut run = Run {
+        world: world.clone(),
+        now,
+        unsettled: BTreeSet::new(),
+        waits: BTreeMap::new(),
+        wakes: BTreeMap::new(),
+        steps: Vec::new(),
+    };
+    run.unsettled.extend(pods_about(world, &dirty));
+    run.go(desired, dirty);
+    Forecast { steps: joined(run.steps), waits: run.waits.into_values().flatten().collect() }
+}
+
+struct Run {
+    world: World,
+    now: Timestamp,
+    /// Pods whose fate is still open.
+    unsettled: BTreeSet<ObjectKey>,
+    waits: BTreeMap<ObjectKey, Vec<Waiting>>,
+    wakes: BTreeMap<ObjectKey, Option<Timestamp>>,
+    steps: Vec<Step>,
+}
+
+impl Run {
+    fn go(&mut self, desired: &Desired, mut dirty: Dirty) {
+        for _ in 0..MAX_ROUNDS {
+            let plan = tick(&self.world, desired, &dirty, self.now);
+            for effect in &plan.effects {
+                self.watch(effect);
+                self.world.apply(effect, self.world.version + 1);
+            }
+            self.waits.extend(plan.waits);
+            self.wakes.extend(plan.wakes);
+            self.steps.extend(plan.steps);
+            dirty = Dirty { objects: self.pretend(), ..Dirty::default() };
+            if dirty.is_empty() {
+                dirty.objects = self.wake();
+            }
+            if dirty.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn watch(&mut self, effect: &Effect) {
+        if let Effect::Put(key, Record::Pod(_)) = effect {
+            self.unsettled.insert(key.clone());
+        }
+    }
+
+    /// What was started becomes ready, what was stopped goes; gives the workloads concerned.
+    fn pretend(&mut self) -> BTreeSet<ObjectKey> {
+        let mut touched = BTreeSet::new();
+        for key in std::mem::take(&mut self.unsettled) {
+            let Some(pod) = self.world.pods.get(&key).map(|row| Arc::clone(&row.value)) else {
+                continue;
+            };
+            let Some(next) = self.next(&pod) else { continue };
+            touched.insert(self.world.workload_of(&pod));
+            let pod = Pod { observed: Some(Arc::new(next)), ..(*pod).clone() };
+            let effect = Effect::Put(key, Record::Pod(Arc::new(pod)));
+            self.world.apply(&effect, self.world.version);
+        }
+        touched
+    }
+
+    fn next(&self, pod: &Pod) -> Option<PodObservation> {
+        let seen = pod.observed.as_deref();
+        let (phase, ready) = match (pod.deletion, pod.phase()) {
+            (Some(_), PodPhase::Gone) => return None,
+            (Some(_), _) => (PodPhase::Gone, false),
+            (None, PodPhase::Succeeded | PodPhase::Failed) => return None,
+            (None, _) if pod.placed.is_none() => return None,
+            (None, _) if pod.owner.kind == Kind::Job => (PodPhase::Succeeded, false),
+            (None, PodPhase::Running) if seen.is_some_and(|seen| seen.ready) => return None,
+            (None, _) => (PodPhase::Running, true),
+        };
+        Some(PodObservation {
+            uid: pod.uid.clone(),
+            phase,
+            reason: None,
+            message: None,
+            ready,
+            ready_since: ready.then_some(self.now),
+            started_at: seen.and_then(|seen| seen.started_at).or(Some(self.now)),
+            init_containers: Vec::new(),
+            containers: Vec::new(),
+            drifts: seen.map(|seen| seen.drifts.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Nothing moves by itself any more: goes on to the next moment at which something will, as
+    /// long as something is expected to.
+    fn wake(&mut self) -> BTreeSet<ObjectKey> {
+        let expected = |key: &ObjectKey| {
+            let waits = self.waits.get(key).map(Vec::as_slice).unwrap_or_default();
+            waits.iter().any(|waiting| waiting.kind == WaitKind::Progress)
+        };
+        let next = self.wakes.iter().filter(|(key, _)| expected(key)).filter_map(|(_, at)| *at);
+        let Some(next) = next.filter(|at| *at > self.now).min() else { return BTreeSet::new() };
+        self.now = next;
+        let due = self.wakes.iter().filter(|(_, at)| at.is_some_and(|at| at <= next));
+        due.map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// The live pods of the workloads that are dirty.
+fn pods_about(world: &World, dirty: &Dirty) -> Vec<ObjectKey> {
+    let mut pods = Vec::new();
+    for key in dirty.objects.iter().chain(&dirty.manifests) {
+        let sets = world.sets_of(key).map(|set| set.key.clone());
+        for owner in sets.chain(std::iter::once(key.clone())) {
+            pods.extend(replicas::pods_of(world, &owner).iter().map(|pod| pod.key.clone()));
+        }
+    }
+    pods
+}
+
+/// Joins the stages of one set's scaling, at the place of the first; those that cancel out go.
+fn joined(steps: Vec<Step>) -> Vec<Step> {
+    let mut first: BTreeMap<ObjectKey, usize> = BTreeMap::new();
+    let mut out: Vec<Step> = Vec::new();
+    for step in steps {
+        let object = step.said.object.clone();
+        let earlier = first.get(&object).copied();
+        match (step.said.verb, earlier) {
+            (Verb::Scale, Some(at)) => {
+                let from = ends(&out[at].said).0.to_owned();
+                let to = ends(&step.said).1.to_owned();
+                out[at].said.detail = format!("{from} → {to}");
+            }
+            (Verb::Scale, None) => {
+                first.insert(object, out.len());
+                out.push(step);
+            }
+            _ => out.push(step),
+        }
+    }
+    out.retain(|step| step.said.verb != Verb::Scale || ends(&step.said).0 != ends(&step.said).1);
+    out
+}
+
+fn ends(said: &Said) -> (&str, &str) {
+    said.detail.split_once(" → ").unwrap_or(("", &said.detail))
+}

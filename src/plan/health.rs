@@ -1,0 +1,111 @@
+//! How an object is, by the health table of kubernetes-rules ("Health"; Argo CD's rules).
+
+use kgit_protocol::observation::{ContainerState, PodPhase};
+use kgit_protocol::pod::RestartPolicy;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::record::{ClaimPhase, Pod};
+use crate::domain::resource::{Resource, Spec};
+use crate::domain::world::World;
+use crate::plan::deployment::is_complete;
+
+/// The worst wins: the order is from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Health {
+    Healthy,
+    Suspended,
+    Progressing,
+    Missing,
+    Degraded,
+    Unknown,
+}
+
+pub fn health(world: &World, key: &ObjectKey) -> Health {
+    let Some(applied) = world.objects.get(key) else { return Health::Missing };
+    match &applied.resource.spec {
+        Spec::Deployment(_) => deployment(world, key, &applied.resource, applied.generation),
+        Spec::ReplicaSet(spec) => match world.replica_sets.get(key) {
+            Some(set) if set.status.available >= spec.replicas => Health::Healthy,
+            _ => Health::Progressing,
+        },
+        Spec::Job(spec) => match world.jobs.get(key).and_then(|job| job.finished.clone()) {
+            Some(finish) if finish.succeeded => Health::Healthy,
+            Some(_) => Health::Degraded,
+            None if spec.suspend => Health::Suspended,
+            None => Health::Progressing,
+        },
+        Spec::Pod(_) => world.pods.get(key).map_or(Health::Progressing, |pod| pod_health(pod)),
+        Spec::PersistentVolumeClaim(_) => match world.claims.get(key).map(|claim| claim.phase) {
+            Some(ClaimPhase::Bound) => Health::Healthy,
+            Some(ClaimPhase::Lost) => Health::Degraded,
+            Some(ClaimPhase::Pending) | None => Health::Progressing,
+        },
+        Spec::Namespace
+        | Spec::StorageClass(_)
+        | Spec::PersistentVolume(_)
+        | Spec::ConfigMap(_)
+        | Spec::Secret(_)
+        | Spec::Service(_) => Health::Healthy,
+    }
+}
+
+fn deployment(world: &World, key: &ObjectKey, resource: &Resource, generation: u64) -> Health {
+    let (Spec::Deployment(spec), Some(state)) = (&resource.spec, world.deployments.get(key)) else {
+        return Health::Progressing;
+    };
+    if spec.paused {
+        return Health::Suspended;
+    }
+    if state.observed_generation < generation {
+        return Health::Progressing;
+    }
+    if state.deadline_exceeded {
+        return Health::Degraded;
+    }
+    match is_complete(spec.replicas, state.status) {
+        true => Health::Healthy,
+        false => Health::Progressing,
+    }
+}
+
+pub fn pod_health(pod: &Pod) -> Health {
+    if pod.deletion.is_some() {
+        return Health::Progressing;
+    }
+    let always = pod.template.restart_policy == RestartPolicy::Always;
+    match pod.phase() {
+        PodPhase::Succeeded => Health::Healthy,
+        PodPhase::Failed => Health::Degraded,
+        PodPhase::Unknown => Health::Unknown,
+        PodPhase::Pending | PodPhase::Gone if is_failing(pod) => Health::Degraded,
+        PodPhase::Pending | PodPhase::Gone => Health::Progressing,
+        PodPhase::Running if !always => Health::Progressing,
+        PodPhase::Running if pod.is_ready() => Health::Healthy,
+        PodPhase::Running if is_failing(pod) => Health::Degraded,
+        PodPhase::Running => Health::Progressing,
+    }
+}
+
+/// A container waits on an error or in back-off, or ended before and is not ready.
+fn is_failing(pod: &Pod) -> bool {
+    let Some(observed) = &pod.observed else { return false };
+    let mut containers = observed.init_containers.iter().chain(&observed.containers);
+    containers.any(|container| match &container.state {
+        ContainerState::Waiting { reason, .. } => {
+            reason.starts_with("Err")
+                || reason.ends_with("BackOff")
+                || reason.ends_with("Error")
+                || reason == "InvalidImageName"
+        }
+        ContainerState::Terminated(end) => end.exit_code != 0,
+        ContainerState::Running { .. } | ContainerState::Unknown => {
+            !container.ready && container.last.is_some()
+        }
+    })
+}
+
+/// The objects of a kind that have a health worth counting.
+pub fn counts_for_health(kind: Kind) -> bool {
+    kind.is_workload() || kind == Kind::PersistentVolumeClaim
+}

@@ -1,0 +1,348 @@
+//! Jobs: pods that run to their end, as many as asked for, with a growing delay after failures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit_protocol::observation::PodPhase;
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
+use crate::domain::record::{Applied, JobFinish, JobState, Pod};
+use crate::domain::resource::{JobSpec, Spec};
+use crate::domain::selector::Labels;
+use crate::domain::world::{Effect, Record};
+use crate::plan::config::{Needs, needs, revision_digest};
+use crate::plan::draft::{Draft, commit_reason, said};
+use crate::plan::pods::{self, NewPod};
+use crate::plan::replicas::pods_of;
+use crate::plan::{depends, names};
+
+/// Delay before the first retry; doubled with each failure in a row, up to the limit.
+const RETRY_DELAY: Duration = Duration::from_secs(10);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
+
+pub fn plan_job(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
+        return;
+    };
+    let Spec::Job(spec) = &applied.resource.spec else { return };
+    draft.start_over(key);
+    let needs = match needs(&draft.world, key, &spec.template, &applied.resource) {
+        Ok(needs) => needs,
+        Err(why) => return draft.blocked(key, why, "the job is not started"),
+    };
+    let mut job = Job { key, applied: &applied, spec, needs, state: JobState::default() };
+    job.state = draft.world.jobs.get(key).map(|row| (*row.value).clone()).unwrap_or_default();
+    job.run(draft);
+}
+
+struct Job<'a> {
+    key: &'a ObjectKey,
+    applied: &'a Arc<Applied>,
+    spec: &'a JobSpec,
+    needs: Needs,
+    state: JobState,
+}
+
+impl Job<'_> {
+    fn run(&mut self, draft: &mut Draft<'_>) {
+        let before = self.state.clone();
+        let pods = pods_of(&draft.world, self.key);
+        pods::follow(draft, self.key, &pods);
+        self.count_ends(draft);
+        if self.state.finished.is_some() {
+            self.rest(draft);
+        } else if let Some(finish) = self.finish(draft.now) {
+            self.end(draft, finish);
+        } else {
+            self.advance(draft);
+        }
+        self.note(draft, &before);
+    }
+
+    /// Each pod's end is counted once, in the same step of the record as the count.
+    fn count_ends(&mut self, draft: &mut Draft<'_>) {
+        for pod in pods_of(&draft.world, self.key) {
+            if !pod.is_finished() || pod.counted {
+                continue;
+            }
+            if pod.phase() == PodPhase::Succeeded {
+                self.count_success(&pod);
+            } else {
+                self.state.failed += 1;
+                self.state.failures_in_row += 1;
+                self.state.last_failure = Some(draft.now);
+            }
+            let counted = Pod { counted: true, ..(*pod).clone() };
+            draft.note(&pod.key, Record::Pod(Arc::new(counted)));
+        }
+    }
+
+    fn count_success(&mut self, pod: &Pod) {
+        self.state.failures_in_row = 0;
+        match pod.index {
+            Some(index) if self.state.succeeded_indexes.contains(&index) => {}
+            Some(index) => {
+                self.state.succeeded_indexes.push(index);
+                self.state.succeeded += 1;
+            }
+            None => self.state.succeeded += 1,
+        }
+    }
+
+    /// How the job ends now, if it does. activeDeadlineSeconds beats backoffLimit.
+    fn finish(&self, now: Timestamp) -> Option<JobFinish> {
+        let ended = |succeeded, reason: &str| {
+            Some(JobFinish { at: now, succeeded, reason: reason.to_owned() })
+        };
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            return ended(false, "DeadlineExceeded");
+        }
+        if self.state.failed > self.spec.backoff_limit {
+            return ended(false, "BackoffLimitExceeded");
+        }
+        let enough = match self.spec.completions {
+            Some(completions) => self.state.succeeded >= completions,
+            // A work queue is done when one succeeded and none is left.
+            None => self.state.succeeded > 0 && self.state.active == 0,
+        };
+        if enough { ended(true, "") } else { None }
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        let seconds = self.spec.active_deadline_seconds?;
+        Some(self.state.started?.after(Duration::from_secs(seconds.into())))
+    }
+
+    fn end(&mut self, draft: &mut Draft<'_>, finish: JobFinish) {
+        let detail = match finish.succeeded {
+            true => "complete".to_owned(),
+            false => format!("failed: {}", finish.reason),
+        };
+        let why = format!(
+            "{} succeeded, {} failed of {} completions, backoffLimit {}",
+            self.state.succeeded,
+            self.state.failed,
+            self.spec.completions.unwrap_or(1),
+            self.spec.backoff_limit
+        );
+        self.state.finished = Some(finish);
+        self.state.template_digest = Some(self.spec.template.digest());
+        let record = Record::Job(Arc::new(self.state.clone()));
+        draft.step(
+            Said { detail, ..said(Verb::Finish, self.key) },
+            vec![Reason::Limit { what: why }, commit_reason(self.applied)],
+            vec![Effect::Put(self.key.clone(), record)],
+        );
+        for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
+            pods::stop(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
+        }
+    }
+
+    /// A finished job is not run again; its pods stay for their logs until it is removed.
+    fn rest(&mut self, draft: &mut Draft<'_>) {
+        let ran = self.state.template_digest.as_ref();
+        if ran.is_some_and(|digest| *digest != self.spec.template.digest()) {
+            self.start_again(draft);
+            return;
+        }
+        for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
+            pods::stop(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
+        }
+    }
+
+    /// Kubernetes refuses a changed template; here it is another job of the same name, and the
+    /// plan says so.
+    fn start_again(&mut self, draft: &mut Draft<'_>) {
+        for pod in pods_of(&draft.world, self.key) {
+            pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
+        }
+        self.state = JobState::default();
+        let words = Said {
+            detail: "its template changed: it runs again".into(),
+            ..said(Verb::Update, self.key)
+        };
+        let record = Record::Job(Arc::new(self.state.clone()));
+        draft.step(
+            words,
+            vec![commit_reason(self.applied)],
+            vec![Effect::Put(self.key.clone(), record)],
+        );
+        self.advance(draft);
+    }
+
+    fn advance(&mut self, draft: &mut Draft<'_>) {
+        let digest = revision_digest(&draft.world, &self.spec.template, &self.needs);
+        self.stop_outdated(draft, &digest);
+        for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.placed.is_none()) {
+            pods::place_pending(draft, pod, &self.needs.configs);
+        }
+        let active = self.active(draft);
+        if self.spec.suspend {
+            for pod in active {
+                pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
+            }
+            return;
+        }
+        if self.state.started.is_none() && depends::held(draft, self.key, &self.applied.resource) {
+            return;
+        }
+        self.state.started.get_or_insert(draft.now);
+        if let Some(deadline) = self.deadline() {
+            draft.wake(self.key, deadline);
+        }
+        let wanted = self.wanted();
+        let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        if found < wanted {
+            self.grow(draft, wanted - found, found, &digest);
+        }
+        self.wait(draft);
+    }
+
+    /// Pods of an older template make room for the new one.
+    fn stop_outdated(&self, draft: &mut Draft<'_>, digest: &kgit_protocol::ids::Digest) {
+        for pod in self.active(draft) {
+            if pod.revision_digest != *digest {
+                pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
+            }
+        }
+    }
+
+    fn active(&self, draft: &Draft<'_>) -> Vec<Arc<Pod>> {
+        pods_of(&draft.world, self.key).into_iter().filter(|pod| pod.is_active()).collect()
+    }
+
+    /// min(parallelism, completions − succeeded); a work queue starts none after a success.
+    fn wanted(&self) -> u32 {
+        match self.spec.completions {
+            Some(all) => self.spec.parallelism.min(all.saturating_sub(self.state.succeeded)),
+            None if self.state.succeeded > 0 => self.state.active,
+            None => self.spec.parallelism,
+        }
+    }
+
+    fn grow(
+        &mut self,
+        draft: &mut Draft<'_>,
+        count: u32,
+        found: u32,
+        digest: &kgit_protocol::ids::Digest,
+    ) {
+        if let Some(retry) = self.retry_at().filter(|retry| *retry > draft.now) {
+            draft.wait(Waiting {
+                object: self.key.clone(),
+                for_what: format!("the retry delay after {} failures", self.state.failures_in_row),
+                kind: WaitKind::Progress,
+                deadline: Some(retry),
+                consequence: "the next pod is started".to_owned(),
+            });
+            draft.wake(self.key, retry);
+            return;
+        }
+        for _ in 0..count {
+            self.start_pod(draft, found, found + count, digest.clone());
+        }
+    }
+
+    /// 10 s · 2^(f−1), at most 10 min, f = failures since the last success.
+    fn retry_at(&self) -> Option<Timestamp> {
+        let failures = self.state.failures_in_row.checked_sub(1)?;
+        let delay = RETRY_DELAY.saturating_mul(2u32.saturating_pow(failures)).min(MAX_RETRY_DELAY);
+        Some(self.state.last_failure?.after(delay))
+    }
+
+    fn start_pod(
+        &mut self,
+        draft: &mut Draft<'_>,
+        found: u32,
+        wanted: u32,
+        digest: kgit_protocol::ids::Digest,
+    ) {
+        let Some(owner) = draft.world.objects.get(self.key).map(|row| (*row.value).clone()) else {
+            return;
+        };
+        let counter = owner.counter + 1;
+        let index = self.next_index(draft);
+        let name = names::pod_name(self.key, &owner.uid, counter);
+        let counted = Applied { counter, ..owner.clone() };
+        let new = NewPod {
+            key: self.key.sibling(Kind::Pod, &name),
+            owner: self.key.clone(),
+            owner_uid: owner.uid,
+            counter,
+            extra_labels: self.labels(),
+            template: Arc::clone(&self.spec.template),
+            revision_digest: digest,
+            index,
+        };
+        let reasons = vec![
+            Reason::Count { owner: self.key.clone(), wanted, found },
+            commit_reason(self.applied),
+        ];
+        let effect = Effect::Put(self.key.clone(), Record::Object(Arc::new(counted)));
+        pods::create(draft, new, &self.needs.configs, reasons, vec![effect]);
+    }
+
+    fn labels(&self) -> Labels {
+        Labels::from([
+            ("batch.kubernetes.io/job-name".to_owned(), self.key.name.to_string()),
+            ("job-name".to_owned(), self.key.name.to_string()),
+        ])
+    }
+
+    fn next_index(&self, draft: &Draft<'_>) -> Option<u32> {
+        if !self.spec.indexed {
+            return None;
+        }
+        let running: Vec<u32> = self.active(draft).iter().filter_map(|pod| pod.index).collect();
+        (0..self.spec.completions.unwrap_or(1))
+            .find(|index| !running.contains(index) && !self.state.succeeded_indexes.contains(index))
+    }
+
+    fn wait(&self, draft: &mut Draft<'_>) {
+        let deadline = self.deadline();
+        draft.wait(Waiting {
+            object: self.key.clone(),
+            for_what: format!(
+                "{} of {} completions",
+                self.spec.completions.unwrap_or(1).saturating_sub(self.state.succeeded),
+                self.spec.completions.unwrap_or(1)
+            ),
+            kind: WaitKind::Progress,
+            deadline,
+            consequence: "DeadlineExceeded: the job fails".to_owned(),
+        });
+    }
+
+    fn note(&mut self, draft: &mut Draft<'_>, before: &JobState) {
+        let active = self.active(draft);
+        self.state.active = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        self.state.ready =
+            u32::try_from(active.iter().filter(|pod| pod.is_ready()).count()).unwrap_or(u32::MAX);
+        let recorded = draft.world.jobs.get(self.key).map(|row| (*row.value).clone());
+        if recorded.as_ref() != Some(&self.state) && (recorded.is_some() || self.state != *before) {
+            draft.note(self.key, Record::Job(Arc::new(self.state.clone())));
+        }
+        self.expire(draft);
+    }
+
+    /// ttlSecondsAfterFinished: the pods go; the Job's record stays as long as its manifest, so
+    /// that it is not run again.
+    fn expire(&self, draft: &mut Draft<'_>) {
+        let (Some(finish), Some(ttl)) =
+            (&self.state.finished, self.spec.ttl_seconds_after_finished)
+        else {
+            return;
+        };
+        let at = finish.at.after(Duration::from_secs(ttl.into()));
+        if at > draft.now {
+            draft.wake(self.key, at);
+            return;
+        }
+        for pod in pods_of(&draft.world, self.key) {
+            let what = format!("ttlSecondsAfterFinished {ttl}");
+            pods::stop(draft, &pod, vec![Reason::Limit { what }]);
+        }
+    }
+}

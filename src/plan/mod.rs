@@ -1,0 +1,148 @@
+//! The planner: `tick` decides what to do now, [`forecast`] what that leads to.
+//!
+//! Pure. A tick looks at the objects that are dirty and at what depends on them, and at nothing
+//! else, so that its cost follows what changed. What does not live here: carrying anything out
+//! (the store commits, the agents act), and reading manifests.
+
+pub mod assignments;
+mod bare;
+pub mod claims;
+mod config;
+mod depends;
+mod deployment;
+mod downward;
+mod draft;
+pub mod events;
+pub mod forecast;
+pub mod health;
+mod job;
+mod names;
+mod objects;
+pub mod observe;
+mod pods;
+mod prune;
+mod replicas;
+mod rollout;
+mod scheduler;
+mod spec;
+pub mod text;
+
+use std::collections::BTreeMap;
+
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::desired::Desired;
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Dirty, Plan};
+use crate::domain::record::ClaimPhase;
+use crate::domain::resource::Spec;
+use crate::domain::world::World;
+use crate::plan::draft::Draft;
+
+/// How often one object is looked at in a tick. Each look after the first needs a change made by
+/// another object's step; the number only keeps a mistake from becoming a loop.
+const MAX_LOOKS: u32 = 32;
+
+/// Decides what to do now about everything that is dirty.
+pub fn tick(world: &World, desired: &Desired, dirty: &Dirty, now: Timestamp) -> Plan {
+    let mut draft = Draft::new(world, desired, now);
+    draft.queue.extend(dirty.objects.iter().cloned());
+    objects::plan_objects(&mut draft, &dirty.manifests);
+    work_off(&mut draft);
+    assignments::issue(&mut draft);
+    draft.plan
+}
+
+/// Carries out an explicit order to remove retained objects; gives those that it concerned.
+pub fn remove_retained(
+    world: &World,
+    desired: &Desired,
+    keys: &[ObjectKey],
+    by: &str,
+    now: Timestamp,
+) -> (Plan, Vec<ObjectKey>) {
+    let mut draft = Draft::new(world, desired, now);
+    let removed = prune::remove_retained(&mut draft, keys, by);
+    work_off(&mut draft);
+    for node in draft.world.nodes.values() {
+        draft.nodes.insert(node.name.clone());
+    }
+    assignments::issue(&mut draft);
+    (draft.plan, removed)
+}
+
+fn work_off(draft: &mut Draft<'_>) {
+    let mut looks: BTreeMap<ObjectKey, u32> = BTreeMap::new();
+    while let Some(key) = draft.queue.pop_first() {
+        let seen = looks.entry(key.clone()).or_insert(0);
+        *seen += 1;
+        if *seen <= MAX_LOOKS {
+            plan_object(draft, &key);
+        }
+    }
+}
+
+fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
+    if draft.world.pruned.contains_key(key) {
+        return prune::plan_pruned(draft, key);
+    }
+    match key.kind {
+        Kind::Pod => bare::plan_pod(draft, key),
+        Kind::ReplicaSet => deployment::plan_replica_set(draft, key),
+        Kind::Deployment => deployment::plan_deployment(draft, key),
+        Kind::Job => job::plan_job(draft, key),
+        Kind::PersistentVolumeClaim => claims::plan_claim(draft, key),
+        Kind::PersistentVolume => volume_changed(draft, key),
+        Kind::StorageClass => retry_claims(draft),
+        Kind::Node => node_changed(draft, key),
+        Kind::Namespace | Kind::ConfigMap | Kind::Secret | Kind::Service => {}
+    }
+}
+
+/// A static volume that was offered may be what a pending claim waits for.
+fn volume_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let offered = draft.world.objects.get(key).is_some_and(|row| {
+        matches!(row.resource.spec, Spec::PersistentVolume(_)) && row.retained.is_none()
+    });
+    if offered {
+        claims::offer(draft, key);
+        retry_claims(draft);
+    }
+}
+
+fn retry_claims(draft: &mut Draft<'_>) {
+    let pending = draft.world.claims.iter().filter(|(_, row)| row.phase == ClaimPhase::Pending);
+    let pending: Vec<ObjectKey> = pending.map(|(key, _)| key.clone()).collect();
+    draft.queue.extend(pending);
+}
+
+/// Pods without a place may have one now, and those on the node may count differently.
+fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let Some(node) = draft.world.nodes.get(key).map(|row| row.name.clone()) else { return };
+    let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
+    let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));
+    let workloads: Vec<ObjectKey> = waiting.chain(there).collect();
+    draft.queue.extend(workloads);
+    draft.nodes.insert(node);
+}
+
+impl Dirty {
+    /// Everything that there is: after a start, and for a forecast of the whole.
+    pub fn everything(world: &World, desired: &Desired) -> Self {
+        let mut dirty = Self::default();
+        dirty.manifests.extend(desired.objects.keys().cloned());
+        dirty.manifests.extend(world.objects.keys().cloned());
+        dirty.objects.extend(world.objects.keys().cloned());
+        dirty.objects.extend(world.pruned.keys().cloned());
+        dirty.objects.extend(world.nodes.keys().cloned());
+        dirty
+    }
+}
+
+/// A node's uid: the same name in the same cluster is the same node.
+pub fn node_uid(
+    cluster: &kgit_protocol::ids::ClusterId,
+    name: &kgit_protocol::ids::NodeName,
+) -> String {
+    names::object_uid(cluster, &crate::domain::world::node_key(name), 0)
+}

@@ -1,0 +1,132 @@
+//! Manifests: what a commit made, changed or removed becomes what is in force, in the order of
+//! the graph, as far as the brakes allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::diff::{Change, change};
+use crate::domain::change::FieldChange;
+use crate::domain::key::ObjectKey;
+use crate::domain::plan::{Reason, Verb};
+use crate::domain::record::{Applied, MAX_CAUSE_CHANGES, Meta};
+use crate::domain::resource::{Reference, Resource};
+use crate::domain::world::{Effect, Record};
+use crate::graph;
+use crate::plan::draft::{Draft, said};
+use crate::plan::{names, prune};
+
+/// Brings what is in force to what the commit says, for the manifests in `dirty`.
+pub fn plan_objects(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
+    if draft.world.meta.suspended.is_some() {
+        return;
+    }
+    let mut changes: BTreeMap<ObjectKey, Change> = BTreeMap::new();
+    let mut gone: BTreeMap<ObjectKey, Arc<Applied>> = BTreeMap::new();
+    for key in dirty {
+        match change(draft.desired, &draft.world, key) {
+            Some(Change::Gone { applied }) => drop(gone.insert(key.clone(), applied)),
+            Some(change) => drop(changes.insert(key.clone(), change)),
+            None => {}
+        }
+    }
+    let desired = draft.desired;
+    let references = |key: &ObjectKey| -> Vec<Reference> {
+        desired.objects.get(key).map(|resource| resource.references.clone()).unwrap_or_default()
+    };
+    for key in graph::order(changes.keys(), references) {
+        if let Some(change) = changes.remove(&key) {
+            carry_out(draft, &key, change);
+        }
+    }
+    // The brakes are judged by the settings that were in force before this commit.
+    prune::plan_gone(draft, gone);
+    accept(draft);
+}
+
+fn carry_out(draft: &mut Draft<'_>, key: &ObjectKey, change: Change) {
+    match change {
+        Change::Create { resource } => create(draft, key, resource),
+        Change::Update { applied, resource, changes } => {
+            update(draft, key, &applied, resource, changes);
+        }
+        Change::Moved { applied, resource } => {
+            let moved = Applied { resource, ..(*applied).clone() };
+            draft.note(key, Record::Object(Arc::new(moved)));
+        }
+        Change::Wanted { applied, resource } => {
+            let reason = commit(draft, &resource, Vec::new());
+            let wanted = Applied { resource, retained: None, ..(*applied).clone() };
+            let effect = Effect::Put(key.clone(), Record::Object(Arc::new(wanted)));
+            draft.step(said(Verb::Restore, key), vec![reason], vec![effect]);
+        }
+        Change::Gone { .. } => {}
+    }
+}
+
+fn create(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
+    if draft.world.pruned.contains_key(key) {
+        return prune::restore(draft, key, resource);
+    }
+    let reason = commit(draft, &resource, Vec::new());
+    let applied = Applied {
+        uid: names::object_uid(&draft.world.cluster, key, draft.world.meta.incarnation),
+        created: draft.now,
+        generation: 1,
+        commit: Arc::clone(&draft.desired.commit),
+        changes: Vec::new(),
+        counter: 0,
+        retained: None,
+        resource,
+    };
+    let effect = Effect::Put(key.clone(), Record::Object(Arc::new(applied)));
+    draft.step(said(Verb::Create, key), vec![reason], vec![effect]);
+}
+
+fn update(
+    draft: &mut Draft<'_>,
+    key: &ObjectKey,
+    applied: &Applied,
+    resource: Arc<Resource>,
+    mut changes: Vec<FieldChange>,
+) {
+    changes.truncate(MAX_CAUSE_CHANGES);
+    let reason = commit(draft, &resource, changes.clone());
+    let spec_changed = applied.resource.spec != resource.spec;
+    let updated = Applied {
+        resource,
+        generation: applied.generation + u64::from(spec_changed),
+        commit: Arc::clone(&draft.desired.commit),
+        changes,
+        retained: None,
+        ..applied.clone()
+    };
+    let effect = Effect::Put(key.clone(), Record::Object(Arc::new(updated)));
+    draft.step(said(Verb::Update, key), vec![reason], vec![effect]);
+}
+
+pub fn commit(draft: &Draft<'_>, resource: &Resource, changes: Vec<FieldChange>) -> Reason {
+    Reason::Commit {
+        commit: Arc::clone(&draft.desired.commit),
+        place: resource.place.clone(),
+        changes,
+    }
+}
+
+/// From now on this commit's brakes are in force.
+fn accept(draft: &mut Draft<'_>) {
+    let meta = &draft.world.meta;
+    let known = meta.accepted.as_ref() == Some(&draft.desired.commit);
+    if draft.desired.commit.id.is_empty() || (known && meta.settings == draft.desired.settings) {
+        return;
+    }
+    // A commit whose files can't all be read does not get to loosen the brakes.
+    let settings = match draft.desired.unreadable.is_empty() {
+        true => draft.desired.settings.clone(),
+        false => meta.settings.clone(),
+    };
+    let accepted =
+        Meta { accepted: Some(Arc::clone(&draft.desired.commit)), settings, ..(**meta).clone() };
+    if accepted != **meta {
+        draft.note_effect(Effect::Meta(Arc::new(accepted)));
+    }
+}

@@ -1,0 +1,159 @@
+//! What agents report, folded into the World. Pure; a report that says nothing new has no effect.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kgit_protocol::ids::{NodeName, PodUid};
+use kgit_protocol::messages::Report;
+use kgit_protocol::observation::{PodEvent, PodObservation, PodPhase};
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::key::ObjectKey;
+use crate::domain::record::{Event, EventLog, Node, Pod};
+use crate::domain::world::{Effect, Record, World, node_key};
+
+/// What a report comes to.
+#[derive(Debug, Default)]
+pub struct Folded {
+    pub effects: Vec<Effect>,
+    /// Objects to plan again.
+    pub dirty: BTreeSet<ObjectKey>,
+    /// In words, for the audit: what made a difference.
+    pub said: Vec<String>,
+}
+
+/// Folds one report of `node`. Reports of an unknown node, and repeated ones, say nothing.
+pub fn fold(world: &World, node: &NodeName, report: &Report, now: Timestamp) -> Folded {
+    let mut folded = Folded::default();
+    let Some(row) = world.nodes.get(&node_key(node)) else { return folded };
+    let repeated = row.boot.as_ref() == Some(&report.boot) && report.sequence <= row.sequence;
+    if repeated {
+        return folded;
+    }
+    for observation in &report.pods {
+        fold_pod(&mut folded, world, node, observation);
+    }
+    if report.complete {
+        fold_absent(&mut folded, world, node, report);
+    }
+    fold_events(&mut folded, world, &report.events, now);
+    fold_node(&mut folded, row, report);
+    folded
+}
+
+fn fold_pod(folded: &mut Folded, world: &World, node: &NodeName, observation: &PodObservation) {
+    let Some(pod) = world.pod_by_uid(&observation.uid) else { return };
+    // Only the node that the pod is on may speak of it.
+    if pod.node() != Some(node) || pod.observed.as_deref() == Some(observation) {
+        return;
+    }
+    if !may_follow(pod.phase(), observation.phase) {
+        return;
+    }
+    folded.say(pod, observation);
+    let observed = Pod { observed: Some(Arc::new(observation.clone())), ..(*pod.value).clone() };
+    folded.put_pod(world, observed);
+}
+
+/// An end is an end: a late report of an earlier state does not undo it.
+fn may_follow(old: PodPhase, new: PodPhase) -> bool {
+    match old {
+        PodPhase::Gone => new == PodPhase::Gone,
+        PodPhase::Succeeded | PodPhase::Failed => matches!(new, PodPhase::Gone) || new == old,
+        PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => true,
+    }
+}
+
+/// After its start an agent tells of everything it has: a pod that was told to end and is not
+/// among it is gone.
+fn fold_absent(folded: &mut Folded, world: &World, node: &NodeName, report: &Report) {
+    let told: BTreeSet<&PodUid> = report.pods.iter().map(|pod| &pod.uid).collect();
+    let absent: Vec<Pod> = world
+        .pods_on(node)
+        .filter(|pod| pod.deletion.is_some() && !told.contains(&pod.uid))
+        .filter(|pod| pod.phase() != PodPhase::Gone)
+        .map(|pod| (*pod.value).clone())
+        .collect();
+    for pod in absent {
+        let gone = PodObservation {
+            uid: pod.uid.clone(),
+            phase: PodPhase::Gone,
+            reason: None,
+            message: None,
+            ready: false,
+            ready_since: None,
+            started_at: None,
+            init_containers: Vec::new(),
+            containers: Vec::new(),
+            drifts: Vec::new(),
+        };
+        folded.say(&pod, &gone);
+        folded.put_pod(world, Pod { observed: Some(Arc::new(gone)), ..pod });
+    }
+}
+
+fn fold_events(folded: &mut Folded, world: &World, events: &[PodEvent], now: Timestamp) {
+    for event in events {
+        let Some(pod) = world.pod_by_uid(&event.uid) else { continue };
+        let event = Event {
+            warning: event.warning,
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+            field_path: event.field_path.clone(),
+            component: "kgit-agent".to_owned(),
+            first: event.at,
+            last: event.at.min(now),
+            count: 1,
+        };
+        folded.add_event(world, &pod.key, event);
+    }
+}
+
+fn fold_node(folded: &mut Folded, node: &Node, report: &Report) {
+    let observed = report.node.as_ref().filter(|observed| **observed != node.observed);
+    let removed = node.remove_volumes.iter().any(|volume| report.volumes_removed.contains(volume));
+    if observed.is_none() && !removed && folded.effects.is_empty() {
+        return;
+    }
+    let mut node =
+        Node { boot: Some(report.boot.clone()), sequence: report.sequence, ..node.clone() };
+    if let Some(observed) = observed {
+        node.observed = observed.clone();
+    }
+    node.remove_volumes.retain(|volume| !report.volumes_removed.contains(volume));
+    let key = node_key(&node.name);
+    folded.dirty.extend((observed.is_some() || removed).then(|| key.clone()));
+    folded.effects.push(Effect::Put(key, Record::Node(Arc::new(node))));
+}
+
+impl Folded {
+    fn put_pod(&mut self, world: &World, pod: Pod) {
+        self.dirty.insert(world.workload_of(&pod));
+        self.effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
+    }
+
+    fn say(&mut self, pod: &Pod, new: &PodObservation) {
+        let old = pod.observed.as_ref();
+        let was = old.map_or(PodPhase::Pending, |old| old.phase);
+        let ready = (old.is_some_and(|old| old.ready), new.ready);
+        let drifted = new.drifts.last().filter(|drift| drift.number > pod.drifts_told);
+        let what = match (drifted, ready) {
+            (Some(drift), _) => format!("{:?}: {}", drift.kind, drift.seen),
+            (None, (false, true)) => "ready".to_owned(),
+            (None, (true, false)) => "not ready".to_owned(),
+            (None, _) if was != new.phase => format!("{:?}", new.phase),
+            (None, _) => return,
+        };
+        self.said.push(format!("{} {what}", pod.key));
+    }
+
+    fn add_event(&mut self, world: &World, key: &ObjectKey, event: Event) {
+        let pending = self.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Put(at, Record::Events(log)) if at == key => Some(Arc::clone(log)),
+            _ => None,
+        });
+        let log = pending.or_else(|| world.events.get(key).map(|row| Arc::clone(&row.value)));
+        let log: EventLog = log.as_deref().cloned().unwrap_or_default().with(event);
+        self.effects.push(Effect::Put(key.clone(), Record::Events(Arc::new(log))));
+    }
+}

@@ -1,0 +1,238 @@
+//! The life of a pod, whoever owns it: made, placed, stopped, forgotten.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit_protocol::ids::{Digest, NodeName};
+use kgit_protocol::observation::PodPhase;
+
+use crate::domain::key::ObjectKey;
+use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
+use crate::domain::record::{Deletion, Node, Placed, Pod};
+use crate::domain::selector::Labels;
+use crate::domain::template::PodTemplate;
+use crate::domain::world::{Effect, Record, Table, World, node_key};
+use crate::plan::draft::{Draft, said};
+use crate::plan::spec::{Configs, Decision, decide};
+use crate::plan::{claims, names, scheduler};
+
+/// A pod that is to be made.
+#[derive(Debug)]
+pub struct NewPod {
+    pub key: ObjectKey,
+    pub owner: ObjectKey,
+    pub owner_uid: String,
+    pub counter: u64,
+    pub extra_labels: Labels,
+    pub template: Arc<PodTemplate>,
+    pub revision_digest: Digest,
+    pub index: Option<u32>,
+}
+
+/// Makes a pod and places it if a node can take it. `effects` go into the same step: the owner's
+/// counter, so that no two pods are ever made from one number.
+pub fn create(
+    draft: &mut Draft<'_>,
+    new: NewPod,
+    configs: &Configs,
+    reasons: Vec<Reason>,
+    mut effects: Vec<Effect>,
+) {
+    let mut labels = new.template.labels.clone();
+    labels.extend(new.extra_labels);
+    let mut pod = Pod {
+        uid: names::pod_uid(&new.owner_uid, new.counter),
+        key: new.key,
+        owner: new.owner,
+        created: draft.now,
+        labels,
+        annotations: new.template.annotations.clone(),
+        template: new.template,
+        revision_digest: new.revision_digest,
+        index: new.index,
+        counted: false,
+        placed: None,
+        deletion: None,
+        observed: None,
+        drifts_told: 0,
+    };
+    match placement(draft, &pod, configs) {
+        Ok((placed, next_address)) => {
+            effects.extend(taken_address(draft, &placed.node, next_address));
+            pod.placed = Some(placed);
+        }
+        Err(why) => wait_for_place(draft, &pod, why),
+    }
+    let said = Said { node: pod.node().cloned(), ..said(Verb::Create, &pod.key) };
+    effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
+    draft.step(said, reasons, effects);
+}
+
+/// Places a pod that has no node yet, if one can take it now.
+pub fn place_pending(draft: &mut Draft<'_>, pod: &Pod, configs: &Configs) {
+    match placement(draft, pod, configs) {
+        Err(why) => wait_for_place(draft, pod, why),
+        Ok((placed, next_address)) => {
+            let node = placed.node.clone();
+            let mut effects: Vec<Effect> =
+                taken_address(draft, &node, next_address).into_iter().collect();
+            let pod = Pod { placed: Some(placed), ..pod.clone() };
+            let words = Said { node: Some(node.clone()), ..said(Verb::Place, &pod.key) };
+            let why = Reason::Node { node, what: "can take it now".to_owned() };
+            effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
+            draft.step(words, vec![why], effects);
+        }
+    }
+}
+
+fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
+    let workload = draft.world.workload_of(pod);
+    draft.wait(Waiting {
+        object: workload,
+        for_what: format!("a place for pod `{}`: {why}", pod.key.name),
+        kind: WaitKind::Blocked,
+        deadline: None,
+        consequence: "the pod stays pending".to_owned(),
+    });
+}
+
+/// Node, address and decided spec for a pod; the node's next address to remember.
+fn placement(
+    draft: &mut Draft<'_>,
+    pod: &Pod,
+    configs: &Configs,
+) -> Result<(Placed, Option<u32>), String> {
+    let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
+    let volumes = claims::constraints(&draft.world, &pod.key, &claims)?;
+    let name = scheduler::place(&draft.world, pod, &scheduler::Constraints { volumes })?;
+    let node = draft.world.nodes.get(&node_key(&name)).map(|row| Arc::clone(&row.value));
+    let Some(node) = node else { return Err(format!("node `{name}`")) };
+    let address = match pod.template.network.host_network {
+        true => None,
+        false => Some(free_address(&draft.world, &node).ok_or_else(|| {
+            format!("a free address on node `{name}`, whose range is {}", node.network.range)
+        })?),
+    };
+    let sources = claims::settle(draft, &pod.key, &claims, &name)?;
+    let decision = Decision {
+        pod,
+        configs,
+        claims: &sources,
+        node: &name,
+        node_address: node.observed.facts.addresses.first().map(String::as_str),
+        address,
+    };
+    let spec = decide(&decision)?;
+    let placed = Placed { node: name, at: draft.now, digest: spec.digest(), spec: Arc::new(spec) };
+    Ok((placed, address.map(|address| u32::from(address) + 1)))
+}
+
+fn taken_address(draft: &Draft<'_>, node: &NodeName, next: Option<u32>) -> Option<Effect> {
+    let key = node_key(node);
+    let node = draft.world.nodes.get(&key)?;
+    let node = Node { next_address: next?, ..(*node.value).clone() };
+    Some(Effect::Put(key, Record::Node(Arc::new(node))))
+}
+
+/// The first address behind the last one given out that no pod on the node holds; the range is
+/// gone through in a circle, so that an address is reused as late as possible. The network's own
+/// address, the gateway (the first host) and the broadcast address are nobody's.
+fn free_address(world: &World, node: &Node) -> Option<Ipv4Addr> {
+    let range = node.network.range;
+    let first = u32::from(range.network()) + 2;
+    let last = u32::from(range.broadcast()).checked_sub(1)?;
+    if first > last {
+        return None;
+    }
+    let taken: std::collections::BTreeSet<u32> = world
+        .pods_on(&node.name)
+        .filter_map(|pod| pod.placed.as_ref()?.spec.address)
+        .map(u32::from)
+        .collect();
+    let start = node.next_address.clamp(first, last);
+    (start..=last).chain(first..start).find(|address| !taken.contains(address)).map(Ipv4Addr::from)
+}
+
+/// Tells a pod to end. One that never had a node is simply forgotten.
+pub fn stop(draft: &mut Draft<'_>, pod: &Pod, reasons: Vec<Reason>) {
+    if pod.deletion.is_some() {
+        return;
+    }
+    if pod.placed.is_none() {
+        let forget = vec![Effect::Remove(pod.key.clone(), Table::Pod)];
+        draft.step(said(Verb::Delete, &pod.key), reasons, forget);
+        return;
+    }
+    let words = Said { node: pod.node().cloned(), ..said(Verb::Stop, &pod.key) };
+    let deletion =
+        Deletion { at: draft.now, grace_seconds: pod.template.termination_grace_seconds };
+    let pod = Pod { deletion: Some(deletion), ..pod.clone() };
+    let effect = Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod)));
+    draft.step(words, reasons, vec![effect]);
+}
+
+/// Forgets pods that were told to end and were seen to be gone, tells drifts, and says what the
+/// others are waited for.
+pub fn follow(draft: &mut Draft<'_>, workload: &ObjectKey, pods: &[Arc<Pod>]) {
+    for pod in pods {
+        if pod.deletion.is_some() && pod.phase() == PodPhase::Gone {
+            draft.note_effect(Effect::Remove(pod.key.clone(), Table::Pod));
+            draft.note_effect(Effect::Remove(pod.key.clone(), Table::Events));
+            continue;
+        }
+        tell_drifts(draft, pod);
+        if let Some(deletion) = pod.deletion {
+            wait_for_end(draft, workload, pod, deletion);
+        }
+    }
+}
+
+fn wait_for_end(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod, deletion: Deletion) {
+    /// Beyond the grace period: for the order to arrive and the engine to act.
+    const SLACK: Duration = Duration::from_secs(30);
+    let grace = Duration::from_secs(u64::from(deletion.grace_seconds));
+    let deadline = deletion.at.after(grace + SLACK);
+    let late = deadline <= draft.now;
+    let node = pod.node().map_or_else(String::new, |node| format!(" on {node}"));
+    draft.wait(Waiting {
+        object: workload.clone(),
+        for_what: format!("pod `{}` to end{node}", pod.key.name),
+        kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
+        deadline: Some(deadline),
+        consequence: "its address and its volumes stay taken until its node says it is gone".into(),
+    });
+    if !late {
+        draft.wake(workload, deadline);
+    }
+}
+
+/// Each drift becomes a step once: the agent put it back already, the plan says why.
+fn tell_drifts(draft: &mut Draft<'_>, pod: &Arc<Pod>) {
+    let Some(observed) = &pod.observed else { return };
+    let untold: Vec<_> =
+        observed.drifts.iter().filter(|drift| drift.number > pod.drifts_told).cloned().collect();
+    for drift in &untold {
+        let told = Pod { drifts_told: drift.number, ..(**pod).clone() };
+        let reason = Reason::Drift {
+            pod: pod.key.clone(),
+            container: drift.container.clone(),
+            kind: drift.kind,
+            seen: drift.seen.clone(),
+            at: drift.at,
+        };
+        let detail = match drift.container.as_str() {
+            "" => "network".to_owned(),
+            name => format!("container {name}"),
+        };
+        let words = Said { node: pod.node().cloned(), detail, ..said(Verb::Repair, &pod.key) };
+        let effect = Effect::Put(pod.key.clone(), Record::Pod(Arc::new(told)));
+        draft.step(words, vec![reason], vec![effect]);
+    }
+}
+
+/// On a node that is known to be cut off nothing is ready, whatever was seen last.
+pub fn is_reachable(world: &World, pod: &Pod) -> bool {
+    let node = pod.node().and_then(|node| world.nodes.get(&node_key(node)));
+    node.is_none_or(|node| node.ready != Some(false))
+}

@@ -1,0 +1,322 @@
+//! Manifests that disappeared: the brakes, what is retained, and the undo window.
+//!
+//! Nothing in here removes data. Claims and volumes whose manifest is gone are retained until
+//! somebody orders them away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit_protocol::ids::Digest;
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
+use crate::domain::record::{Applied, Held, Meta, Node, Pruned, VolumePhase, VolumeState};
+use crate::domain::resource::{ReclaimPolicy, Resource};
+use crate::domain::world::{Effect, Record, Table, node_key};
+use crate::plan::claims::volume_key;
+use crate::plan::draft::{Draft, said};
+use crate::plan::objects::commit;
+use crate::plan::pods;
+
+/// How long a pruned object can come back as itself: long enough to notice in the morning what
+/// was pushed in the evening.
+pub const UNDO_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Deletes, retains or holds what the commit no longer mentions.
+pub fn plan_gone(draft: &mut Draft<'_>, gone: BTreeMap<ObjectKey, Arc<Applied>>) {
+    let (stay, go): (Vec<_>, Vec<_>) = gone
+        .into_iter()
+        .partition(|(key, applied)| key.kind.holds_data() || !applied.resource.may_be_pruned());
+    if let Some(brake) = brake(draft, stay.len() + go.len()) {
+        let keys: Vec<ObjectKey> = stay.iter().chain(&go).map(|(key, _)| key.clone()).collect();
+        if !keys.is_empty() {
+            return hold(draft, keys, brake);
+        }
+    }
+    release(draft);
+    for (key, applied) in stay {
+        retain(draft, &key, &applied);
+    }
+    // What others stand on goes last.
+    for (key, applied) in go.into_iter().rev() {
+        delete(draft, &key, &applied);
+    }
+}
+
+/// Why nothing may be removed now.
+struct Brake {
+    reason: String,
+    /// An approval lifts it.
+    approvable: bool,
+}
+
+fn brake(draft: &Draft<'_>, deletions: usize) -> Option<Brake> {
+    let meta = &draft.world.meta;
+    let firm = |reason: String| Some(Brake { reason, approvable: false });
+    if let Some(file) = draft.desired.unreadable.first() {
+        return firm(format!("`{file}` can't be read, so what it defines is not known"));
+    }
+    if draft.desired.objects.is_empty() {
+        return firm("the source yields no objects at all".to_owned());
+    }
+    if meta.restored {
+        let reason = "the master was restored from a backup and knows less than its agents".into();
+        return Some(Brake { reason, approvable: true });
+    }
+    let total = u32::try_from(draft.world.objects.len()).unwrap_or(u32::MAX);
+    let budget = meta.settings.prune_budget.of_rounding_down(total);
+    let budget = budget.max(meta.settings.prune_budget_floor) as usize;
+    (deletions > budget).then(|| Brake {
+        reason: format!("{deletions} of {total} objects would go, and the budget is {budget}"),
+        approvable: true,
+    })
+}
+
+fn hold(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, brake: Brake) {
+    let plan = plan_name(&keys);
+    let held = draft.world.meta.held.clone();
+    let approved = held.as_ref().filter(|held| held.plan == plan).and_then(|h| h.approved.clone());
+    if let (Some(by), true) = (approved, brake.approvable) {
+        return carry_out_approved(draft, keys, by);
+    }
+    let since = held.filter(|held| held.plan == plan).map_or(draft.now, |held| held.since);
+    let consequence = "nothing is removed".to_owned();
+    let next = match brake.approvable {
+        true => format!("approval of plan {plan} (`kgit approve {plan}`): {}", brake.reason),
+        false => format!("the manifests of {} objects: {}", keys.len(), brake.reason),
+    };
+    draft.wait(Waiting {
+        object: keys[0].clone(),
+        for_what: next,
+        kind: WaitKind::Blocked,
+        deadline: None,
+        consequence,
+    });
+    let held = Held {
+        plan,
+        objects: keys,
+        reason: brake.reason,
+        since,
+        commit: Arc::clone(&draft.desired.commit),
+        approved: None,
+    };
+    set_held(draft, Some(held));
+}
+
+fn carry_out_approved(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, by: String) {
+    set_held(draft, None);
+    if draft.world.meta.restored {
+        let meta = Meta { restored: false, ..(*draft.world.meta).clone() };
+        draft.note_effect(Effect::Meta(Arc::new(meta)));
+    }
+    for key in keys.into_iter().rev() {
+        let Some(applied) = draft.world.objects.get(&key).map(|row| Arc::clone(&row.value)) else {
+            continue;
+        };
+        let before = draft.plan.steps.len();
+        if key.kind.holds_data() || !applied.resource.may_be_pruned() {
+            retain(draft, &key, &applied);
+        } else {
+            delete(draft, &key, &applied);
+        }
+        for step in &mut draft.plan.steps[before..] {
+            step.reasons.push(Reason::Approved { by: by.clone() });
+        }
+    }
+}
+
+/// Names a set of deletions by its content.
+pub fn plan_name(keys: &[ObjectKey]) -> String {
+    let text: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    Digest::of(text.join("\n").as_bytes()).short().to_owned()
+}
+
+/// The manifests are back, or the brakes no longer apply.
+fn release(draft: &mut Draft<'_>) {
+    if draft.world.meta.held.is_some() {
+        set_held(draft, None);
+    }
+}
+
+fn set_held(draft: &mut Draft<'_>, held: Option<Held>) {
+    if draft.world.meta.held != held {
+        let meta = Meta { held, ..(*draft.world.meta).clone() };
+        draft.note_effect(Effect::Meta(Arc::new(meta)));
+    }
+}
+
+fn gone_reason(draft: &Draft<'_>, applied: &Applied) -> Reason {
+    Reason::ManifestGone {
+        commit: Arc::clone(&draft.desired.commit),
+        place: applied.resource.place.clone(),
+    }
+}
+
+fn retain(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
+    let reason = gone_reason(draft, applied);
+    let retained = Applied { retained: Some(draft.now), ..(**applied).clone() };
+    let effect = Effect::Put(key.clone(), Record::Object(Arc::new(retained)));
+    draft.step(said(Verb::Retain, key), vec![reason], vec![effect]);
+}
+
+/// Takes an object out of force, and keeps what makes it itself for the undo window.
+fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
+    let reason = gone_reason(draft, applied);
+    let replica_sets: Vec<_> = draft.world.sets_of(key).map(|row| Arc::clone(&row.value)).collect();
+    let pruned = Pruned {
+        applied: Arc::clone(applied),
+        at: draft.now,
+        commit: Arc::clone(&draft.desired.commit),
+        deployment: draft.world.deployments.get(key).map(|row| Arc::clone(&row.value)),
+        job: draft.world.jobs.get(key).map(|row| Arc::clone(&row.value)),
+        replica_sets: replica_sets.clone(),
+    };
+    let owners: Vec<ObjectKey> = replica_sets
+        .iter()
+        .map(|set| set.key.clone())
+        .chain(std::iter::once(key.clone()))
+        .collect();
+    let mut effects = vec![
+        Effect::Put(key.clone(), Record::Pruned(Arc::new(pruned))),
+        Effect::Remove(key.clone(), Table::Object),
+    ];
+    effects.extend([Table::Deployment, Table::Job].map(|table| Effect::Remove(key.clone(), table)));
+    draft.step(said(Verb::Delete, key), vec![reason.clone()], effects);
+    draft.start_over(key);
+    draft.wake(key, draft.now.after(UNDO_WINDOW));
+    for owner in owners {
+        let pods: Vec<_> = draft.world.pods_of(&owner).map(|row| Arc::clone(&row.value)).collect();
+        for pod in pods {
+            pods::stop(draft, &pod, vec![reason.clone()]);
+        }
+    }
+}
+
+/// The manifest is back within the window: the same object comes back, with its uid, its counters
+/// and its revisions. A finished Job stays finished.
+pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
+    let Some(pruned) = draft.world.pruned.get(key).map(|row| Arc::clone(&row.value)) else {
+        return;
+    };
+    let reason = commit(draft, &resource, Vec::new());
+    let changed = pruned.applied.resource.spec != resource.spec;
+    let applied = Applied {
+        generation: pruned.applied.generation + u64::from(changed),
+        commit: Arc::clone(&draft.desired.commit),
+        changes: Vec::new(),
+        retained: None,
+        resource,
+        ..(*pruned.applied).clone()
+    };
+    let mut effects = vec![
+        Effect::Put(key.clone(), Record::Object(Arc::new(applied))),
+        Effect::Remove(key.clone(), Table::Pruned),
+    ];
+    let put = |record| Effect::Put(key.clone(), record);
+    effects.extend(pruned.deployment.clone().map(|state| put(Record::Deployment(state))));
+    effects.extend(pruned.job.clone().map(|state| put(Record::Job(state))));
+    effects.extend(pruned.replica_sets.iter().filter_map(|set| {
+        let there = draft.world.replica_sets.contains_key(&set.key);
+        (!there).then(|| Effect::Put(set.key.clone(), Record::ReplicaSet(Arc::clone(set))))
+    }));
+    draft.step(said(Verb::Restore, key), vec![reason], effects);
+}
+
+/// What is left of a deleted object: pods that end, revisions without an owner, and the record
+/// for the undo window.
+pub fn plan_pruned(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let Some(pruned) = draft.world.pruned.get(key).map(|row| Arc::clone(&row.value)) else {
+        return;
+    };
+    draft.start_over(key);
+    let mut owners: Vec<ObjectKey> =
+        pruned.replica_sets.iter().map(|set| set.key.clone()).collect();
+    owners.push(key.clone());
+    let mut left = 0;
+    for owner in &owners {
+        let pods: Vec<_> = draft.world.pods_of(owner).map(|row| Arc::clone(&row.value)).collect();
+        for pod in pods.iter().filter(|pod| pod.deletion.is_none()) {
+            let reason = gone_reason(draft, &pruned.applied);
+            pods::stop(draft, pod, vec![reason]);
+        }
+        pods::follow(draft, key, &pods);
+        left += draft.world.pods_of(owner).count();
+    }
+    if left == 0 {
+        for set in &pruned.replica_sets {
+            if draft.world.replica_sets.contains_key(&set.key) {
+                draft.note_effect(Effect::Remove(set.key.clone(), Table::ReplicaSet));
+            }
+        }
+    }
+    expire(draft, key, &pruned, left);
+}
+
+fn expire(draft: &mut Draft<'_>, key: &ObjectKey, pruned: &Pruned, pods_left: usize) {
+    let end = pruned.at.after(UNDO_WINDOW);
+    if end > draft.now || pods_left > 0 {
+        draft.wake(key, end.max(draft.now.after(Duration::from_secs(60))));
+        return;
+    }
+    let mut effects = vec![Effect::Remove(key.clone(), Table::Pruned)];
+    effects.extend([Table::Events, Table::Claim].map(|table| Effect::Remove(key.clone(), table)));
+    // A later object of this name is another one.
+    let meta =
+        Meta { incarnation: draft.world.meta.incarnation + 1, ..(*draft.world.meta).clone() };
+    effects.push(Effect::Meta(Arc::new(meta)));
+    let hours = UNDO_WINDOW.as_secs() / 3600;
+    let why = Reason::Limit { what: format!("the undo window of {hours} hours ended") };
+    draft.step(said(Verb::Forget, key), vec![why], effects);
+}
+
+/// An explicit order: retained objects go, and their data with them.
+pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> Vec<ObjectKey> {
+    let mut removed = Vec::new();
+    for key in keys {
+        let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
+            continue;
+        };
+        if applied.retained.is_none() {
+            continue;
+        }
+        let mut effects = vec![Effect::Remove(key.clone(), Table::Object)];
+        if key.kind == Kind::PersistentVolumeClaim {
+            effects.extend(release_volume(draft, key));
+        }
+        if key.kind == Kind::PersistentVolume {
+            effects.push(Effect::Remove(key.clone(), Table::Volume));
+        }
+        draft.step(said(Verb::Delete, key), vec![Reason::Approved { by: by.to_owned() }], effects);
+        removed.push(key.clone());
+    }
+    removed
+}
+
+/// The reclaim policy is honoured for an explicit delete: a provisioned volume of policy Delete is
+/// removed with its data by its node; any other is released, and keeps its data.
+fn release_volume(draft: &Draft<'_>, claim: &ObjectKey) -> Vec<Effect> {
+    let mut effects = vec![Effect::Remove(claim.clone(), Table::Claim)];
+    let volume = draft.world.claims.get(claim).and_then(|state| state.volume.clone());
+    let Some(key) = volume.map(|name| volume_key(&name)) else { return effects };
+    let Some(state) = draft.world.volumes.get(&key).map(|row| (*row.value).clone()) else {
+        return effects;
+    };
+    let delete = state.provisioned.as_ref().filter(|p| p.reclaim == ReclaimPolicy::Delete);
+    match (delete, &state.node) {
+        (Some(provisioned), Some(node)) => {
+            let node = draft.world.nodes.get(&node_key(node));
+            if let Some(node) = node {
+                let mut node: Node = (*node.value).clone();
+                node.remove_volumes.push(provisioned.docker_volume.clone());
+                effects.push(Effect::Put(node_key(&node.name), Record::Node(Arc::new(node))));
+            }
+            effects.push(Effect::Remove(key, Table::Volume));
+        }
+        _ => {
+            let released = VolumeState { phase: VolumePhase::Released, ..state };
+            effects.push(Effect::Put(key, Record::Volume(Arc::new(released))));
+        }
+    }
+    effects
+}

@@ -1,0 +1,147 @@
+//! Which nodes can take a pod at all.
+
+use std::fmt;
+
+use kgit_protocol::pod::Resources;
+
+use crate::domain::record::{Node, Pod};
+use crate::domain::selector::Labels;
+use crate::domain::template::{PodTemplate, Toleration};
+use crate::domain::world::World;
+use crate::plan::scheduler::{Constraints, VolumeConstraint};
+
+/// Why a node can't take the pod; counted in the line that says why a pod is pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    OtherNodeNamed,
+    NotReady,
+    Cordoned,
+    Labels,
+    VolumeElsewhere,
+    HostPortTaken,
+    TooManyPods,
+    Cpu,
+    Memory,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OtherNodeNamed => "not named by spec.nodeName",
+            Self::NotReady => "not ready",
+            Self::Cordoned => "cordoned",
+            Self::Labels => "without the labels that it selects",
+            Self::VolumeElsewhere => "without the volume's data",
+            Self::HostPortTaken => "with the host port taken",
+            Self::TooManyPods => "full of pods",
+            Self::Cpu => "with too little cpu",
+            Self::Memory => "with too little memory",
+        })
+    }
+}
+
+/// What the node's pods ask for together, the new one included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    pub cpu_millis: u64,
+    pub memory_bytes: u64,
+    pub pods: u32,
+}
+
+/// The load that the node would have with the pod, if it can take it.
+pub fn fits(
+    world: &World,
+    pod: &Pod,
+    node: &Node,
+    constraints: &Constraints,
+) -> Result<Load, Unfit> {
+    let placement = &pod.template.placement;
+    if placement.node_name.as_ref().is_some_and(|name| *name != node.name.0) {
+        return Err(Unfit::OtherNodeNamed);
+    }
+    if node.ready != Some(true) {
+        return Err(Unfit::NotReady);
+    }
+    let tolerated = tolerates(&placement.tolerations, "node.kubernetes.io/unschedulable");
+    if node.unschedulable && !tolerated {
+        return Err(Unfit::Cordoned);
+    }
+    if !labels_fit(pod, &node.labels) {
+        return Err(Unfit::Labels);
+    }
+    if !constraints.volumes.iter().all(|volume| volume_fits(volume, node)) {
+        return Err(Unfit::VolumeElsewhere);
+    }
+    room(world, pod, node)
+}
+
+fn tolerates(tolerations: &[Toleration], key: &str) -> bool {
+    tolerations.iter().any(|toleration| toleration.key.is_empty() || toleration.key == key)
+}
+
+fn labels_fit(pod: &Pod, labels: &Labels) -> bool {
+    let placement = &pod.template.placement;
+    let selected =
+        placement.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    let affine = placement.node_affinity.is_empty()
+        || placement.node_affinity.iter().any(|term| term.matches(labels));
+    selected && affine
+}
+
+fn volume_fits(volume: &VolumeConstraint, node: &Node) -> bool {
+    match volume {
+        VolumeConstraint::On(name) => *name == node.name,
+        VolumeConstraint::Matches(terms) => terms.iter().any(|term| term.matches(&node.labels)),
+    }
+}
+
+fn room(world: &World, pod: &Pod, node: &Node) -> Result<Load, Unfit> {
+    let wanted_ports = host_ports(&pod.template);
+    let mut load = requested(&pod.template);
+    for other in world.pods_on(&node.name).filter(|other| !other.is_finished()) {
+        if host_ports(&other.template).iter().any(|port| wanted_ports.contains(port)) {
+            return Err(Unfit::HostPortTaken);
+        }
+        let theirs = requested(&other.template);
+        load.cpu_millis += theirs.cpu_millis;
+        load.memory_bytes += theirs.memory_bytes;
+        load.pods += theirs.pods;
+    }
+    let capacity = &node.observed.capacity;
+    if load.pods > capacity.pods {
+        return Err(Unfit::TooManyPods);
+    }
+    if load.cpu_millis > capacity.cpu_millis {
+        return Err(Unfit::Cpu);
+    }
+    if load.memory_bytes > capacity.memory_bytes {
+        return Err(Unfit::Memory);
+    }
+    Ok(load)
+}
+
+fn host_ports(template: &PodTemplate) -> Vec<(u16, kgit_protocol::pod::Protocol)> {
+    let ports = template.all_containers().flat_map(|container| &container.ports);
+    ports.filter_map(|port| Some((port.host_port?, port.protocol))).collect()
+}
+
+/// Requests of a pod: containers and sidecars together, or the largest other init container.
+fn requested(template: &PodTemplate) -> Load {
+    let sum = |of: fn(&Resources) -> Option<u64>| {
+        let long = template.containers.iter().chain(sidecars(template));
+        let long: u64 = long.filter_map(|container| of(&container.resources)).sum();
+        let init = template.init_containers.iter().filter(|container| !container.sidecar);
+        init.filter_map(|container| of(&container.resources)).max().unwrap_or(0).max(long)
+    };
+    Load {
+        cpu_millis: sum(|resources| resources.cpu_request_millis),
+        memory_bytes: sum(|resources| resources.memory_request_bytes),
+        pods: 1,
+    }
+}
+
+fn sidecars(
+    template: &PodTemplate,
+) -> impl Iterator<Item = &crate::domain::template::ContainerTemplate> {
+    template.init_containers.iter().filter(|container| container.sidecar)
+}

@@ -1,0 +1,125 @@
+//! A plan as text: what `kgit diff`, a push and the audit print.
+
+use std::fmt::Write as _;
+
+use crate::domain::plan::{Reason, Said, Verb, Waiting};
+
+/// One step with its reasons, as people read it.
+#[derive(Clone, Debug)]
+pub struct Line<'a> {
+    pub said: &'a Said,
+    pub reasons: &'a [Reason],
+}
+
+/// Field changes shown under a step; the rest is counted.
+const MAX_FIELDS: usize = 8;
+
+/// The steps, numbered in order, each with its reasons; then what is waited for.
+pub fn plan<'a>(steps: impl IntoIterator<Item = Line<'a>>, waits: &[Waiting]) -> String {
+    let mut out = String::new();
+    let mut last: Option<&[Reason]> = None;
+    for (index, line) in steps.into_iter().enumerate() {
+        // Writing to a String can't fail.
+        let _ = writeln!(out, "{:>3}. {}", index + 1, said(line.said));
+        if last != Some(line.reasons) {
+            for reason in line.reasons {
+                reason_lines(&mut out, reason);
+            }
+        }
+        last = Some(line.reasons);
+    }
+    for waiting in waits {
+        let _ = writeln!(out, "  … {} waits for {}", waiting.object, waiting.for_what);
+        let _ = writeln!(out, "      until then: {}", waiting.consequence);
+    }
+    out
+}
+
+/// `+ create  Pod/default/web-1 on a`.
+pub fn said(said: &Said) -> String {
+    let sign = match said.verb {
+        Verb::Create | Verb::Restore | Verb::Provision => '+',
+        Verb::Delete | Verb::Stop | Verb::Forget => '-',
+        Verb::Update
+        | Verb::Scale
+        | Verb::Place
+        | Verb::Bind
+        | Verb::Retain
+        | Verb::Repair
+        | Verb::Finish => '~',
+    };
+    let mut text = format!("{sign} {:<9} {}", verb(said.verb), said.object);
+    if !said.detail.is_empty() {
+        let _ = write!(text, "  {}", said.detail);
+    }
+    if let Some(node) = &said.node {
+        let _ = write!(text, "  on {node}");
+    }
+    text
+}
+
+fn verb(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "create",
+        Verb::Update => "update",
+        Verb::Scale => "scale",
+        Verb::Place => "place",
+        Verb::Bind => "bind",
+        Verb::Provision => "provision",
+        Verb::Restore => "restore",
+        Verb::Retain => "retain",
+        Verb::Stop => "stop",
+        Verb::Delete => "delete",
+        Verb::Repair => "repair",
+        Verb::Finish => "finish",
+        Verb::Forget => "forget",
+    }
+}
+
+fn reason_lines(out: &mut String, reason: &Reason) {
+    let _ = writeln!(out, "       because {}", because(reason));
+    if let Reason::Commit { changes, .. } = reason {
+        for change in changes.iter().take(MAX_FIELDS) {
+            let _ = writeln!(out, "         {change}");
+        }
+        if changes.len() > MAX_FIELDS {
+            let _ = writeln!(out, "         and {} more fields", changes.len() - MAX_FIELDS);
+        }
+    }
+}
+
+/// A reason in one line.
+pub fn because(reason: &Reason) -> String {
+    match reason {
+        Reason::Commit { commit, place, .. } => {
+            format!("commit {} by {} ({place})", commit.short(), commit.author)
+        }
+        Reason::ManifestGone { commit, place } => {
+            format!(
+                "its manifest is gone since commit {} by {} (was {place})",
+                commit.short(),
+                commit.author
+            )
+        }
+        Reason::Rollout { deployment, revision } => {
+            format!("{deployment} rolls out revision {revision}")
+        }
+        Reason::Count { owner, wanted, found } => {
+            format!("{owner} wants {wanted} pods and has {found}")
+        }
+        Reason::Config { config } => format!("the content of {config} changed"),
+        Reason::Drift { container, seen, at, .. } if container.is_empty() => {
+            format!("{seen} ({at})")
+        }
+        Reason::Drift { container, seen, at, .. } => {
+            format!("container {container}: {seen} ({at})")
+        }
+        Reason::PodEnded { pod, reason } => format!("{pod} ended: {reason}"),
+        Reason::PodGone { pod } => format!("{pod} is gone from its node"),
+        Reason::Dependency { on } => format!("{on} is there now"),
+        Reason::NeededBy { object } => format!("{object} needs it"),
+        Reason::Node { node, what } => format!("node {node} {what}"),
+        Reason::Approved { by } => format!("{by} approved it"),
+        Reason::Limit { what } => what.clone(),
+    }
+}

@@ -1,0 +1,275 @@
+//! Reading beside the loop: the audit log, tokens, and whole copies of the file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kgit_protocol::ids::{ClusterId, Digest, NodeName};
+use kgit_protocol::messages::AuditHead;
+use kgit_protocol::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::domain::audit::{Body, Entry, Trigger};
+use crate::domain::plan::Said;
+use crate::domain::token::Token;
+use crate::store::chain::AuditKey;
+use crate::store::error::StoreError;
+use crate::store::row::int;
+use crate::store::{schema, token};
+
+/// Connections kept open between calls. More callers at once open their own and close them.
+const KEPT: usize = 4;
+
+/// Read-only, of any thread; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pub(super) dir: Arc<Path>,
+    pub(super) cluster: ClusterId,
+    pub(super) key: AuditKey,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// Which audit entries to read. The newest come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryQuery {
+    /// Only those of one reconcile.
+    pub reconcile: Option<u64>,
+    /// Only those with a smaller sequence: how to read on.
+    pub before: Option<u64>,
+    pub limit: u32,
+}
+
+/// One reconcile in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReconcileSummary {
+    pub reconcile: u64,
+    pub at: Timestamp,
+    /// `None`: redacted.
+    pub trigger: Option<Trigger>,
+    /// `None`: under way, cut short by a crash, or redacted.
+    pub finish: Option<Finish>,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finish {
+    pub at: Timestamp,
+    pub steps: u32,
+    pub deviations: u32,
+    pub missing: Vec<Said>,
+    pub waiting: Vec<String>,
+    pub superseded: bool,
+}
+
+pub(super) const ENTRY_COLUMNS: &str =
+    "sequence, at_ms, reconcile, kind, body, body_digest, digest";
+
+impl Reader {
+    pub(super) fn new(dir: &Path, cluster: ClusterId, key: AuditKey) -> Self {
+        Self { dir: dir.into(), cluster, key, idle: Arc::default() }
+    }
+
+    /// Entries, newest first.
+    pub fn entries(&self, query: EntryQuery) -> Result<Vec<Entry>, StoreError> {
+        // `OR` on a parameter would keep the index from being used: two statements.
+        let sql = match query.reconcile {
+            Some(_) => format!(
+                "SELECT {ENTRY_COLUMNS} FROM audit WHERE reconcile = ?1 AND sequence < ?2 \
+                 ORDER BY sequence DESC LIMIT ?3"
+            ),
+            None => format!(
+                "SELECT {ENTRY_COLUMNS} FROM audit WHERE ?1 = 0 AND sequence < ?2 \
+                 ORDER BY sequence DESC LIMIT ?3"
+            ),
+        };
+        let reconcile = query.reconcile.map_or(0, int);
+        let before = query.before.map_or(i64::MAX, int);
+        self.with(|connection| {
+            let rows: Vec<RawEntry> = connection
+                .prepare_cached(&sql)
+                .and_then(|mut statement| {
+                    statement
+                        .query_map(params![reconcile, before, query.limit], RawEntry::read)?
+                        .collect()
+                })
+                .map_err(StoreError::sql("reading audit entries"))?;
+            rows.into_iter().map(RawEntry::parse).collect()
+        })
+    }
+
+    pub fn entry(&self, sequence: u64) -> Result<Option<Entry>, StoreError> {
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM audit WHERE sequence = ?1");
+        self.with(|connection| {
+            connection
+                .prepare_cached(&sql)
+                .and_then(|mut s| s.query_row([int(sequence)], RawEntry::read).optional())
+                .map_err(StoreError::sql("reading an audit entry"))?
+                .map(RawEntry::parse)
+                .transpose()
+        })
+    }
+
+    /// Reconciles, newest first, those named below `before` if given.
+    pub fn reconciles(
+        &self,
+        limit: u32,
+        before: Option<u64>,
+    ) -> Result<Vec<ReconcileSummary>, StoreError> {
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM audit WHERE kind = 'triggered' AND sequence < ?1 \
+             ORDER BY sequence DESC LIMIT ?2"
+        );
+        self.with(|connection| {
+            let rows: Vec<RawEntry> = connection
+                .prepare_cached(&sql)
+                .and_then(|mut statement| {
+                    let before = before.map_or(i64::MAX, int);
+                    statement.query_map(params![before, limit], RawEntry::read)?.collect()
+                })
+                .map_err(StoreError::sql("reading the reconciles"))?;
+            rows.into_iter().map(|row| summary(connection, row.parse()?)).collect()
+        })
+    }
+
+    /// Writes the whole log, oldest first, one JSON object a line; returns how many.
+    pub fn export(&self, out: &mut dyn Write) -> Result<u64, StoreError> {
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM audit ORDER BY sequence");
+        let attempted = "exporting the audit log";
+        self.with(|connection| {
+            let mut statement = connection.prepare(&sql).map_err(StoreError::sql(attempted))?;
+            let mut rows = statement.query([]).map_err(StoreError::sql(attempted))?;
+            let mut written = 0;
+            while let Some(row) = rows.next().map_err(StoreError::sql(attempted))? {
+                let raw = RawEntry::read(row).map_err(StoreError::sql(attempted))?;
+                write_line(out, &raw.parse()?)?;
+                written += 1;
+            }
+            Ok(written)
+        })
+    }
+
+    /// What each agent says the head of the chain was.
+    pub fn witnesses(&self) -> Result<Vec<(NodeName, AuditHead)>, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT node, sequence, digest FROM witness ORDER BY node")
+                .and_then(|mut statement| statement.query_map([], read_witness)?.collect())
+                .map_err(StoreError::sql("reading the agents' testimony"))
+        })
+    }
+
+    pub fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        self.with(token::all)
+    }
+
+    /// The token whose secret has this hash, whatever its state: the caller judges.
+    pub fn token_by_secret(&self, secret_hash: &Digest) -> Result<Option<Token>, StoreError> {
+        self.with(|connection| token::by_secret(connection, secret_hash))
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => schema::open_read_only(&self.path())?,
+        };
+        let done = read(&connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(connection);
+        }
+        done
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(schema::FILE)
+    }
+}
+
+/// An entry as it stands in SQL, before its text is trusted to be one.
+pub(super) struct RawEntry {
+    pub(super) sequence: u64,
+    pub(super) at: Timestamp,
+    pub(super) reconcile: u64,
+    pub(super) kind: String,
+    pub(super) body: Option<String>,
+    pub(super) body_digest: Digest,
+    pub(super) digest: Digest,
+}
+
+impl RawEntry {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            sequence: number(row.get(0)?),
+            at: Timestamp(row.get(1)?),
+            reconcile: number(row.get(2)?),
+            kind: row.get(3)?,
+            body: row.get(4)?,
+            body_digest: Digest(row.get(5)?),
+            digest: Digest(row.get(6)?),
+        })
+    }
+
+    fn parse(self) -> Result<Entry, StoreError> {
+        let body = match &self.body {
+            None => Body::Redacted,
+            Some(text) => serde_json::from_str(text).map_err(|error| StoreError::Audit {
+                sequence: self.sequence,
+                why: format!("its text can't be read: {error}"),
+            })?,
+        };
+        Ok(Entry {
+            sequence: self.sequence,
+            at: self.at,
+            reconcile: self.reconcile,
+            body,
+            body_digest: self.body_digest,
+            digest: self.digest,
+        })
+    }
+}
+
+fn summary(connection: &Connection, entry: Entry) -> Result<ReconcileSummary, StoreError> {
+    let sql = format!(
+        "SELECT {ENTRY_COLUMNS} FROM audit WHERE reconcile = ?1 AND kind = 'finished' LIMIT 1"
+    );
+    let finished = connection
+        .prepare_cached(&sql)
+        .and_then(|mut s| s.query_row([int(entry.reconcile)], RawEntry::read).optional())
+        .map_err(StoreError::sql("reading how a reconcile ended"))?
+        .map(RawEntry::parse)
+        .transpose()?;
+    let trigger = match entry.body {
+        Body::Triggered { by, .. } => Some(by),
+        _ => None,
+    };
+    let finish = finished.and_then(finish);
+    Ok(ReconcileSummary { reconcile: entry.reconcile, at: entry.at, trigger, finish })
+}
+
+fn finish(entry: Entry) -> Option<Finish> {
+    match entry.body {
+        Body::Finished { steps, deviations, missing, waiting, superseded } => {
+            Some(Finish { at: entry.at, steps, deviations, missing, waiting, superseded })
+        }
+        _ => None,
+    }
+}
+
+fn write_line(out: &mut dyn Write, entry: &Entry) -> Result<(), StoreError> {
+    let line = serde_json::to_string(entry)
+        .map_err(|source| StoreError::Encode { what: "an audit entry".to_owned(), source })?;
+    writeln!(out, "{line}").map_err(StoreError::io("exporting the audit log to", Path::new("-")))
+}
+
+fn read_witness(row: &Row<'_>) -> rusqlite::Result<(NodeName, AuditHead)> {
+    let head = AuditHead { sequence: number(row.get(1)?), digest: Digest(row.get(2)?) };
+    Ok((NodeName(row.get(0)?), head))
+}
+
+pub(super) fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

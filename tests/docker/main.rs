@@ -1,0 +1,9 @@
+//! Tests with real Docker engines, real containers and real networks. They need root and an engine: `tests/run docker`
+//! sees to both.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
+
+#[path = "../support/hosts.rs"]
+mod hosts;
+mod networks;
+#[path = "../support/skip.rs"]
+mod skip;

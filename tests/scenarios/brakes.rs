@@ -1,0 +1,138 @@
+//! Disappearing manifests: brakes, approval, moves, broken files.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use crate::cluster::Cluster;
+use crate::manifests::{config, job, web};
+
+fn many(count: usize) -> String {
+    let named = |index| config("a").replace("settings", &format!("settings-{index}"));
+    (0..count).map(named).collect::<Vec<_>>().join("---\n")
+}
+
+#[test]
+fn more_deletions_than_the_budget_wait_for_approval() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("many.yaml", &many(20)), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    assert_snapshot!(cluster.diff(&[("many.yaml", "")]), @"
+    … ConfigMap/default/settings-0 waits for approval of plan c41259d59e7f (`kgit approve c41259d59e7f`): 20 of 21 objects would go, and the budget is 5
+        until then: nothing is removed
+    ");
+    cluster.commit(&[("many.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"ConfigMap/default/settings-0 waits for approval of plan c41259d59e7f (`kgit approve c41259d59e7f`): 20 of 21 objects would go, and the budget is 5");
+    assert_eq!(cluster.objects(), 21);
+    let plan = cluster.held().unwrap();
+    cluster.approve(&plan).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.objects(), 1);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn an_emptied_source_removes_nothing() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for the manifests of 1 objects: the source yields no objects at all");
+    assert_eq!(cluster.pods().len(), 2);
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn while_a_file_is_broken_nothing_is_pruned_and_the_rest_goes_on() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("web.yaml", &web("web:1", 1)),
+        ("job.yaml", &job("migrate", "m:1", "")),
+        ("c.yaml", &config("a")),
+    ]);
+    cluster.settle();
+    // The job moves into a file that does not parse; the web front end changes.
+    cluster.commit(&[
+        ("job.yaml", ""),
+        ("broken.yaml", "kind: [\n"),
+        ("web.yaml", &web("web:2", 1)),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Job/default/migrate waits for the manifests of 1 objects: `broken.yaml` can't be read, so what it defines is not known");
+    assert_eq!(cluster.objects(), 3);
+    assert!(cluster.pods().iter().any(|pod| pod.template.containers[0].image == "web:2"));
+    cluster.commit(&[("broken.yaml", &job("migrate", "m:1", ""))]);
+    cluster.settle();
+    assert!(cluster.held().is_none());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_repo_wide_rename_is_not_a_delete() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("many.yaml", &many(30)), ("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    cluster.commit(&[
+        ("many.yaml", ""),
+        ("web.yaml", ""),
+        ("apps/many.yaml", &many(30)),
+        ("apps/web.yaml", &web("web:1", 2)),
+    ]);
+    cluster.settle();
+    let after: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    assert_eq!(before, after);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn the_brakes_are_those_of_the_commit_before() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("many.yaml", &many(20)), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let loose = "apiVersion: kgit.dev/v1\nkind: Cluster\nmetadata: {name: cluster}\nspec:\n  pruneBudget: 100%\n";
+    cluster.commit(&[("many.yaml", ""), ("cluster.yaml", loose)]);
+    cluster.settle();
+    assert!(cluster.held().is_some(), "a commit must not loosen the brakes that should stop it");
+}
+
+#[test]
+fn what_comes_back_within_the_undo_window_is_the_same_object() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 2)), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    let owner = cluster.pods()[0].owner.clone();
+    cluster.commit(&[("web.yaml", "")]);
+    cluster.settle();
+    assert!(cluster.pods().is_empty());
+    cluster.pass(Duration::from_secs(3600));
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + restore   Deployment/default/web
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
+    + create    Pod/default/web-dz6clcrlxq-wlbtf  on a
+    finished: 0 deviations, 0 missing, superseded false
+    Deployment/default/web waits for 2 of 2 pods of the new revision to be available
+    ");
+    assert_eq!(cluster.pods()[0].owner, owner);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn after_the_undo_window_a_name_stands_for_another_object() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    let uid = cluster.pods()[0].uid.clone();
+    cluster.commit(&[("web.yaml", "")]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(25 * 3600));
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    assert_ne!(cluster.pods()[0].uid, uid);
+    cluster.ends_quietly();
+}

@@ -1,0 +1,369 @@
+//! A cluster in one process: the real core and the real store, a clock that the test turns, and
+//! nodes whose agents do at once what they are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit::domain::audit::{Body, Entry};
+use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
+use kgit::domain::key::ObjectKey;
+use kgit::domain::plan::Step;
+use kgit::domain::record::Pod;
+use kgit::domain::world::World;
+use kgit::master::core::Core;
+use kgit::master::event::{Event, Refused};
+use kgit::master::view::SourceStatus;
+use kgit::plan::{assignments, forecast, text};
+use kgit::store::{EntryQuery, Store};
+use kgit_protocol::assignment::{Order, PodNetwork};
+use kgit_protocol::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
+use kgit_protocol::messages::{Join, Report};
+use kgit_protocol::observation::{Capacity, NodeObservation, PodObservation, PodPhase};
+use kgit_protocol::pod::RestartPolicy;
+use kgit_protocol::time::Timestamp;
+use tokio::sync::oneshot;
+
+/// Turns after which a cluster that still moves is taken for one that never stops.
+const MAX_TURNS: usize = 500;
+
+pub struct Cluster {
+    pub core: Core,
+    pub store: Store,
+    pub now: Timestamp,
+    files: BTreeMap<String, String>,
+    commits: u32,
+    sequence: u64,
+    /// What each node's agent was told to do differently than succeed, by pod name prefix.
+    pub behaviour: BTreeMap<String, Behaviour>,
+    /// What was reported last.
+    reported: BTreeMap<PodUid, PodObservation>,
+    _dir: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As without a behaviour: by the longest prefix, it is an exception from another one.
+    Succeeds,
+    /// Started, never ready.
+    NeverReady,
+    /// Does not end when told to.
+    NeverEnds,
+    /// Ends with an error.
+    Fails,
+}
+
+impl Cluster {
+    pub fn new(nodes: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
+        // Names derive from the cluster and its key, which are random in a store of its own.
+        let world = World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"));
+        let core = Core::new(world, SourceStatus::default(), now);
+        let mut cluster = Self {
+            core,
+            store,
+            now,
+            files: BTreeMap::new(),
+            commits: 0,
+            sequence: 0,
+            behaviour: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            _dir: dir,
+        };
+        for (index, node) in nodes.iter().enumerate() {
+            cluster.join(node, u8::try_from(index).unwrap());
+        }
+        cluster
+    }
+
+    fn join(&mut self, name: &str, index: u8) {
+        let (reply, _answer) = oneshot::channel();
+        let join = Join {
+            version: 1,
+            token: String::new(),
+            node: NodeName::new(name),
+            labels: BTreeMap::new(),
+            certificate_request: String::new(),
+            network: PodNetwork { range: format!("10.77.{index}.0/24").parse().unwrap() },
+        };
+        let key_digest = Digest::of(name.as_bytes());
+        self.turn(vec![Event::Join { join: Box::new(join), key_digest, reply }]);
+        let node = NodeObservation {
+            capacity: Capacity {
+                cpu_millis: 4000,
+                memory_bytes: 8 << 30,
+                pods: 110,
+                disk_bytes: 1 << 40,
+            },
+            ..NodeObservation::default()
+        };
+        self.report(name, Some(node), Vec::new());
+    }
+
+    pub fn turn(&mut self, events: Vec<Event>) {
+        let turn = self.core.turn(events, self.now, &mut self.store);
+        assert!(turn.failed.is_none(), "{:?}", turn.failed);
+    }
+
+    pub fn report(
+        &mut self,
+        node: &str,
+        about: Option<NodeObservation>,
+        pods: Vec<PodObservation>,
+    ) {
+        self.sequence += 1;
+        let (reply, _answer) = oneshot::channel();
+        let report = Report {
+            version: 1,
+            boot: BootId::new("boot"),
+            sequence: self.sequence,
+            applied: None,
+            node: about,
+            pods,
+            events: Vec::new(),
+            volumes_removed: Vec::new(),
+            complete: false,
+        };
+        let node = NodeName::new(node);
+        self.turn(vec![Event::Report { node, report: Box::new(report), reply }]);
+    }
+
+    /// Writes (or, with an empty text, removes) files, and commits them.
+    pub fn commit(&mut self, files: &[(&str, &str)]) {
+        let event = self.commit_event(files);
+        self.turn(vec![event]);
+    }
+
+    fn commit_event(&mut self, files: &[(&str, &str)]) -> Event {
+        self.commits += 1;
+        let mut change = TreeChange::default();
+        for (path, text) in files {
+            if text.is_empty() {
+                self.files.remove(*path);
+                change.removed.push((*path).into());
+            } else {
+                self.files.insert((*path).to_owned(), (*text).to_owned());
+                let content = FileContent::Bytes(text.as_bytes().into());
+                change.upserted.push(SourceFile { path: (*path).into(), content });
+            }
+        }
+        let commit = Commit {
+            id: format!("{:040x}", self.commits),
+            author: "Ann <ann@example.org>".to_owned(),
+            at: self.now,
+            summary: format!("change {}", self.commits),
+        };
+        Event::Source { commit: Arc::new(commit), change }
+    }
+
+    /// What `kgit diff` says of these files before they are committed.
+    pub fn diff(&self, files: &[(&str, &str)]) -> String {
+        let mut other = Self::forecast_base(self);
+        let Event::Source { commit, change } = other.commit_event(files) else { unreachable!() };
+        let view = self.core.view(&self.store);
+        let mut catalog = view.catalog.clone();
+        catalog.apply(&change);
+        let desired = catalog.desired(commit);
+        let forecast = forecast::forecast(&view.world, &desired, self.now);
+        render(&forecast.steps) + &text::plan([], &forecast.waits)
+    }
+
+    fn forecast_base(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            core: self.core.clone(),
+            store: Store::open(dir.path()).unwrap(),
+            now: self.now,
+            files: self.files.clone(),
+            commits: self.commits,
+            sequence: 0,
+            behaviour: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            _dir: dir,
+        }
+    }
+
+    /// Lets the agents act and report, and the clock pass deadlines, until nothing moves.
+    pub fn settle(&mut self) {
+        for _ in 0..MAX_TURNS {
+            if !self.agents_act() {
+                return;
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    /// One round of every agent; false if none had anything to do.
+    pub fn agents_act(&mut self) -> bool {
+        let view = self.core.view(&self.store);
+        let mut acted = false;
+        for node in view.world.nodes.values() {
+            let set = assignments::for_node(&view.world, &node.name).unwrap();
+            let seen: Vec<PodObservation> = set
+                .pods
+                .values()
+                .map(|pod| self.observe(&pod.uid, &pod.name, pod.order, pod.spec.restart_policy))
+                .filter(|seen| self.reported.get(&seen.uid) != Some(seen))
+                .collect();
+            if !seen.is_empty() {
+                acted = true;
+                self.reported.extend(seen.iter().map(|seen| (seen.uid.clone(), seen.clone())));
+                self.report(node.name.as_str(), None, seen);
+            }
+        }
+        acted
+    }
+
+    fn observe(
+        &self,
+        uid: &PodUid,
+        name: &str,
+        order: Order,
+        policy: RestartPolicy,
+    ) -> PodObservation {
+        let behaviour = self
+            .behaviour
+            .iter()
+            .filter(|(prefix, _)| name.starts_with(prefix.as_str()))
+            .max_by_key(|(prefix, _)| prefix.len())
+            .map(|(_, behaviour)| *behaviour);
+        let before = self.reported.get(uid);
+        let (phase, ready) = match (order, behaviour, policy) {
+            (Order::Stop { .. }, Some(Behaviour::NeverEnds), _) => (PodPhase::Running, true),
+            (Order::Stop { .. }, ..) => (PodPhase::Gone, false),
+            (Order::Run, Some(Behaviour::NeverReady), _) => (PodPhase::Running, false),
+            (Order::Run, Some(Behaviour::Fails), _) => (PodPhase::Failed, false),
+            (Order::Run, _, RestartPolicy::Always) => (PodPhase::Running, true),
+            (Order::Run, _, RestartPolicy::OnFailure | RestartPolicy::Never) => {
+                (PodPhase::Succeeded, false)
+            }
+        };
+        let since = before.filter(|before| before.ready).and_then(|before| before.ready_since);
+        PodObservation {
+            uid: uid.clone(),
+            phase,
+            reason: None,
+            message: None,
+            ready,
+            ready_since: ready.then(|| since.unwrap_or(self.now)),
+            started_at: Some(before.and_then(|before| before.started_at).unwrap_or(self.now)),
+            init_containers: Vec::new(),
+            containers: Vec::new(),
+            drifts: Vec::new(),
+        }
+    }
+
+    /// Lets time pass, and whatever was due happen.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        let nodes: Vec<NodeName> =
+            self.core.view(&self.store).world.nodes.values().map(|n| n.name.clone()).collect();
+        while let Some(wake) = self.core.next_wake().filter(|wake| *wake <= end) {
+            self.now = wake.max(self.now);
+            let beats = nodes
+                .iter()
+                .map(|node| Event::Heartbeat { node: node.clone(), boot: BootId::new("boot") });
+            self.turn(beats.collect());
+            self.settle();
+        }
+        self.now = end;
+        self.turn(vec![Event::Timer]);
+    }
+
+    /// The behaviour set now is that of pods made from now on; the others keep theirs.
+    pub fn agents_act_on_new_pods_only(&mut self) {
+        let old: Vec<String> = self.reported_names();
+        let new = self.behaviour.clone();
+        self.behaviour = old.into_iter().map(|name| (name, Behaviour::Succeeds)).collect();
+        self.behaviour.extend(new);
+        self.settle();
+    }
+
+    fn reported_names(&self) -> Vec<String> {
+        let pods = self.pods();
+        let known = pods.iter().filter(|pod| self.reported.contains_key(&pod.uid));
+        known.map(|pod| pod.key.name.to_string()).collect()
+    }
+
+    pub fn objects(&self) -> usize {
+        self.core.view(&self.store).world.objects.len()
+    }
+
+    /// The name of the plan that waits for approval.
+    pub fn held(&self) -> Option<String> {
+        self.core.view(&self.store).world.meta.held.as_ref().map(|held| held.plan.clone())
+    }
+
+    pub fn approve(&mut self, plan: &str) -> Result<String, Refused> {
+        let (reply, mut answer) = oneshot::channel();
+        self.turn(vec![Event::Approve { plan: plan.to_owned(), by: "ann".to_owned(), reply }]);
+        answer.try_recv().unwrap()
+    }
+
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        let view = self.core.view(&self.store);
+        view.world.pods.values().map(|row| Arc::clone(&row.value)).collect()
+    }
+
+    pub fn waits(&self) -> Vec<String> {
+        let view = self.core.view(&self.store);
+        let waits = view.waits.values().flatten();
+        waits.map(|waiting| format!("{} waits for {}", waiting.object, waiting.for_what)).collect()
+    }
+
+    pub fn entries(&self) -> Vec<Entry> {
+        let query = EntryQuery { reconcile: None, before: None, limit: 1000 };
+        let mut entries = self.store.reader().entries(query).unwrap();
+        entries.sort_by_key(|entry| entry.sequence);
+        entries
+    }
+
+    /// What the last reconcile did, step by step, with its deviations.
+    pub fn last_reconcile(&self) -> String {
+        let entries = self.entries();
+        let last = entries.last().map(|entry| entry.reconcile).unwrap_or(0);
+        let mut lines = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.reconcile == last) {
+            match &entry.body {
+                Body::Planned { steps, .. } => {
+                    lines.extend(steps.iter().map(|step| match &step.deviation {
+                        None => text::said(&step.said),
+                        Some(why) => format!("{}  DEVIATES: {why}", text::said(&step.said)),
+                    }));
+                }
+                Body::Finished { deviations, missing, waiting, superseded, .. } => {
+                    lines.push(format!(
+                        "finished: {deviations} deviations, {} missing, superseded {superseded}",
+                        missing.len()
+                    ));
+                    lines.extend(waiting.iter().cloned());
+                }
+                _ => {}
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// Every scenario ends so: planning again gives nothing, the audit verifies, and what is on
+    /// disk is what is in memory.
+    pub fn ends_quietly(&mut self) {
+        self.settle();
+        assert_eq!(self.diff(&[]), "", "planning again finds something to do");
+        let report = self.store.reader().verify(&[]).unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        let loaded = self.store.load().unwrap();
+        let held = &self.core.view(&self.store).world;
+        let keys = |pods: &kgit::domain::world::Rows<Pod>| -> BTreeSet<ObjectKey> {
+            pods.keys().cloned().collect()
+        };
+        assert_eq!(keys(&loaded.pods), keys(&held.pods));
+        assert_eq!(loaded.version, held.version);
+    }
+}
+
+fn render(steps: &[Step]) -> String {
+    let lines: Vec<String> = steps.iter().map(|step| text::said(&step.said) + "\n").collect();
+    lines.concat()
+}

@@ -1,0 +1,104 @@
+//! Claims and volumes: bound, provisioned, retained.
+
+use insta::assert_snapshot;
+
+use crate::cluster::Cluster;
+use crate::manifests::{claim, pod_with_claim, volume, web};
+
+#[test]
+fn a_static_volume_is_bound_and_used() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("pv.yaml", &volume("pv-volume", "manual", "2Gi")),
+        ("pvc.yaml", &claim("pv-claim", "  storageClassName: manual\n")),
+        ("pod.yaml", &pod_with_claim("volume-test", "pv-claim")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolume/pv-volume
+    + create    PersistentVolumeClaim/default/pv-claim
+    + create    Pod/default/volume-test
+    ~ bind      PersistentVolumeClaim/default/pv-claim  to pv-volume
+    + create    Pod/default/volume-test  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_claim_that_nothing_matches_stays_pending_and_says_why() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("pv.yaml", &volume("small", "manual", "500Mi")),
+        ("pv2.yaml", &volume("other", "fast", "5Gi")),
+        ("pvc.yaml", &claim("data", "  storageClassName: manual\n")),
+        ("pod.yaml", &pod_with_claim("reader", "data")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    PersistentVolumeClaim/default/data waits for a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `other` is of class `fast`, `small` has 500Mi
+    Pod/default/reader waits for a place for pod `reader`: claim `data` to be bound, which needs a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `other` is of class `fast`, `small` has 500Mi
+    ");
+    cluster.commit(&[("pv3.yaml", &volume("large", "manual", "1Gi"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolume/large
+    ~ bind      PersistentVolumeClaim/default/data  to large
+    ~ place     Pod/default/reader  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_claim_of_the_default_class_is_provisioned_where_its_pod_goes() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[
+        ("pvc.yaml", &claim("data", "")),
+        ("pod.yaml", &pod_with_claim("writer", "data")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolumeClaim/default/data
+    + create    Pod/default/writer
+    + provision PersistentVolumeClaim/default/data  on b
+    + create    Pod/default/writer  on b
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    let node = cluster.pods()[0].node().cloned();
+    cluster.commit(&[("pod2.yaml", &pod_with_claim("reader", "data"))]);
+    cluster.settle();
+    assert!(cluster.pods().iter().all(|pod| pod.node() == node.as_ref()));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn data_outlives_its_manifests() {
+    let mut cluster = Cluster::new(&["a"]);
+    let files = [("pvc.yaml", claim("data", "")), ("pod.yaml", pod_with_claim("writer", "data"))];
+    let web = web("web:1", 1);
+    cluster.commit(&[("web.yaml", &web), ("pvc.yaml", &files[0].1), ("pod.yaml", &files[1].1)]);
+    cluster.settle();
+    let before = cluster.pods().iter().find(|pod| &*pod.key.name == "writer").unwrap().clone();
+    cluster.commit(&[("pvc.yaml", ""), ("pod.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ retain    PersistentVolumeClaim/default/data
+    - delete    Pod/default/writer
+    - stop      Pod/default/writer  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.commit(&[("pvc.yaml", &files[0].1), ("pod.yaml", &files[1].1)]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + restore   PersistentVolumeClaim/default/data
+    + restore   Pod/default/writer
+    + create    Pod/default/writer  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    let after = cluster.pods().iter().find(|pod| &*pod.key.name == "writer").unwrap().clone();
+    let volumes =
+        |pod: &kgit::domain::record::Pod| pod.placed.as_ref().unwrap().spec.volumes.clone();
+    assert_eq!(volumes(&before), volumes(&after));
+    cluster.ends_quietly();
+}

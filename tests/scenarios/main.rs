@@ -1,0 +1,8 @@
+//! Scenarios: commits, observations and time against the real core and the real store.
+
+mod brakes;
+mod cluster;
+mod data;
+mod jobs;
+mod manifests;
+mod rollouts;

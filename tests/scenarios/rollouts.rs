@@ -1,0 +1,223 @@
+//! Deployments from the first commit to the last revision.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use crate::cluster::{Behaviour, Cluster};
+use crate::manifests::{config, web, web_with};
+
+#[test]
+fn a_deployment_comes_up_as_forecast() {
+    let mut cluster = Cluster::new(&["a"]);
+    let files = web("web:1", 3);
+    assert_snapshot!(cluster.diff(&[("web.yaml", &files)]), @"
+    + create    Deployment/default/web
+    + create    ReplicaSet/default/web-dz6clcrlxq  revision 1
+    + create    Pod/default/web-dz6clcrlxq-mr2cq  on a
+    + create    Pod/default/web-dz6clcrlxq-wlbpr  on a
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
+    ");
+    cluster.commit(&[("web.yaml", &files)]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Deployment/default/web
+    + create    ReplicaSet/default/web-dz6clcrlxq  revision 1
+    + create    Pod/default/web-dz6clcrlxq-mr2cq  on a
+    + create    Pod/default/web-dz6clcrlxq-wlbpr  on a
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_new_image_rolls_and_a_revert_brings_the_same_revision_back() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.settle();
+    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.owner.clone()).collect();
+    assert_snapshot!(cluster.diff(&[("web.yaml", &web("web:2", 3))]), @"
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on b
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  3 → 0
+    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on a
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 3
+    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on a
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on b
+    + create    Pod/default/web-vdvrvhdcpc-rksnx  on b
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a
+    ");
+    cluster.commit(&[("web.yaml", &web("web:2", 3))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on b
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  3 → 2
+    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on a
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 2
+    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on a
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  2 → 1
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on b
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  2 → 3
+    + create    Pod/default/web-vdvrvhdcpc-rksnx  on b
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  1 → 0
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.settle();
+    let after: Vec<_> = cluster.pods().iter().map(|pod| pod.owner.clone()).collect();
+    assert_eq!(before, after);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn scaling_up_and_down_is_two_steps_of_scale() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &web("web:1", 4))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  2 → 4
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
+    + create    Pod/default/web-dz6clcrlxq-wlbtf  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  4 → 1
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on a
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_revision_that_never_gets_ready_leaves_the_old_one_serving() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.settle();
+    let good: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    cluster.behaviour.insert("web-".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("web.yaml", &web("web:broken", 3))]);
+    cluster.agents_act_on_new_pods_only();
+    cluster.pass(Duration::from_secs(700));
+    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for 2 of 3 pods of the new revision to be available");
+    let left: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    assert!(good.iter().all(|uid| left.contains(uid)));
+    cluster.behaviour.clear();
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.ends_quietly();
+    let left: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    assert_eq!(good, left);
+}
+
+#[test]
+fn recreate_stops_every_old_pod_before_the_first_new_one() {
+    let mut cluster = Cluster::new(&["a"]);
+    let recreate = |image| web(image, 2) + "  strategy: {type: Recreate}\n";
+    cluster.commit(&[("web.yaml", &recreate("web:1"))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &recreate("web:2"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  2 → 0
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a
+    + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on a
+    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_paused_deployment_scales_but_does_not_roll() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &(web("web:2", 3) + "  paused: true\n"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  2 → 3
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.commit(&[("web.yaml", &web("web:2", 3))]);
+    cluster.settle();
+    assert!(cluster.pods().iter().all(|pod| pod.template.containers[0].image == "web:2"));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_newer_commit_supersedes_the_older_one_in_mid_rollout() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &web("web:2", 3))]);
+    cluster.agents_act();
+    cluster.commit(&[("web.yaml", &web("web:3", 3))]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 3);
+    assert!(cluster.pods().iter().all(|pod| pod.template.containers[0].image == "web:3"));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_changed_config_map_rolls_its_pods_and_its_revert_brings_the_revision_back() {
+    let mut cluster = Cluster::new(&["a"]);
+    let uses = "        envFrom: [{configMapRef: {name: settings}}]\n";
+    let files = |mode| [("web.yaml", web_with("web:1", 2, uses)), ("c.yaml", config(mode))];
+    let commit = |cluster: &mut Cluster, files: &[(&str, String)]| {
+        let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (*p, t.as_str())).collect();
+        cluster.commit(&files);
+        cluster.settle();
+    };
+    commit(&mut cluster, &files("a"));
+    let first = cluster.pods()[0].owner.clone();
+    commit(&mut cluster, &files("b"));
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    ConfigMap/default/settings
+    + create    ReplicaSet/default/web-qt9ksv78mh  revision 2
+    + create    Pod/default/web-qt9ksv78mh-6khqv  on a
+    ~ scale     ReplicaSet/default/web-z96whqs52t  2 → 1
+    - stop      Pod/default/web-z96whqs52t-9mfpb  on a
+    ~ scale     ReplicaSet/default/web-qt9ksv78mh  1 → 2
+    + create    Pod/default/web-qt9ksv78mh-gm99d  on a
+    ~ scale     ReplicaSet/default/web-z96whqs52t  1 → 0
+    - stop      Pod/default/web-z96whqs52t-jc8gc  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    assert_ne!(cluster.pods()[0].owner, first);
+    commit(&mut cluster, &files("a"));
+    assert_eq!(cluster.pods()[0].owner, first);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_vanished_is_replaced_with_the_reason() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    let victim = cluster.pods()[0].key.name.to_string();
+    cluster.behaviour.insert(victim, Behaviour::Fails);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
