@@ -7,6 +7,7 @@ use axum::routing::get;
 use crate::api::agent;
 use crate::api::auth::{limit, require_token};
 use crate::api::error::ApiError;
+use crate::api::kgit;
 use crate::api::kube;
 use crate::api::state::Api;
 use crate::kube::status::Status;
@@ -28,6 +29,7 @@ pub fn router(api: &Api) -> Router {
 fn behind_token(api: &Api) -> Router<Api> {
     Router::new()
         .merge(kube::routes())
+        .nest("/kgit/v1", kgit::routes())
         .fallback(async || ApiError(Status::no_such_path()))
         .layer(middleware::from_fn_with_state(api.clone(), require_token))
 }

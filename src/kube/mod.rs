@@ -12,6 +12,7 @@ pub mod dto;
 pub mod event;
 #[cfg(test)]
 pub mod fixture;
+pub mod health;
 pub mod human;
 pub mod job;
 pub mod json;

@@ -7,6 +7,8 @@ pub mod logs;
 pub mod read;
 pub mod refuse;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use axum::Router;
