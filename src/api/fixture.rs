@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::api::auth::TokenText;
 use crate::api::authority::Authority;
+use crate::api::forecasts::{Forecast, ForecastRefused, Forecasts, Wanted};
 use crate::api::listener::serve;
 use crate::api::records::{Records, RecordsError, Verification};
 use crate::api::state::{Api, Parts, Planning};
@@ -88,6 +89,7 @@ impl Server {
             authority,
             records: Arc::clone(&records) as Arc<dyn Records>,
             planning: Planning { assignments: empty_set, lease_seconds: |_| 40 },
+            forecasts: Arc::new(NothingToDo),
             clock: Arc::new(|| NOW),
         };
         let api = Api::new(parts);
@@ -121,6 +123,7 @@ impl Server {
             uses_left,
             revoked: false,
         });
+        self.api.tokens.forget();
         text.to_string()
     }
 
@@ -135,9 +138,33 @@ impl Server {
     }
 }
 
-fn empty_set(world: &World, node: &NodeName) -> AssignmentSet {
+/// Forecasts one step for any edited tree, and none for what is there.
+#[derive(Debug)]
+struct NothingToDo;
+
+impl Forecasts for NothingToDo {
+    fn forecast(&self, _: &View, wanted: Wanted) -> Result<Forecast, ForecastRefused> {
+        match wanted {
+            Wanted::Current => Ok(Forecast::default()),
+            Wanted::Revision(rev) => {
+                Err(ForecastRefused { message: format!("there is no commit `{rev}`") })
+            }
+            Wanted::Tree { change, .. } => {
+                let text = format!("{} files\n", change.upserted.len());
+                Ok(Forecast { changes: 1, text, ..Forecast::default() })
+            }
+        }
+    }
+}
+
+fn empty_set(world: &World, node: &NodeName) -> Option<AssignmentSet> {
     let stamp = world.nodes.get(&node_key(node)).unwrap().issued.clone();
-    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new(), keep_others: false }
+    Some(AssignmentSet {
+        stamp,
+        pods: BTreeMap::new(),
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    })
 }
 
 fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<Vec<Effect>>) {
@@ -206,6 +233,36 @@ fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
         }
         Event::Report { report, reply, .. } => {
             let _ = reply.send(Ok(report.sequence));
+            Vec::new()
+        }
+        Event::Token { order: TokenOrder::Create(token), reply } => {
+            records.tokens.lock().unwrap().push(token);
+            let _ = reply.send(Ok(()));
+            Vec::new()
+        }
+        Event::Token { order: TokenOrder::Revoke { id }, reply } => {
+            let mut tokens = records.tokens.lock().unwrap();
+            let known = tokens.iter_mut().find(|token| token.id == id);
+            let _ = reply.send(match known {
+                Some(token) => {
+                    token.revoked = true;
+                    Ok(())
+                }
+                None => Err(Refused { reason: "NotFound", message: "no such token".to_owned() }),
+            });
+            Vec::new()
+        }
+        Event::Approve { plan, by, reply } => {
+            let _ = reply.send(Ok(format!("{by} approved {plan}")));
+            Vec::new()
+        }
+        Event::Backup { to, reply } => {
+            let written = std::fs::write(to, b"a backup");
+            let _ =
+                reply.send(written.map_err(|error| Refused {
+                    reason: "InternalError",
+                    message: error.to_string(),
+                }));
             Vec::new()
         }
         _ => Vec::new(),

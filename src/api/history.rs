@@ -2,14 +2,14 @@
 //! the difference to what it has. Views share their rows, so a past one costs what has changed.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use tokio::sync::{broadcast, watch};
 
 use crate::domain::key::ObjectKey;
 use crate::domain::world::Table;
 use crate::master::handle::Handle;
-use crate::master::view::View;
+use crate::master::view::{Committed, View};
 
 /// Transactions that are remembered. A client that was away for longer lists again.
 const HISTORY_LIMIT: usize = 2048;
@@ -21,6 +21,8 @@ pub type ChangedRow = (Table, ObjectKey);
 pub struct History {
     moments: RwLock<VecDeque<Moment>>,
     newest: watch::Sender<u64>,
+    /// Until somebody follows.
+    committed: Mutex<Option<broadcast::Receiver<Arc<Committed>>>>,
 }
 
 #[derive(Debug)]
@@ -39,18 +41,20 @@ pub struct Between {
 }
 
 impl History {
-    /// Begins with the World as it is.
-    pub fn new(view: Arc<View>) -> Self {
+    /// Begins with the World as it is. Nothing that is committed from here on is missed, however
+    /// long it takes until [`History::follow`] runs.
+    pub fn new(master: &Handle) -> Self {
+        let committed = Mutex::new(Some(master.follow()));
+        let view = master.view();
         let newest = watch::Sender::new(view.world.version);
         let first = Moment { view, changed: Vec::new() };
-        Self { moments: RwLock::new(VecDeque::from([first])), newest }
+        Self { moments: RwLock::new(VecDeque::from([first])), newest, committed }
     }
 
     /// Takes every transaction down until the master stops.
     pub async fn follow(&self, master: Handle) {
-        let mut committed = master.follow();
-        // What was committed before the line above took effect.
-        self.restart(master.view());
+        let kept = self.committed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut committed = kept.unwrap_or_else(|| master.follow());
         loop {
             match committed.recv().await {
                 Ok(transaction) => {
@@ -90,7 +94,7 @@ impl History {
     /// The newest version that is known of, and everything since `version`. `None`: that is too
     /// long ago.
     pub fn since(&self, version: u64) -> Option<Between> {
-        let moments = self.moments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let moments = self.moments.read().unwrap_or_else(PoisonError::into_inner);
         let base = moments.iter().rposition(|moment| moment.view.world.version <= version)?;
         let changed = moments.iter().skip(base + 1).flat_map(|moment| moment.changed.clone());
         Some(Between {
@@ -102,18 +106,18 @@ impl History {
 
     /// The oldest version that [`History::since`] answers for.
     pub fn oldest(&self) -> u64 {
-        let moments = self.moments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let moments = self.moments.read().unwrap_or_else(PoisonError::into_inner);
         moments.front().map_or(0, |moment| moment.view.world.version)
     }
 
     /// The newest view for which `fits` holds, among the last `depth`.
     pub fn find(&self, depth: usize, fits: impl Fn(&View) -> bool) -> Option<Arc<View>> {
-        let moments = self.moments.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let moments = self.moments.read().unwrap_or_else(PoisonError::into_inner);
         let found = moments.iter().rev().take(depth).find(|moment| fits(&moment.view))?;
         Some(Arc::clone(&found.view))
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, VecDeque<Moment>> {
-        self.moments.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, VecDeque<Moment>> {
+        self.moments.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

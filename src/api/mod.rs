@@ -9,7 +9,10 @@ pub mod authority;
 pub mod error;
 #[cfg(test)]
 pub mod fixture;
+pub mod forecasts;
 pub mod history;
+pub mod kgit;
+pub mod kube;
 pub mod limit;
 pub mod listener;
 pub mod records;

@@ -5,8 +5,10 @@ use axum::middleware;
 use axum::routing::get;
 
 use crate::api::agent;
-use crate::api::auth::limit;
+use crate::api::auth::{limit, require_token};
 use crate::api::error::ApiError;
+use crate::api::kgit;
+use crate::api::kube;
 use crate::api::state::Api;
 use crate::kube::status::Status;
 
@@ -18,7 +20,16 @@ pub fn router(api: &Api) -> Router {
         .route("/livez", healthy())
         .route("/readyz", healthy())
         .nest("/agent/v1", agent::routes(api))
-        .fallback(async || ApiError(Status::unauthorized()))
+        .merge(behind_token(api))
         .layer(middleware::from_fn_with_state(api.clone(), limit))
         .with_state(api.clone())
+}
+
+/// What takes a token. A path that is not there is only told to those who have one.
+fn behind_token(api: &Api) -> Router<Api> {
+    Router::new()
+        .merge(kube::routes())
+        .nest("/kgit/v1", kgit::routes())
+        .fallback(async || ApiError(Status::no_such_path()))
+        .layer(middleware::from_fn_with_state(api.clone(), require_token))
 }

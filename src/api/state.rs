@@ -10,9 +10,10 @@ use kgit_protocol::time::Timestamp;
 
 use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
+use crate::api::forecasts::Forecasts;
 use crate::api::history::History;
 use crate::api::limit::Limiter;
-use crate::api::records::Records;
+use crate::api::records::{Records, RecordsError};
 use crate::api::streams::Streams;
 use crate::domain::world::World;
 use crate::master::handle::Handle;
@@ -23,6 +24,7 @@ pub struct Parts {
     pub authority: Authority,
     pub records: Arc<dyn Records>,
     pub planning: Planning,
+    pub forecasts: Arc<dyn Forecasts>,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -30,7 +32,7 @@ pub struct Parts {
 #[derive(Clone, Copy)]
 pub struct Planning {
     /// Everything that a node is to run, under the stamp that was last issued to it.
-    pub assignments: fn(&World, &NodeName) -> AssignmentSet,
+    pub assignments: fn(&World, &NodeName) -> Option<AssignmentSet>,
     /// How long a lease lasts in a fleet of this many nodes.
     pub lease_seconds: fn(usize) -> u32,
 }
@@ -44,6 +46,7 @@ pub struct Shared {
     pub authority: Authority,
     pub records: Arc<dyn Records>,
     pub planning: Planning,
+    pub forecasts: Arc<dyn Forecasts>,
     pub streams: Streams,
     pub tokens: TokenCache,
     pub limiter: Limiter,
@@ -53,18 +56,32 @@ pub struct Shared {
 
 impl Api {
     pub fn new(parts: Parts) -> Self {
-        let history = History::new(parts.master.view());
+        let history = History::new(&parts.master);
         Self(Arc::new(Shared {
             history,
             master: parts.master,
             authority: parts.authority,
             records: parts.records,
             planning: parts.planning,
+            forecasts: parts.forecasts,
             streams: Streams::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
             clock: parts.clock,
         }))
+    }
+}
+
+impl Api {
+    /// Reads the records on a thread that may wait for the disk.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Records) -> Result<T, RecordsError> + Send + 'static,
+    ) -> Result<T, RecordsError> {
+        let records = Arc::clone(&self.records);
+        tokio::task::spawn_blocking(move || read(&*records))
+            .await
+            .unwrap_or_else(|_| Err(RecordsError::new("the reader stopped")))
     }
 }
 

@@ -1,3 +1,4 @@
 //! A typed client of the master's API, for `kgit`'s commands.
 
+pub mod kubeconfig;
 pub mod tls;

@@ -4,4 +4,32 @@
 //! Pure, and shared by the API and its client. Nothing here decides about workloads, and no
 //! object here is ever read back: what is recorded is the World.
 
+pub mod config;
+pub mod defaults;
+pub mod deployment;
+pub mod discovery;
+pub mod dto;
+pub mod event;
+#[cfg(test)]
+pub mod fixture;
+pub mod health;
+pub mod human;
+pub mod job;
+pub mod json;
+pub mod metadata;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod pod_status;
+pub mod reconcile;
+pub mod replica_set;
+pub mod resource_type;
+pub mod seen;
+pub mod selector;
+pub mod service;
 pub mod status;
+pub mod storage;
+pub mod table;
+pub mod template;
+#[cfg(test)]
+mod tests;

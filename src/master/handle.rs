@@ -44,6 +44,11 @@ impl Handle {
         self.events.send(event).await.map_err(|_| stopping())
     }
 
+    /// [`Handle::send`] for threads that may block.
+    pub fn send_blocking(&self, event: Event) -> Result<(), Refused> {
+        self.events.blocking_send(event).map_err(|_| stopping())
+    }
+
     /// Sends an event that is answered, and waits for the answer.
     pub async fn ask<T>(&self, event: impl FnOnce(Reply<T>) -> Event) -> Result<T, Refused> {
         let (reply, answer) = oneshot::channel();

@@ -5,21 +5,21 @@
 //! does not live here: what the rows mean (`domain`), and Git's objects (`source`).
 #![allow(clippy::disallowed_methods, reason = "the shell: the store is files and SQL")]
 
-mod audit;
-mod backup;
+pub mod audit;
+pub mod backup;
 mod chain;
-mod crash;
-mod error;
-mod limit;
+pub mod crash;
+pub mod error;
+pub mod limit;
 mod lock;
 mod property;
-mod reader;
+pub mod reader;
 mod row;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod token;
-mod verify;
+pub mod verify;
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -32,20 +32,15 @@ use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-pub use self::audit::{AuditDraft, Belongs};
-pub use self::backup::{Backup, restore};
-pub use self::crash::CrashPoints;
-pub use self::error::StoreError;
-pub use self::limit::MAX_RECONCILE_BYTES;
-pub use self::reader::{EntryQuery, Finish, Reader, ReconcileSummary};
-pub use self::verify::{Problem, VerifyReport};
-
-use self::audit::Tip;
-use self::chain::AuditKey;
-use self::lock::Lock;
 use crate::domain::record::Meta;
 use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Table, World};
+use crate::store::audit::{AuditDraft, Tip};
+use crate::store::chain::AuditKey;
+use crate::store::crash::CrashPoints;
+use crate::store::error::StoreError;
+use crate::store::lock::Lock;
+use crate::store::reader::Reader;
 
 /// Bytes of each key: as many as SHA-256 gives.
 const KEY_BYTES: usize = 32;

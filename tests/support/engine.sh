@@ -51,7 +51,11 @@ docker_cli() {
 }
 
 engine_install() {
-    need_commands dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables setsid=util-linux pgrep=procps
+    need_commands dockerd=docker.io ip=iproute2 iptables=iptables setsid=util-linux pgrep=procps
+    # Newer releases have the command in a package of its own.
+    need_commands docker=docker-cli
+    # Without them the engine trusts no registry.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || install_packages ca-certificates
     PATH="$PATH:/usr/sbin:/sbin"
 }
 

@@ -1,0 +1,115 @@
+//! Orders that people give: approve, prune, suspend, reset a node, back up.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse as _, Response};
+use kgit_protocol::ids::NodeName;
+use tokio_util::io::ReaderStream;
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::state::Api;
+use crate::domain::key::ObjectKey;
+use crate::domain::token::Role;
+use crate::kube::dto::{Done, Order, VERSION};
+use crate::kube::status::Status;
+use crate::master::event::Event;
+
+fn done(message: impl Into<String>) -> Json<Done> {
+    Json(Done { version: VERSION, message: message.into(), objects: Vec::new() })
+}
+
+fn order(body: Result<Json<Order>, JsonRejection>) -> Result<Order, ApiError> {
+    let Json(order) = body.map_err(|error| Status::bad_request(error.body_text()))?;
+    Ok(order)
+}
+
+/// Lets deletions go ahead that the brakes hold.
+pub async fn approve(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Json<Order>, JsonRejection>,
+) -> Result<Json<Done>, ApiError> {
+    caller.must_be(Role::Write, "approve plans")?;
+    let (plan, by) = (order(body)?.plan, caller.name);
+    let message = api.master.ask(|reply| Event::Approve { plan, by, reply }).await?;
+    Ok(done(message))
+}
+
+/// Removes retained objects and their data.
+pub async fn prune(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Json<Order>, JsonRejection>,
+) -> Result<Json<Done>, ApiError> {
+    caller.must_be(Role::Write, "prune retained objects")?;
+    let named = order(body)?.objects;
+    let objects: Result<Vec<_>, _> = named
+        .iter()
+        .map(|text| {
+            ObjectKey::parse(text).ok_or_else(|| {
+                let form = "write Kind/namespace/name, or Kind/name";
+                Status::bad_request(format!("`{text}` names no object; {form}"))
+            })
+        })
+        .collect();
+    let (objects, by) = (objects?, caller.name);
+    let removed = api.master.ask(|reply| Event::RemoveRetained { objects, by, reply }).await?;
+    let message = format!("{} objects will be removed with their data", removed.len());
+    let objects = removed.iter().map(ToString::to_string).collect();
+    Ok(Json(Done { version: VERSION, message, objects }))
+}
+
+pub async fn suspend(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Done>, ApiError> {
+    caller.must_be(Role::Write, "suspend the source")?;
+    let by = Some(caller.name);
+    api.master.ask(|reply| Event::Suspend { by, reply }).await?;
+    Ok(done("suspended: new commits wait until `kgit resume`; what runs is kept running"))
+}
+
+pub async fn resume(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Done>, ApiError> {
+    caller.must_be(Role::Write, "resume the source")?;
+    api.master.ask(|reply| Event::Suspend { by: None, reply }).await?;
+    Ok(done("resumed"))
+}
+
+/// Frees a node's name for another machine.
+pub async fn reset_node(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Done>, ApiError> {
+    caller.must_be(Role::Admin, "reset nodes")?;
+    let (node, by) = (NodeName::new(&name), caller.name);
+    api.master.ask(|reply| Event::ResetNode { node, by, reply }).await?;
+    Ok(done(format!("node {name} was reset; a machine may join under this name")))
+}
+
+/// A consistent copy of the store, streamed; the copy on the master's disk goes with the stream.
+pub async fn backup(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    caller.must_be(Role::Admin, "back up the store")?;
+    let failed = |error: std::io::Error| {
+        tracing::error!(%error, "failed to hand out a backup");
+        ApiError(Status::internal(format!("failed to write the backup: {error}")))
+    };
+    let folder = tempfile::Builder::new().prefix("kgit-backup-").tempdir().map_err(failed)?;
+    let to = folder.path().join("backup.kgit");
+    let target = to.clone();
+    api.master.ask(|reply| Event::Backup { to: target, reply }).await?;
+    let file = tokio::fs::File::open(&to).await.map_err(failed)?;
+    tracing::info!(by = %caller.name, "handed out a backup");
+    // Open, so readable to its end without a name.
+    drop(folder);
+    Ok(Body::from_stream(ReaderStream::new(file)).into_response())
+}

@@ -1,0 +1,101 @@
+//! Status and diagnostics: how everything is, from one view.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+
+use crate::api::auth::Caller;
+use crate::api::kube::read::sight;
+use crate::api::state::Api;
+use crate::domain::diagnostic::Severity;
+use crate::domain::record::Held;
+use crate::domain::world::World;
+use crate::kube::dto::{
+    ClusterStatus, Diagnostics, HeldDeletions, NodeLine, ObjectLine, SourceStatus, VERSION,
+};
+use crate::kube::health;
+use crate::kube::resource_type::Noun;
+use crate::kube::seen::{Seen, of_row};
+use crate::master::view::View;
+
+pub async fn status(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Json<ClusterStatus> {
+    let view = api.master.view();
+    let (world, meta) = (&view.world, &view.world.meta);
+    let count = |severity| view.diagnostics.iter().filter(|d| d.severity == severity).count();
+    Json(ClusterStatus {
+        version: VERSION,
+        cluster: world.cluster.to_string(),
+        master: env!("CARGO_PKG_VERSION").to_owned(),
+        now: api.now(),
+        source: source(&view),
+        accepted: meta.accepted.as_deref().cloned(),
+        suspended_by: meta.suspended.clone(),
+        restored: meta.restored,
+        reconciling: view.reconciling,
+        held: meta.held.as_ref().map(held),
+        nodes: nodes(&view),
+        objects: objects(&sight(&api, &caller, &view)),
+        waits: view.waits.values().flatten().cloned().collect(),
+        errors: count(Severity::Error),
+        warnings: count(Severity::Warning),
+    })
+}
+
+fn source(view: &View) -> SourceStatus {
+    let source = &view.source;
+    SourceStatus {
+        kind: source.kind.clone(),
+        location: source.location.clone(),
+        branch: source.branch.clone(),
+        commit: source.commit.as_deref().cloned(),
+        error: source.error.clone(),
+        checked: source.checked,
+    }
+}
+
+fn held(held: &Held) -> HeldDeletions {
+    HeldDeletions {
+        plan: held.plan.clone(),
+        objects: held.objects.iter().map(ToString::to_string).collect(),
+        reason: held.reason.clone(),
+        approved_by: held.approved.clone(),
+    }
+}
+
+fn nodes(view: &View) -> Vec<NodeLine> {
+    let line = |node: &crate::domain::record::Node| NodeLine {
+        name: node.name.to_string(),
+        ready: node.ready,
+        pods: view.world.pods_on(&node.name).count(),
+        heard_of: view.heartbeats.get(&node.name).copied(),
+    };
+    view.world.nodes.values().map(|node| line(node)).collect()
+}
+
+/// Every object with a manifest that has a health.
+fn objects(seen: &Seen<'_>) -> Vec<ObjectLine> {
+    let world: &World = seen.world;
+    let lines = world.objects.iter().filter_map(|(key, applied)| {
+        let shown = of_row(seen, Noun::Recorded(key.kind), key).pop();
+        let shown = shown.map(|shown| health::of(key.kind, &shown.object));
+        let (health, detail) = match shown {
+            Some(health) => health?,
+            None => (crate::kube::dto::Health::Missing, "not there yet".to_owned()),
+        };
+        Some(ObjectLine {
+            object: key.clone(),
+            health,
+            detail,
+            place: applied.resource.place.to_string(),
+            retained: applied.retained,
+        })
+    });
+    lines.collect()
+}
+
+pub async fn diagnostics(State(api): State<Api>) -> Json<Diagnostics> {
+    let diagnostics = (*api.master.view().diagnostics).clone();
+    Json(Diagnostics { version: VERSION, diagnostics })
+}

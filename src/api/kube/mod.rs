@@ -1,0 +1,34 @@
+//! Kubernetes REST: discovery, get, list, watch, tables and logs; writes are refused with a
+//! message that says where to change things.
+
+pub mod accept;
+pub mod discovery;
+pub mod logs;
+pub mod read;
+pub mod refuse;
+pub mod target;
+#[cfg(test)]
+mod tests;
+pub mod watch;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+
+use crate::api::state::Api;
+
+/// A write is refused before its body matters; no manifest is larger.
+const MAX_BODY_BYTES: usize = 3 << 20;
+
+pub fn routes() -> Router<Api> {
+    Router::new()
+        .route("/version", get(discovery::version))
+        .route("/version/", get(discovery::version))
+        .route("/api", get(discovery::core))
+        .route("/api/", get(discovery::core))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/", get(discovery::groups))
+        .route("/api/{*path}", get(read::read).fallback(refuse::refuse))
+        .route("/apis/{*path}", get(read::read).fallback(refuse::refuse))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}

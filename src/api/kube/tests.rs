@@ -1,0 +1,254 @@
+//! Reading over real TLS: credentials, lists, tables, watches, refused writes, logs.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use kgit_protocol::ids::NodeName;
+use serde_json::{Value, json};
+
+use crate::api::fixture::Server;
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::token::Role;
+use crate::domain::world::{Effect, Record, Table};
+use crate::kube::fixture::world;
+
+struct Reader {
+    server: Server,
+    client: reqwest::Client,
+    token: String,
+}
+
+impl Reader {
+    async fn start(role: Role) -> Self {
+        let server = Server::start(world()).await;
+        let (client, token) = (server.client(), server.token("ann", role, None));
+        Self { server, client, token }
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.server.url(path)).bearer_auth(&self.token)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let response = self.request(reqwest::Method::GET, path).send().await.unwrap();
+        response.json().await.unwrap()
+    }
+
+    async fn names(&self, path: &str) -> Vec<String> {
+        let list = self.get(path).await;
+        let items = list["items"].as_array().unwrap_or_else(|| panic!("{list}"));
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Sends effects to the loop and waits until they are history.
+    async fn commit(&self, effects: Vec<Effect>) {
+        let mut newest = self.server.api.history.newest();
+        let before = *newest.borrow_and_update();
+        self.server.commits.send(effects).await.unwrap();
+        newest.wait_for(|version| *version > before).await.unwrap();
+    }
+
+    async fn watch(&self, path: &str) -> Lines {
+        let response = self.request(reqwest::Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        Lines { stream: Box::pin(response.bytes_stream()), read: Vec::new() }
+    }
+}
+
+struct Lines {
+    stream: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>>>>,
+    read: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line as `TYPE name`.
+    async fn next(&mut self) -> String {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                let event: Value = serde_json::from_slice(&line).unwrap();
+                let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+                return format!("{} {name}", event["type"].as_str().unwrap());
+            }
+            match self.stream.next().await {
+                Some(bytes) => self.read.extend_from_slice(&bytes.unwrap()),
+                None => return "end".to_owned(),
+            }
+        }
+    }
+}
+
+fn pod(name: &str) -> ObjectKey {
+    ObjectKey::new(Kind::Pod, "default", name)
+}
+
+#[tokio::test]
+async fn without_credentials_there_are_health_checks_and_nothing_else() {
+    let server = Server::start(world()).await;
+    let client = server.client();
+    let code = async |path: &str| client.get(server.url(path)).send().await.unwrap().status();
+    assert_eq!(code("/healthz").await, 200);
+    for path in ["/version", "/api", "/api/v1/pods", "/nowhere", "/kgit/v1/status"] {
+        assert_eq!(code(path).await, 401, "{path}");
+    }
+    let join = server.token("rack", Role::Join, Some(1));
+    let with_join = client.get(server.url("/api/v1/pods")).bearer_auth(join).send().await.unwrap();
+    assert_eq!(with_join.status(), 403);
+}
+
+#[tokio::test]
+async fn a_list_obeys_namespaces_selectors_and_limits() {
+    let reader = Reader::start(Role::Read).await;
+    let in_default = "/api/v1/namespaces/default/pods";
+    assert_eq!(reader.names(in_default).await.len(), 4);
+    assert!(reader.names("/api/v1/namespaces/other/pods").await.is_empty());
+    assert_eq!(reader.names("/api/v1/pods?labelSelector=app%3Dlonely").await, ["lonely"]);
+    let on_no_node = "/api/v1/pods?fieldSelector=spec.nodeName%3D";
+    assert_eq!(reader.names(on_no_node).await, ["lonely"]);
+
+    let first = reader.get("/api/v1/pods?limit=3").await;
+    assert_eq!(first["metadata"]["remainingItemCount"], 1);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = reader.names(&format!("/api/v1/pods?limit=3&continue={token}")).await;
+    assert_eq!(rest, ["web-7c5ddbdf54-ccccc"]);
+}
+
+#[tokio::test]
+async fn a_table_is_sent_where_it_is_asked_for() {
+    let reader = Reader::start(Role::Read).await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let request = reader.request(reqwest::Method::GET, "/apis/apps/v1/deployments");
+    let table: Value = request.header("accept", table).send().await.unwrap().json().await.unwrap();
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["rows"][0]["cells"][1], "2/3");
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_upstreams_words() {
+    let reader = Reader::start(Role::Read).await;
+    let status = reader.get("/apis/apps/v1/namespaces/default/deployments/nope").await;
+    assert_eq!(status["message"], "deployments.apps \"nope\" not found");
+    assert_eq!(status["code"], 404);
+    let status = reader.get("/apis/apps/v1/daemonsets").await;
+    assert_eq!(status["message"], "the server could not find the requested resource");
+    let status = reader.get("/api/v1/pods?labelSelector=a+b").await;
+    assert_eq!(status["reason"], "BadRequest");
+}
+
+#[tokio::test]
+async fn a_write_is_refused_and_says_where_to_change_the_manifest() {
+    let reader = Reader::start(Role::Admin).await;
+    let refused = async |method, path: &str| -> Value {
+        reader.request(method, path).json(&json!({})).send().await.unwrap().json().await.unwrap()
+    };
+    let path = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa";
+    let status = refused(reqwest::Method::DELETE, path).await;
+    assert_eq!(status["code"], 405);
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("apps/web.yaml:1:1 of Deployment `web`"), "{message}");
+}
+
+#[tokio::test]
+async fn only_an_admin_sees_the_values_of_secrets() {
+    let path = "/api/v1/namespaces/default/secrets/password";
+    let masked = Reader::start(Role::Write).await.get(path).await;
+    assert_eq!(masked["data"]["word"], "KioqKio=");
+    let shown = Reader::start(Role::Admin).await.get(path).await;
+    assert_eq!(shown["data"]["word"], "aHVudGVyMg==");
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_comes_changes_leaves_its_selector_and_goes() {
+    let reader = Reader::start(Role::Read).await;
+    let version = reader.get("/api/v1/pods").await["metadata"]["resourceVersion"].clone();
+    let version = version.as_str().unwrap();
+    let path = format!("/api/v1/pods?watch=1&labelSelector=app%3Dlonely&resourceVersion={version}");
+    let mut lines = reader.watch(&path).await;
+
+    let lonely = (*reader.server.api.master.view().world.pods[&pod("lonely")].value).clone();
+    let mut second = lonely.clone();
+    second.key = pod("second");
+    let put =
+        |pod: crate::domain::record::Pod| Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod)));
+    reader.commit(vec![put(second.clone())]).await;
+    assert_eq!(lines.next().await, "ADDED second");
+    let mut labelled = second.clone();
+    labelled.labels.insert("extra".to_owned(), "1".to_owned());
+    reader.commit(vec![put(labelled)]).await;
+    assert_eq!(lines.next().await, "MODIFIED second");
+    // A write that changes nothing that is shown is not told.
+    let mut told = second.clone();
+    told.labels.insert("extra".to_owned(), "1".to_owned());
+    told.drifts_told = 7;
+    reader.commit(vec![put(told)]).await;
+    let mut left = second.clone();
+    left.labels.clear();
+    reader.commit(vec![put(left)]).await;
+    assert_eq!(lines.next().await, "DELETED second");
+    reader.commit(vec![Effect::Remove(pod("lonely"), Table::Pod)]).await;
+    assert_eq!(lines.next().await, "DELETED lonely");
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_from_an_earlier_version_and_is_sent_back_from_too_early_a_one() {
+    let reader = Reader::start(Role::Read).await;
+    let version = reader.server.api.master.view().world.version;
+    reader.commit(vec![Effect::Remove(pod("lonely"), Table::Pod)]).await;
+    let path = format!("/api/v1/pods?watch=true&resourceVersion={version}");
+    assert_eq!(reader.watch(&path).await.next().await, "DELETED lonely");
+    let status = reader.get("/api/v1/pods?watch=true&resourceVersion=2").await;
+    assert_eq!((status["code"].as_u64(), status["reason"].as_str()), (Some(410), Some("Expired")));
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_marked_bookmark() {
+    let reader = Reader::start(Role::Read).await;
+    let path = "/api/v1/nodes?watch=1&sendInitialEvents=true&allowWatchBookmarks=true\
+                &resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
+    let mut lines = reader.watch(path).await;
+    assert_eq!(lines.next().await, "ADDED a");
+    assert_eq!(lines.next().await, "BOOKMARK ");
+    assert_eq!(lines.next().await, "end");
+}
+
+#[tokio::test]
+async fn logs_are_what_the_agent_dials_out_with() {
+    let reader = Reader::start(Role::Read).await;
+    let (api, node) = (reader.server.api.clone(), NodeName::new("a"));
+    tokio::spawn(async move {
+        let mut asked = api.streams.asked();
+        loop {
+            if let Some(request) = api.streams.hand_out(&node).pop() {
+                let body = axum::body::Body::from("storage write\n");
+                return api.streams.answer(&node, &request.id, None, body).await;
+            }
+            asked.changed().await.unwrap();
+        }
+    });
+    let path = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/log?tailLines=1";
+    let response = reader.request(reqwest::Method::GET, path).send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "storage write\n");
+    let status = reader.get("/api/v1/namespaces/default/pods/lonely/log").await;
+    assert_eq!(status["message"], "pod lonely does not have a host assigned");
+}
+
+#[tokio::test]
+async fn discovery_lists_every_type_in_both_forms() {
+    let reader = Reader::start(Role::Read).await;
+    let core = reader.get("/api/v1").await;
+    let names = core["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap());
+    assert!(names.clone().any(|name| name == "pods/log"), "{:?}", names.collect::<Vec<_>>());
+    let accept = crate::kube::discovery::AGGREGATED;
+    let request = reader.request(reqwest::Method::GET, "/apis").header("accept", accept);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], accept);
+    let groups: Value = response.json().await.unwrap();
+    let names: Vec<_> = groups["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["apps", "batch", "kgit.dev", "storage.k8s.io"]);
+}

@@ -1,0 +1,68 @@
+//! The store's reader as the API asks for it.
+
+use kgit_protocol::messages::AuditHead;
+
+use crate::api::records::{Records, RecordsError, Verification, Witness};
+use crate::domain::audit::Entry;
+use crate::domain::token::Token;
+use crate::store::error::StoreError;
+use crate::store::reader::{EntryQuery, Reader};
+
+#[derive(Debug)]
+pub struct StoreRecords(pub Reader);
+
+/// More entries than a reconcile can have: a started one, its ticks, its end.
+const ALL_OF_A_RECONCILE: u32 = 100_000;
+
+impl Records for StoreRecords {
+    fn tokens(&self) -> Result<Vec<Token>, RecordsError> {
+        self.0.tokens().map_err(failed)
+    }
+
+    fn audit_head(&self) -> Result<Option<AuditHead>, RecordsError> {
+        self.0.head().map(|head| Some(head).filter(|head| head.sequence > 0)).map_err(failed)
+    }
+
+    fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        self.0.entries_from(from, limit).map_err(failed)
+    }
+
+    fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let summaries = self.0.reconciles(limit, before).map_err(failed)?;
+        let entries = summaries.iter().map(|summary| self.0.entry(summary.reconcile));
+        let entries: Result<Vec<Option<Entry>>, StoreError> = entries.collect();
+        Ok(entries.map_err(failed)?.into_iter().flatten().collect())
+    }
+
+    fn reconcile(&self, sequence: u64) -> Result<Vec<Entry>, RecordsError> {
+        let query =
+            EntryQuery { reconcile: Some(sequence), before: None, limit: ALL_OF_A_RECONCILE };
+        let mut entries = self.0.entries(query).map_err(failed)?;
+        entries.sort_by_key(|entry| entry.sequence);
+        Ok(entries)
+    }
+
+    fn verify(&self) -> Result<Verification, RecordsError> {
+        let report = self.0.verify(&[]).map_err(failed)?;
+        let witnesses = self.0.witnesses().map_err(failed)?;
+        Ok(Verification {
+            entries: report.entries,
+            head: Some(report.head),
+            witnesses: witnesses
+                .into_iter()
+                .map(|(node, head)| Witness {
+                    agrees: report.witnessed_by.contains(&node),
+                    node,
+                    head,
+                })
+                .collect(),
+            problems: report.problems.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+fn failed(error: StoreError) -> RecordsError {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    RecordsError::new(format!("{error}{}", cause.unwrap_or_default()))
+}

@@ -1,0 +1,175 @@
+//! Discovery: which resources there are, in the old form and in the aggregated one.
+
+use serde_json::{Value, json};
+
+use crate::domain::key::Kind;
+use crate::kube::resource_type::{Noun, ResourceType, SERVED};
+
+/// The version of Kubernetes whose objects and behaviour this is; vendors' `kubectl` pick
+/// themselves by it.
+pub const MINOR: &str = "32";
+
+/// The media type of aggregated discovery, for Accept and Content-Type.
+pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// `GET /version`.
+pub fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": MINOR,
+        "gitVersion": format!("v1.{MINOR}.0+kgit"),
+        "gitCommit": env!("CARGO_PKG_VERSION"),
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "go0.0.0",
+        "compiler": "rustc",
+        "platform": "linux/amd64",
+    })
+}
+
+/// The groups, without the core one.
+fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<_> =
+        SERVED.iter().map(|ty| ty.group).filter(|group| !group.is_empty()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// `GET /api`.
+pub fn core_versions() -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+}
+
+/// `GET /apis`.
+pub fn group_list() -> Value {
+    let groups: Vec<_> = groups().into_iter().map(group_object).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `GET /apis/{group}`. `None`: there is no such group.
+pub fn group(name: &str) -> Option<Value> {
+    let mut object = groups().contains(&name).then(|| group_object(name))?;
+    object["kind"] = json!("APIGroup");
+    object["apiVersion"] = json!("v1");
+    Some(object)
+}
+
+fn group_object(name: &str) -> Value {
+    let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+    json!({"name": name, "versions": [version], "preferredVersion": version})
+}
+
+/// `GET /api/v1` and `GET /apis/{group}/{version}`. `None`: there is no such version.
+///
+/// A struct, not a JSON value, because some clients search the raw text and so depend on the
+/// order of the fields.
+pub fn resource_list(group: &str, version: &str) -> Option<ResourceList> {
+    let types: Vec<_> =
+        SERVED.iter().filter(|ty| (ty.group, ty.version) == (group, version)).collect();
+    let first = types.first()?;
+    Some(ResourceList {
+        kind: "APIResourceList",
+        api_version: "v1",
+        group_version: first.api_version(),
+        resources: types.into_iter().flat_map(entries).collect(),
+    })
+}
+
+#[derive(Debug, serde::Serialize)]
+pub struct ResourceList {
+    kind: &'static str,
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    #[serde(rename = "groupVersion")]
+    group_version: String,
+    resources: Vec<ResourceEntry>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct ResourceEntry {
+    name: String,
+    #[serde(rename = "singularName")]
+    singular: &'static str,
+    namespaced: bool,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+    #[serde(rename = "shortNames", skip_serializing_if = "<[_]>::is_empty")]
+    short: &'static [&'static str],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    categories: &'static [&'static str],
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+const ALL_CATEGORY: &[&str] = &["all"];
+
+fn entries(ty: &'static ResourceType) -> Vec<ResourceEntry> {
+    let mut entries = vec![ResourceEntry {
+        name: ty.plural.to_owned(),
+        singular: ty.singular,
+        namespaced: ty.namespaced,
+        kind: ty.kind,
+        verbs: READ,
+        short: ty.short,
+        categories: if ty.in_all { ALL_CATEGORY } else { &[] },
+    }];
+    if ty.noun == Noun::Recorded(Kind::Pod) {
+        entries.push(ResourceEntry {
+            name: "pods/log".to_owned(),
+            singular: "",
+            namespaced: true,
+            kind: "Pod",
+            verbs: &["get"],
+            short: &[],
+            categories: &[],
+        });
+    }
+    entries
+}
+
+/// `GET /api` and `GET /apis` in the aggregated form.
+pub fn aggregated(core: bool) -> Value {
+    let names = if core { vec![""] } else { groups() };
+    let items: Vec<_> = names.into_iter().map(aggregated_group).collect();
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    })
+}
+
+fn aggregated_group(group: &str) -> Value {
+    let types = SERVED.iter().filter(|ty| ty.group == group);
+    let resources: Vec<_> = types.map(aggregated_resource).collect();
+    let metadata = match group {
+        "" => json!({}),
+        name => json!({"name": name}),
+    };
+    json!({
+        "metadata": metadata,
+        "versions": [{"version": "v1", "freshness": "Current", "resources": resources}],
+    })
+}
+
+fn aggregated_resource(ty: &ResourceType) -> Value {
+    let kind = json!({"group": ty.group, "version": ty.version, "kind": ty.kind});
+    let mut resource = json!({
+        "resource": ty.plural,
+        "responseKind": kind,
+        "scope": if ty.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": ty.singular,
+        "verbs": READ,
+    });
+    if !ty.short.is_empty() {
+        resource["shortNames"] = json!(ty.short);
+    }
+    if ty.in_all {
+        resource["categories"] = json!(ALL_CATEGORY);
+    }
+    if ty.noun == Noun::Recorded(Kind::Pod) {
+        resource["subresources"] =
+            json!([{"subresource": "log", "responseKind": kind, "verbs": ["get"]}]);
+    }
+    resource
+}

@@ -1,0 +1,160 @@
+//! Nodes.
+
+use kgit_protocol::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::domain::key::ObjectKey;
+use crate::domain::record::Node;
+use crate::kube::human;
+use crate::kube::json::{fields, flag, items, object, put, text};
+use crate::kube::metadata::Metadata;
+use crate::kube::seen::{Seen, Shown};
+use crate::kube::table::Column;
+
+const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
+
+pub const COLUMNS: &[Column] = &[
+    Column::name(),
+    Column::text("Status"),
+    Column::text("Roles"),
+    Column::text("Age"),
+    Column::text("Version"),
+    Column::wide("Internal-IP"),
+    Column::wide("External-IP"),
+    Column::wide("OS-Image"),
+    Column::wide("Kernel-Version"),
+    Column::wide("Container-Runtime"),
+];
+
+pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
+    let node = seen.world.nodes.get(key)?;
+    let range = node.network.range.to_string();
+    let mut spec = json!({"podCIDR": range, "podCIDRs": [range]});
+    if node.unschedulable {
+        spec["unschedulable"] = json!(true);
+        spec["taints"] =
+            json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]);
+    }
+    let shown = json!({
+        "metadata": Metadata::new(key, &node.uid, node.version, node.joined)
+            .with_labels(&node.labels)
+            .build(),
+        "spec": spec,
+        "status": status(node),
+    });
+    Some(Shown::new(key, node.version, shown))
+}
+
+fn status(node: &Node) -> Value {
+    let (capacity, facts) = (&node.observed.capacity, &node.observed.facts);
+    let amounts = json!({
+        "cpu": human::cpu(capacity.cpu_millis),
+        "memory": human::bytes(capacity.memory_bytes),
+        "ephemeral-storage": human::bytes(capacity.disk_bytes),
+        "pods": capacity.pods.to_string(),
+    });
+    let mut addresses: Vec<Value> = facts
+        .addresses
+        .iter()
+        .map(|address| json!({"type": "InternalIP", "address": address}))
+        .collect();
+    addresses.push(json!({"type": "Hostname", "address": node.name}));
+    json!({
+        "capacity": amounts,
+        "allocatable": amounts,
+        "addresses": addresses,
+        "conditions": conditions(node),
+        "nodeInfo": {
+            "architecture": facts.architecture,
+            "bootID": facts.boot_id,
+            "containerRuntimeVersion": format!("docker://{}", facts.engine),
+            "kernelVersion": facts.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": facts.agent,
+            "machineID": "",
+            "operatingSystem": "linux",
+            "osImage": facts.os_image,
+            "systemUUID": "",
+        },
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+    })
+}
+
+fn conditions(node: &Node) -> Vec<Value> {
+    let observed = node.observed.conditions.iter().map(|condition| {
+        let mut shown = json!({
+            "type": condition.kind,
+            "status": truth(condition.status),
+            "reason": condition.reason,
+            "message": condition.message,
+        });
+        put(object(&mut shown), "lastTransitionTime", Some(node.ready_since.to_string()));
+        shown
+    });
+    let (reason, message) = match node.ready {
+        Some(true) => ("AgentReady", "the agent reports and the engine answers"),
+        Some(false) => ("AgentNotReady", "the agent has not been heard of in time"),
+        None => ("NodeStatusUnknown", "nothing was heard of the agent since the master started"),
+    };
+    let ready = json!({
+        "type": "Ready",
+        "status": truth(node.ready),
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": node.ready_since.to_string(),
+    });
+    observed.chain([ready]).collect()
+}
+
+fn truth(status: Option<bool>) -> &'static str {
+    match status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    }
+}
+
+pub fn cells(node: &Value, now: Timestamp) -> Vec<Value> {
+    let info = |field: &str| match text(node, &format!("/status/nodeInfo/{field}")) {
+        "" => json!("<unknown>"),
+        known => json!(known),
+    };
+    let internal = items(node, "/status/addresses").iter();
+    let internal = internal.clone().find(|address| text(address, "/type") == "InternalIP");
+    vec![
+        json!(text(node, "/metadata/name")),
+        json!(state(node)),
+        json!(roles(node)),
+        json!(human::age(text(node, "/metadata/creationTimestamp"), now)),
+        json!(text(node, "/status/nodeInfo/kubeletVersion")),
+        json!(internal.map_or("<none>", |address| text(address, "/address"))),
+        json!("<none>"),
+        info("osImage"),
+        info("kernelVersion"),
+        info("containerRuntimeVersion"),
+    ]
+}
+
+fn state(node: &Value) -> String {
+    let mut conditions = items(node, "/status/conditions").iter();
+    let ready = conditions.find(|condition| text(condition, "/type") == "Ready");
+    let mut state = match ready.map(|condition| text(condition, "/status")) {
+        Some("True") => "Ready".to_owned(),
+        Some(_) => "NotReady".to_owned(),
+        None => "Unknown".to_owned(),
+    };
+    if flag(node, "/spec/unschedulable") {
+        state.push_str(",SchedulingDisabled");
+    }
+    state
+}
+
+fn roles(node: &Value) -> String {
+    let labels = fields(node, "/metadata/labels");
+    let roles = labels.filter_map(|(key, value)| match key.strip_prefix(ROLE_PREFIX) {
+        Some(role) if !role.is_empty() => Some(role),
+        _ => (key == "kubernetes.io/role").then(|| value.as_str().unwrap_or_default()),
+    });
+    let roles: Vec<_> = roles.filter(|role| !role.is_empty()).collect();
+    if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
+}

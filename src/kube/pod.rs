@@ -1,0 +1,307 @@
+//! Pods: what runs, where, and how it is.
+
+use kgit_protocol::observation::{ContainerObservation, ContainerState, PodPhase, Termination};
+use kgit_protocol::time::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::record::Pod;
+use crate::domain::template::ContainerTemplate;
+use crate::domain::world::{Recorded, World, node_key};
+use crate::kube::json::{default, object, put, put_list, without_nulls};
+use crate::kube::metadata::{Metadata, uid_of};
+use crate::kube::seen::{Seen, Shown};
+use crate::kube::template;
+
+pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
+    let pod = seen.world.pods.get(key)?;
+    let shown = json!({
+        "metadata": metadata(seen.world, pod),
+        "spec": spec(seen.world, pod),
+        "status": status(seen, pod),
+    });
+    Some(Shown::new(key, pod.version, shown))
+}
+
+fn metadata(world: &World, pod: &Recorded<Pod>) -> Value {
+    let metadata = Metadata::new(&pod.key, pod.uid.as_str(), pod.version, pod.created)
+        .with_labels(&pod.labels)
+        .with_annotations(&pod.annotations)
+        .with(
+            "deletionTimestamp",
+            pod.deletion.map(|deletion| {
+                let grace = std::time::Duration::from_secs(deletion.grace_seconds.into());
+                deletion.at.after(grace).to_string()
+            }),
+        )
+        .with("deletionGracePeriodSeconds", pod.deletion.map(|deletion| deletion.grace_seconds));
+    match pod.owner.kind {
+        // A pod with a manifest of its own belongs to nobody.
+        Kind::Pod => metadata.build(),
+        _ => metadata
+            .with("generateName", Some(format!("{}-", pod.owner.name)))
+            .with_owner(&pod.owner, uid_of(world, &pod.owner))
+            .build(),
+    }
+}
+
+fn spec(world: &World, pod: &Pod) -> Value {
+    let mut spec = template::pod_spec(world, &world.workload_of(pod), &pod.template);
+    let fields = object(&mut spec);
+    put(fields, "nodeName", pod.node().map(|node| node.as_str()));
+    default(fields, "enableServiceLinks", true);
+    default(fields, "preemptionPolicy", "PreemptLowerPriority");
+    default(fields, "priority", 0);
+    spec
+}
+
+fn status(seen: &Seen<'_>, pod: &Pod) -> Value {
+    let observed = pod.observed.as_deref();
+    let mut status = Map::new();
+    status.insert("phase".to_owned(), json!(phase_name(pod.phase())));
+    status.insert("qosClass".to_owned(), json!(qos(pod)));
+    put(&mut status, "reason", observed.and_then(|observed| observed.reason.clone()));
+    put(&mut status, "message", observed.and_then(|observed| observed.message.clone()));
+    let started = observed.and_then(|observed| observed.started_at);
+    let started = started.or(pod.placed.as_ref().map(|placed| placed.at));
+    put(&mut status, "startTime", started.map(|at| at.to_string()));
+    addresses(seen.world, pod, &mut status);
+    status.insert("conditions".to_owned(), Value::Array(conditions(seen, pod)));
+    if pod.placed.is_some() {
+        let seen_init = observed.map_or(&[][..], |observed| &observed.init_containers);
+        let init = statuses(&pod.template.init_containers, seen_init, "PodInitializing");
+        put_list(&mut status, "initContainerStatuses", init);
+        let waiting = match pod.template.init_containers.is_empty() {
+            true => "ContainerCreating",
+            false => "PodInitializing",
+        };
+        let seen_main = observed.map_or(&[][..], |observed| &observed.containers);
+        let main = statuses(&pod.template.containers, seen_main, waiting);
+        put_list(&mut status, "containerStatuses", main);
+    }
+    Value::Object(status)
+}
+
+fn phase_name(phase: PodPhase) -> &'static str {
+    match phase {
+        PodPhase::Pending => "Pending",
+        PodPhase::Running => "Running",
+        PodPhase::Succeeded => "Succeeded",
+        PodPhase::Failed => "Failed",
+        // Of a pod that is gone nothing more will be known; its row goes next.
+        PodPhase::Unknown | PodPhase::Gone => "Unknown",
+    }
+}
+
+fn addresses(world: &World, pod: &Pod, status: &mut Map<String, Value>) {
+    let Some(placed) = &pod.placed else { return };
+    let host = world.nodes.get(&node_key(&placed.node));
+    let host = host.and_then(|node| node.observed.facts.addresses.first().cloned());
+    let own = match placed.spec.address {
+        Some(address) => Some(address.to_string()),
+        None => host.clone(),
+    };
+    if let Some(host) = host {
+        status.insert("hostIPs".to_owned(), json!([{"ip": host}]));
+        status.insert("hostIP".to_owned(), json!(host));
+    }
+    let runs = pod.observed.as_ref().is_some_and(|observed| observed.started_at.is_some());
+    if let Some(own) = own.filter(|_| runs) {
+        status.insert("podIPs".to_owned(), json!([{"ip": own}]));
+        status.insert("podIP".to_owned(), json!(own));
+    }
+}
+
+/// BestEffort without requests or limits, Guaranteed if all have equal ones, else Burstable.
+fn qos(pod: &Pod) -> &'static str {
+    let all: Vec<_> = pod.template.all_containers().map(|container| &container.resources).collect();
+    let none = all.iter().all(|r| {
+        r.cpu_request_millis.is_none()
+            && r.cpu_limit_millis.is_none()
+            && r.memory_request_bytes.is_none()
+            && r.memory_limit_bytes.is_none()
+    });
+    let equal = all.iter().all(|r| {
+        let cpu = r.cpu_limit_millis.is_some()
+            && r.cpu_request_millis.is_none_or(|request| Some(request) == r.cpu_limit_millis);
+        let memory = r.memory_limit_bytes.is_some()
+            && r.memory_request_bytes.is_none_or(|request| Some(request) == r.memory_limit_bytes);
+        cpu && memory
+    });
+    match (none, equal) {
+        (true, _) => "BestEffort",
+        (false, true) => "Guaranteed",
+        (false, false) => "Burstable",
+    }
+}
+
+struct Condition {
+    kind: &'static str,
+    holds: bool,
+    since: Timestamp,
+    reason: &'static str,
+    message: String,
+}
+
+impl Condition {
+    fn new(kind: &'static str, holds: bool, since: Timestamp) -> Self {
+        Self { kind, holds, since, reason: "", message: String::new() }
+    }
+
+    fn because(mut self, reason: &'static str, message: String) -> Self {
+        if !self.holds {
+            (self.reason, self.message) = (reason, message);
+        }
+        self
+    }
+
+    fn build(self) -> Value {
+        let mut shown = json!({
+            "type": self.kind,
+            "status": if self.holds { "True" } else { "False" },
+            "lastProbeTime": Value::Null,
+            "lastTransitionTime": self.since.to_string(),
+        });
+        let reason = Some(self.reason).filter(|reason| !reason.is_empty());
+        put(object(&mut shown), "reason", reason);
+        let message = Some(self.message).filter(|message| !message.is_empty());
+        put(object(&mut shown), "message", message);
+        without_nulls(shown)
+    }
+}
+
+fn conditions(seen: &Seen<'_>, pod: &Pod) -> Vec<Value> {
+    let Some(placed) = &pod.placed else {
+        let scheduled = Condition::new("PodScheduled", false, pod.created)
+            .because("Unschedulable", unplaced_because(seen, pod));
+        return vec![scheduled.build()];
+    };
+    let observed = pod.observed.as_deref();
+    let start = observed.and_then(|observed| observed.started_at).unwrap_or(placed.at);
+    let completed = pod.phase() == PodPhase::Succeeded;
+    let initialized = initialized(pod);
+    let ready = pod.phase() == PodPhase::Running && observed.is_some_and(|o| o.ready);
+    let ready_since = observed.and_then(|observed| observed.ready_since).unwrap_or(start);
+    let (reason, message) = match completed {
+        true => ("PodCompleted", String::new()),
+        false => ("ContainersNotReady", not_ready(pod)),
+    };
+    let waiting = incomplete(pod);
+    let has_network = observed.is_some_and(|observed| observed.started_at.is_some());
+    let list = [
+        Condition::new("PodReadyToStartContainers", has_network && !pod.is_finished(), start),
+        Condition::new("Initialized", initialized, start)
+            .because("ContainersNotInitialized", waiting),
+        Condition::new("Ready", ready, ready_since).because(reason, message.clone()),
+        Condition::new("ContainersReady", ready, ready_since).because(reason, message),
+        Condition::new("PodScheduled", true, placed.at),
+    ];
+    list.map(Condition::build).into()
+}
+
+/// Why the pod has no node, from what the plan waits for.
+fn unplaced_because(seen: &Seen<'_>, pod: &Pod) -> String {
+    let waits = seen.waits.get(&pod.key).or_else(|| seen.waits.get(&pod.owner));
+    let waits = waits.into_iter().flatten().map(|waiting| waiting.for_what.as_str());
+    waits.collect::<Vec<_>>().join("; ")
+}
+
+fn initialized(pod: &Pod) -> bool {
+    let observed = pod.observed.as_deref();
+    let done = |container: &ContainerObservation| match &container.state {
+        ContainerState::Terminated(end) => end.exit_code == 0,
+        ContainerState::Running { .. } => container.started,
+        ContainerState::Waiting { .. } | ContainerState::Unknown => false,
+    };
+    let of = &pod.template.init_containers;
+    of.is_empty()
+        || matches!(pod.phase(), PodPhase::Running | PodPhase::Succeeded)
+        || observed.is_some_and(|observed| {
+            observed.init_containers.len() == of.len() && observed.init_containers.iter().all(done)
+        })
+}
+
+fn not_ready(pod: &Pod) -> String {
+    let observed = pod.observed.as_deref().map_or(&[][..], |observed| &observed.containers);
+    let is_ready = |name: &str| observed.iter().any(|seen| seen.name == name && seen.ready);
+    let names = pod.template.containers.iter().map(|container| container.name.as_str());
+    let unready: Vec<_> = names.filter(|name| !is_ready(name)).collect();
+    format!("containers with unready status: [{}]", unready.join(" "))
+}
+
+fn incomplete(pod: &Pod) -> String {
+    let observed = pod.observed.as_deref().map_or(&[][..], |observed| &observed.init_containers);
+    let is_done = |name: &str| {
+        observed.iter().any(|seen| {
+            seen.name == name
+                && matches!(&seen.state, ContainerState::Terminated(end) if end.exit_code == 0)
+        })
+    };
+    let names = pod.template.init_containers.iter().map(|container| container.name.as_str());
+    let waiting: Vec<_> = names.filter(|name| !is_done(name)).collect();
+    format!("containers with incomplete status: [{}]", waiting.join(" "))
+}
+
+/// One status for each container of the template, whether it was seen yet or not.
+fn statuses(
+    templates: &[ContainerTemplate],
+    observed: &[ContainerObservation],
+    waiting: &str,
+) -> Vec<Value> {
+    let show = |template: &ContainerTemplate| match observed
+        .iter()
+        .find(|seen| seen.name == template.name)
+    {
+        Some(seen) => container_status(template, seen),
+        None => json!({
+            "name": template.name,
+            "image": template.image,
+            "imageID": "",
+            "ready": false,
+            "started": false,
+            "restartCount": 0,
+            "lastState": {},
+            "state": {"waiting": {"reason": waiting}},
+        }),
+    };
+    templates.iter().map(show).collect()
+}
+
+fn container_status(template: &ContainerTemplate, seen: &ContainerObservation) -> Value {
+    let id = seen.container_id.as_ref().map(|id| format!("docker://{id}"));
+    let last = seen.last.as_ref().map_or(json!({}), |end| json!({"terminated": ended(end)}));
+    let state = match &seen.state {
+        ContainerState::Waiting { reason, message } => {
+            without_nulls(json!({"waiting": {"reason": reason, "message": message}}))
+        }
+        ContainerState::Running { started_at } => {
+            json!({"running": {"startedAt": started_at.to_string()}})
+        }
+        ContainerState::Terminated(end) => json!({"terminated": ended(end)}),
+        ContainerState::Unknown => json!({"waiting": {"reason": "Unknown"}}),
+    };
+    let mut status = json!({
+        "name": template.name,
+        "image": template.image,
+        "imageID": seen.image_id.as_deref().unwrap_or_default(),
+        "ready": seen.ready,
+        "started": seen.started,
+        "restartCount": seen.restarts,
+        "lastState": last,
+        "state": state,
+    });
+    put(object(&mut status), "containerID", id);
+    status
+}
+
+fn ended(end: &Termination) -> Value {
+    let mut shown = Map::new();
+    shown.insert("exitCode".to_owned(), json!(end.exit_code));
+    shown.insert("reason".to_owned(), json!(end.reason));
+    put(&mut shown, "message", end.message.clone());
+    put(&mut shown, "startedAt", end.started_at.map(|at| at.to_string()));
+    put(&mut shown, "finishedAt", end.finished_at.map(|at| at.to_string()));
+    let id = end.container_id.as_ref().map(|id| format!("docker://{id}"));
+    put(&mut shown, "containerID", id);
+    Value::Object(shown)
+}

@@ -1,0 +1,143 @@
+//! One consistent sight of the World, and the objects that are seen in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kgit_protocol::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::Waiting;
+use crate::domain::world::World;
+use crate::kube::resource_type::{Noun, ResourceType};
+use crate::kube::{
+    config, deployment, event, job, namespace, node, pod, replica_set, service, storage,
+};
+
+/// What objects are shown from.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub world: &'a World,
+    pub waits: &'a BTreeMap<ObjectKey, Vec<Waiting>>,
+    pub now: Timestamp,
+    pub secrets: SecretValues,
+}
+
+/// Whether the reader may see the values of Secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretValues {
+    Shown,
+    Masked,
+}
+
+/// An object as readers see it, `apiVersion` and `kind` included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    pub key: ShownKey,
+    /// The highest version of the rows that it is shown from.
+    pub version: u64,
+    pub object: Value,
+}
+
+/// Names an object within its resource type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShownKey {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl Shown {
+    /// Puts the pieces together and fills in `apiVersion` and `kind`.
+    pub fn new(key: &ObjectKey, version: u64, mut object: Value) -> Self {
+        object["apiVersion"] = json!(key.kind.api_version());
+        object["kind"] = json!(key.kind.as_str());
+        let key = ShownKey { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) };
+        Self { key, version, object }
+    }
+}
+
+/// The rows behind a resource type, by their keys, in the order in which lists show them.
+/// `None` lists every namespace. Nouns that are not of the World have none.
+pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectKey> {
+    let inside = |key: &&ObjectKey| namespace.is_none_or(|wanted| *key.namespace == *wanted);
+    let world = seen.world;
+    let objects = |kind| {
+        let of_kind = move |key: &&ObjectKey| key.kind == kind;
+        world.objects.keys().filter(of_kind).filter(inside).cloned().collect::<Vec<_>>()
+    };
+    match noun {
+        Noun::Recorded(Kind::Pod) => world.pods.keys().filter(inside).cloned().collect(),
+        Noun::Recorded(Kind::ReplicaSet) => {
+            world.replica_sets.keys().filter(inside).cloned().collect()
+        }
+        Noun::Recorded(Kind::Node) => world.nodes.keys().cloned().collect(),
+        Noun::Recorded(Kind::Namespace) => namespace::keys(world),
+        Noun::Recorded(Kind::StorageClass) => storage::class_keys(world),
+        Noun::Recorded(Kind::PersistentVolume) => storage::volume_keys(world),
+        Noun::Recorded(
+            kind @ (Kind::ConfigMap
+            | Kind::Secret
+            | Kind::PersistentVolumeClaim
+            | Kind::Service
+            | Kind::Deployment
+            | Kind::Job),
+        ) => objects(kind),
+        Noun::Event => event::keys(world, namespace),
+        Noun::Reconcile | Noun::Plan | Noun::Source => Vec::new(),
+    }
+}
+
+/// What is shown of the row under `key`: one object, none if there is no such row, and for
+/// events as many as were told.
+pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
+    let shown = match noun {
+        Noun::Recorded(kind) if kind != key.kind => None,
+        Noun::Recorded(Kind::Namespace) => namespace::show(seen, key),
+        Noun::Recorded(Kind::StorageClass) => storage::show_class(seen, key),
+        Noun::Recorded(Kind::PersistentVolume) => storage::show_volume(seen, key),
+        Noun::Recorded(Kind::PersistentVolumeClaim) => storage::show_claim(seen, key),
+        Noun::Recorded(Kind::ConfigMap) => config::show_config_map(seen, key),
+        Noun::Recorded(Kind::Secret) => config::show_secret(seen, key),
+        Noun::Recorded(Kind::Service) => service::show(seen, key),
+        Noun::Recorded(Kind::Pod) => pod::show(seen, key),
+        Noun::Recorded(Kind::ReplicaSet) => replica_set::show(seen, key),
+        Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
+        Noun::Recorded(Kind::Job) => job::show(seen, key),
+        Noun::Recorded(Kind::Node) => node::show(seen, key),
+        Noun::Event => return event::show(seen, key),
+        Noun::Reconcile | Noun::Plan | Noun::Source => None,
+    };
+    shown.into_iter().collect()
+}
+
+/// The object of that name, if there is one.
+pub fn get(seen: &Seen<'_>, ty: &ResourceType, namespace: &str, name: &str) -> Option<Shown> {
+    match ty.noun {
+        Noun::Recorded(kind) => of_row(seen, ty.noun, &ObjectKey::new(kind, namespace, name)).pop(),
+        Noun::Event => {
+            let rows = event::keys(seen.world, Some(namespace)).into_iter();
+            let mut events = rows.flat_map(|key| event::show(seen, &key));
+            events.find(|shown| *shown.key.name == *name)
+        }
+        Noun::Reconcile | Noun::Plan | Noun::Source => None,
+    }
+}
+
+/// The rows of a resource type that a change of the row under `key` may show in.
+pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
+    match noun {
+        Noun::Recorded(Kind::Namespace) => {
+            let name = if key.kind == Kind::Namespace { &key.name } else { &key.namespace };
+            (!name.is_empty()).then(|| ObjectKey::new(Kind::Namespace, "", name))
+        }
+        Noun::Recorded(kind) => (kind == key.kind).then(|| key.clone()),
+        Noun::Event => Some(key.clone()),
+        Noun::Reconcile | Noun::Plan | Noun::Source => None,
+    }
+}
+
+/// Every namespace that is named by an object.
+pub fn namespaces(world: &World) -> BTreeSet<Arc<str>> {
+    let keys = world.objects.keys().chain(world.pods.keys());
+    keys.filter(|key| !key.namespace.is_empty()).map(|key| Arc::clone(&key.namespace)).collect()
+}

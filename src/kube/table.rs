@@ -1,0 +1,219 @@
+//! `meta.k8s.io/v1 Table`: rows and columns, computed by the server, printed by any client.
+
+use kgit_protocol::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::domain::key::Kind;
+use crate::kube::resource_type::Noun;
+use crate::kube::seen::Shown;
+use crate::kube::{
+    config, deployment, event, job, namespace, node, pod_status, reconcile, replica_set, service,
+    storage,
+};
+
+/// One column. Titles are upstream's; `kubectl` upper-cases them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub title: &'static str,
+    pub kind: ColumnKind,
+    /// Shown by `-o wide` only.
+    pub wide: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    Name,
+    Text,
+    Number,
+}
+
+impl Column {
+    pub const fn name() -> Self {
+        Self { title: "Name", kind: ColumnKind::Name, wide: false }
+    }
+    pub const fn text(title: &'static str) -> Self {
+        Self { title, kind: ColumnKind::Text, wide: false }
+    }
+    pub const fn number(title: &'static str) -> Self {
+        Self { title, kind: ColumnKind::Number, wide: false }
+    }
+    pub const fn wide(title: &'static str) -> Self {
+        Self { title, kind: ColumnKind::Text, wide: true }
+    }
+    pub const fn wide_name() -> Self {
+        Self { title: "Name", kind: ColumnKind::Name, wide: true }
+    }
+}
+
+/// How much of each object a row carries along: `includeObject`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IncludeObject {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl IncludeObject {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "None" => Some(Self::None),
+            "" | "Metadata" => Some(Self::Metadata),
+            "Object" => Some(Self::Object),
+            _ => None,
+        }
+    }
+}
+
+pub fn columns(noun: Noun) -> &'static [Column] {
+    match noun {
+        Noun::Recorded(Kind::Namespace) => namespace::COLUMNS,
+        Noun::Recorded(Kind::StorageClass) => storage::CLASS_COLUMNS,
+        Noun::Recorded(Kind::PersistentVolume) => storage::VOLUME_COLUMNS,
+        Noun::Recorded(Kind::PersistentVolumeClaim) => storage::CLAIM_COLUMNS,
+        Noun::Recorded(Kind::ConfigMap) => config::CONFIG_MAP_COLUMNS,
+        Noun::Recorded(Kind::Secret) => config::SECRET_COLUMNS,
+        Noun::Recorded(Kind::Service) => service::COLUMNS,
+        Noun::Recorded(Kind::Pod) => pod_status::COLUMNS,
+        Noun::Recorded(Kind::ReplicaSet) => replica_set::COLUMNS,
+        Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
+        Noun::Recorded(Kind::Job) => job::COLUMNS,
+        Noun::Recorded(Kind::Node) => node::COLUMNS,
+        Noun::Event => event::COLUMNS,
+        Noun::Reconcile => reconcile::RECONCILE_COLUMNS,
+        Noun::Plan => reconcile::PLAN_COLUMNS,
+        Noun::Source => reconcile::SOURCE_COLUMNS,
+    }
+}
+
+fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
+    match noun {
+        Noun::Recorded(Kind::Namespace) => namespace::cells(object, now),
+        Noun::Recorded(Kind::StorageClass) => storage::class_cells(object, now),
+        Noun::Recorded(Kind::PersistentVolume) => storage::volume_cells(object, now),
+        Noun::Recorded(Kind::PersistentVolumeClaim) => storage::claim_cells(object, now),
+        Noun::Recorded(Kind::ConfigMap) => config::config_map_cells(object, now),
+        Noun::Recorded(Kind::Secret) => config::secret_cells(object, now),
+        Noun::Recorded(Kind::Service) => service::cells(object, now),
+        Noun::Recorded(Kind::Pod) => pod_status::cells(object, now),
+        Noun::Recorded(Kind::ReplicaSet) => replica_set::cells(object, now),
+        Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
+        Noun::Recorded(Kind::Job) => job::cells(object, now),
+        Noun::Recorded(Kind::Node) => node::cells(object, now),
+        Noun::Event => event::cells(object, now),
+        Noun::Reconcile => reconcile::reconcile_cells(object, now),
+        Noun::Plan => reconcile::plan_cells(object, now),
+        Noun::Source => reconcile::source_cells(object, now),
+    }
+}
+
+/// A Table of the objects; `metadata` is the list's.
+pub fn table(
+    noun: Noun,
+    objects: &[Shown],
+    metadata: Value,
+    include: IncludeObject,
+    now: Timestamp,
+) -> Value {
+    let definitions: Vec<_> = columns(noun).iter().map(definition).collect();
+    let rows: Vec<_> = objects
+        .iter()
+        .map(|shown| {
+            let mut row = json!({"cells": cells(noun, &shown.object, now)});
+            match include {
+                IncludeObject::None => {}
+                IncludeObject::Metadata => row["object"] = partial(&shown.object),
+                IncludeObject::Object => row["object"] = shown.object.clone(),
+            }
+            row
+        })
+        .collect();
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": definitions,
+        "rows": rows,
+    })
+}
+
+fn definition(column: &Column) -> Value {
+    let (kind, format) = match column.kind {
+        ColumnKind::Name => ("string", "name"),
+        ColumnKind::Text => ("string", ""),
+        ColumnKind::Number => ("integer", ""),
+    };
+    json!({
+        "name": column.title,
+        "type": kind,
+        "format": format,
+        "description": column.title,
+        "priority": i32::from(column.wide),
+    })
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn partial(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"],
+    })
+}
+
+/// Whether wide columns are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wide {
+    Yes,
+    No,
+}
+
+/// A Table as aligned text, as `kubectl` prints it. `extra` puts columns of the caller's own in
+/// front: a title and one cell for each row.
+pub fn text(table: &Value, wide: Wide, extra: &[(&str, Vec<String>)]) -> String {
+    let definitions = crate::kube::json::items(table, "/columnDefinitions");
+    let is_shown = |index: usize| {
+        wide == Wide::Yes
+            || definitions.get(index).is_some_and(|column| column["priority"].as_i64() == Some(0))
+    };
+    let titles = definitions.iter().map(|column| plain(&column["name"]).to_uppercase());
+    let own_titles = extra.iter().map(|(title, _)| (*title).to_owned());
+    let shown = |cells: Vec<String>| {
+        let kept = cells.into_iter().enumerate().filter(|(index, _)| is_shown(*index));
+        kept.map(|(_, cell)| cell).collect::<Vec<_>>()
+    };
+    let mut lines = vec![own_titles.chain(shown(titles.collect())).collect::<Vec<_>>()];
+    for (number, row) in crate::kube::json::items(table, "/rows").iter().enumerate() {
+        let own = extra.iter().map(|(_, cells)| cells.get(number).cloned().unwrap_or_default());
+        let cells = crate::kube::json::items(row, "/cells").iter().map(plain).collect();
+        lines.push(own.chain(shown(cells)).collect());
+    }
+    aligned(&lines)
+}
+
+fn plain(cell: &Value) -> String {
+    match cell {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Columns three spaces apart; the last one is not padded.
+pub fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let mut shown = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            shown.push_str(&format!("{cell:<width$}   "));
+        }
+        text.push_str(shown.trim_end());
+        text.push('\n');
+    }
+    text
+}
