@@ -14,7 +14,6 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::api::auth::TokenText;
 use crate::api::authority::Authority;
-use crate::api::forecasts::{Forecast, ForecastRefused, Forecasts, Wanted};
 use crate::api::listener::serve;
 use crate::api::records::{Records, RecordsError, Verification};
 use crate::api::state::{Api, Parts, Planning};
@@ -89,8 +88,8 @@ impl Server {
             authority,
             records: Arc::clone(&records) as Arc<dyn Records>,
             planning: Planning { assignments: empty_set, lease_seconds: |_| 40 },
-            forecasts: Arc::new(NothingToDo),
             clock: Arc::new(|| NOW),
+            read_at: Arc::new(|rev| Err(format!("there is no commit `{rev}`"))),
         };
         let api = Api::new(parts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,28 +137,14 @@ impl Server {
     }
 }
 
-/// Forecasts one step for any edited tree, and none for what is there.
-#[derive(Debug)]
-struct NothingToDo;
-
-impl Forecasts for NothingToDo {
-    fn forecast(&self, _: &View, wanted: Wanted) -> Result<Forecast, ForecastRefused> {
-        match wanted {
-            Wanted::Current => Ok(Forecast::default()),
-            Wanted::Revision(rev) => {
-                Err(ForecastRefused { message: format!("there is no commit `{rev}`") })
-            }
-            Wanted::Tree { change, .. } => {
-                let text = format!("{} files\n", change.upserted.len());
-                Ok(Forecast { changes: 1, text, ..Forecast::default() })
-            }
-        }
-    }
-}
-
-fn empty_set(world: &World, node: &NodeName) -> AssignmentSet {
+fn empty_set(world: &World, node: &NodeName) -> Option<AssignmentSet> {
     let stamp = world.nodes.get(&node_key(node)).unwrap().issued.clone();
-    AssignmentSet { stamp, pods: BTreeMap::new(), remove_volumes: Vec::new(), keep_others: false }
+    Some(AssignmentSet {
+        stamp,
+        pods: BTreeMap::new(),
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    })
 }
 
 fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<Vec<Effect>>) {

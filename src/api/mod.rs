@@ -2,6 +2,7 @@
 //!
 //! It reads views and sends events; it decides nothing about workloads. What Kubernetes objects
 //! look like is [`crate::kube`]'s, what a plan says is `plan`'s, and orders are the loop's.
+#![allow(clippy::disallowed_methods, reason = "the shell: clocks, files and sockets")]
 
 pub mod agent;
 pub mod auth;
@@ -9,7 +10,6 @@ pub mod authority;
 pub mod error;
 #[cfg(test)]
 pub mod fixture;
-pub mod forecasts;
 pub mod history;
 pub mod kgit;
 pub mod kube;

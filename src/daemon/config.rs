@@ -27,7 +27,7 @@ pub struct MasterConfig {
     /// How often a remote repository is asked for news, in seconds.
     pub poll_seconds: u64,
     /// For crash tests: where the store is to die.
-    pub crash: Option<crate::store::CrashPoints>,
+    pub crash: Option<crate::store::crash::CrashPoints>,
     /// The credential for a remote repository.
     pub git_token: Option<String>,
 }

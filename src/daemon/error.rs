@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DaemonError {
     #[error("the store")]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] crate::store::error::StoreError),
     #[error("the cluster's certificate authority")]
     Authority(#[from] crate::api::authority::AuthorityError),
     #[error("the source")]
@@ -46,11 +46,15 @@ impl DaemonError {
     /// What to do next, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Engine { .. } => {
-                Some("install Docker (Debian, Ubuntu: `apt-get install docker.io`) or start it; `kgit doctor` looks closer")
+            Self::Engine { .. } => Some(
+                "install Docker (Debian, Ubuntu: `apt-get install docker.io`) or start it; `kgit doctor` looks closer",
+            ),
+            Self::Listen { .. } => {
+                Some("another process may have the port: choose one with --listen")
             }
-            Self::Listen { .. } => Some("another process may have the port: choose one with --listen"),
-            Self::NoSource { .. } => Some("name a folder with manifests in it, or a Git repository"),
+            Self::NoSource { .. } => {
+                Some("name a folder with manifests in it, or a Git repository")
+            }
             Self::NotRunning(_) => Some("name its data directory with --data"),
             Self::Running { .. } => Some("stop it with `kgit down`, or use another --data"),
             _ => None,

@@ -5,8 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kgit_protocol::assignment::AssignmentSet;
-use kgit_protocol::ids::NodeName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -21,11 +19,11 @@ use crate::daemon::now;
 use crate::daemon::records::StoreRecords;
 use crate::daemon::source;
 use crate::domain::token::{Role, Token, TokenOrder};
-use crate::domain::world::World;
 use crate::master::core::Core;
 use crate::master::event::Event;
 use crate::master::handle::Handle;
 use crate::master::{lease_seconds, run};
+use crate::plan::assignments::for_node;
 use crate::source::follow::Follower;
 use crate::store::Store;
 
@@ -78,7 +76,7 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
         master: handle.clone(),
         authority: Authority::open(&pki, now())?,
         records: Arc::new(StoreRecords(reader)),
-        planning: Planning { assignments, lease_seconds },
+        planning: Planning { assignments: for_node, lease_seconds },
         clock: Arc::new(now),
         read_at: Arc::new(move |revision| {
             history.read_at(revision).map_err(|error| source::with_causes(&error))
@@ -98,10 +96,6 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
     };
     master.write_kubeconfig(&config.data, &config.advertise).await?;
     Ok(master)
-}
-
-fn assignments(world: &World, node: &NodeName) -> Option<AssignmentSet> {
-    crate::plan::assignments::for_node(world, node)
 }
 
 /// The address asked for; or the one this data directory had; or the default; or any free port.
@@ -165,7 +159,8 @@ impl Master {
             None => self.url(),
         };
         let known = Kubeconfig::read(&path).ok();
-        if known.is_some_and(|known| known.server == url && known.authority == self.authority.pem()) {
+        if known.is_some_and(|known| known.server == url && known.authority == self.authority.pem())
+        {
             return Ok(());
         }
         let token = self.create_token(OWNER, Role::Admin, None).await?;

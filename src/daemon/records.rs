@@ -5,7 +5,8 @@ use kgit_protocol::messages::AuditHead;
 use crate::api::records::{Records, RecordsError, Verification, Witness};
 use crate::domain::audit::Entry;
 use crate::domain::token::Token;
-use crate::store::{EntryQuery, Reader, StoreError};
+use crate::store::error::StoreError;
+use crate::store::reader::{EntryQuery, Reader};
 
 #[derive(Debug)]
 pub struct StoreRecords(pub Reader);
@@ -28,7 +29,7 @@ impl Records for StoreRecords {
 
     fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let summaries = self.0.reconciles(before, limit).map_err(failed)?;
+        let summaries = self.0.reconciles(limit, before).map_err(failed)?;
         let entries = summaries.iter().map(|summary| self.0.entry(summary.reconcile));
         let entries: Result<Vec<Option<Entry>>, StoreError> = entries.collect();
         Ok(entries.map_err(failed)?.into_iter().flatten().collect())

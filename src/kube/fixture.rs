@@ -34,7 +34,7 @@ pub const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const THEN: Timestamp = Timestamp(NOW.0 - 3_600_000);
 
 pub fn world() -> World {
-    let mut world = World::new(ClusterId::new("0123456789abcdef"));
+    let mut world = World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"));
     let effects = [
         deployment(),
         storage(),
@@ -192,6 +192,8 @@ fn replica_set(owner: &ObjectKey, hash: &str, revision: u64, replicas: u32, imag
         revision,
         revision_history: Vec::new(),
         replicas,
+        desired: 3,
+        max_replicas: 4,
         min_ready_seconds: 0,
         counter: 3,
         status: ReplicaStatus { replicas, updated: replicas, ready, available: ready },
@@ -248,7 +250,12 @@ fn web_pod(end: &str, state: ContainerState, restarts: u32) -> Made {
     let mut pod = pod(&format!("web-7c5ddbdf54-{end}"), owner, template("web", "nginx:1.27"));
     pod.uid = observed.uid.clone();
     pod.labels = labels;
-    pod.placed = Some(Placed { node: NodeName::new("a"), at: THEN, spec: Arc::new(pod_spec()) });
+    pod.placed = Some(Placed {
+        node: NodeName::new("a"),
+        at: THEN,
+        spec: Arc::new(pod_spec()),
+        digest: pod_spec().digest(),
+    });
     pod.observed = Some(Arc::new(observed));
     Made::Row(pod.key.clone(), Record::Pod(Arc::new(pod)))
 }
@@ -264,6 +271,7 @@ fn pod(name: &str, owner: ObjectKey, template: Arc<PodTemplate>) -> Pod {
         revision_digest: template.digest(),
         template,
         index: None,
+        counted: false,
         placed: None,
         deletion: None,
         observed: None,

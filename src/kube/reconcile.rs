@@ -89,6 +89,9 @@ pub fn show_reconcile(entries: &[Entry]) -> Option<Shown> {
             Body::Triggered { .. }
             | Body::Outcome { .. }
             | Body::Anchor { .. }
+            | Body::Omitted { .. }
+            | Body::Redaction { .. }
+            | Body::Restored { .. }
             | Body::Redacted => {}
         }
     }

@@ -23,9 +23,9 @@ use crate::master::lease;
 use crate::master::reconcile::{Reconcile, is_quiet};
 use crate::master::view::{Committed, RowChange, SourceStatus, View};
 use crate::plan;
-use crate::store::AuditDraft;
 use crate::store::Store;
-use crate::store::StoreError;
+use crate::store::audit::AuditDraft;
+use crate::store::error::StoreError;
 
 /// How long the loop waits before it tries a failed transaction again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -23,6 +23,8 @@ pub enum Event {
     SourceFailed {
         error: String,
     },
+    /// It can be read again, and nothing in it changed.
+    SourceRecovered,
     /// A node asks to join; its token was checked, its key's digest taken from its request.
     Join {
         join: Box<Join>,

@@ -17,7 +17,7 @@ use crate::master::core::Core;
 use crate::master::event::{Event, Refused, Reply};
 use crate::plan::{self, assignments, observe};
 use crate::store::Store;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The plan that stands for "the backup that the master was restored from is good".
 pub const RESTORED: &str = "restored";

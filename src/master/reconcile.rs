@@ -8,7 +8,7 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::audit::{AuditedStep, Body, MAX_STEPS_LISTED, Trigger};
 use crate::domain::plan::{Said, Step, Verb, WaitKind, Waiting};
 use crate::plan::text;
-use crate::store::{AuditDraft, Belongs};
+use crate::store::audit::{AuditDraft, Belongs};
 
 /// Lines of outcome that a reconcile keeps; what is beyond is counted.
 const MAX_OUTCOME_LINES: usize = 200;

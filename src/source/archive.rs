@@ -32,9 +32,11 @@ impl Archive {
         libgit2::settle();
         let mut options = RepositoryInitOptions::new();
         // Manifests hold Secrets: nobody else is to read them.
-        options.bare(true).external_template(false).mode(git2::RepositoryInitMode::from_bits_retain(0o700));
-        let repo =
-            Repository::init_opts(path, &options).map_err(SourceError::git(attempted))?;
+        options
+            .bare(true)
+            .external_template(false)
+            .mode(git2::RepositoryInitMode::from_bits_retain(0o700));
+        let repo = Repository::init_opts(path, &options).map_err(SourceError::git(attempted))?;
         Ok(Self { repo })
     }
 

@@ -135,8 +135,7 @@ impl Folder {
         let mut known = HashMap::with_capacity(self.known.len());
         let before = &self.known;
         let items = files::scan(&self.config.path, &mut |found| {
-            let (item, file) =
-                item(repo, before, &found).map_err(SourceError::git(attempted))?;
+            let (item, file) = item(repo, before, &found).map_err(SourceError::git(attempted))?;
             known.extend(file.map(|file| (found.full.to_owned(), file)));
             Ok(item)
         })?;

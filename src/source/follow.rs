@@ -10,12 +10,14 @@ use crate::source::error::SourceError;
 use crate::source::signal::{Signal, Wake};
 use crate::source::watch::Watching;
 
-
 /// What one look came to.
 #[derive(Debug)]
 pub enum Delivery {
     /// A commit, and how its tree differs from the one delivered before.
-    Changed { commit: Arc<Commit>, change: TreeChange },
+    Changed {
+        commit: Arc<Commit>,
+        change: TreeChange,
+    },
     /// It can't be read; what was delivered last stays in force.
     Failed(SourceError),
     Unchanged,

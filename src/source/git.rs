@@ -121,16 +121,17 @@ impl Source for LocalGit {
 
 /// Where a branch points.
 pub(super) enum Tip {
-    At { commit: Oid, branch: String },
+    At {
+        commit: Oid,
+        branch: String,
+    },
     /// The repository has no commit yet, or not on this branch, which HEAD names.
-    Unborn { branch: String },
+    Unborn {
+        branch: String,
+    },
 }
 
-fn branch_tip(
-    repo: &Repository,
-    branch: Option<&str>,
-    location: &str,
-) -> Result<Tip, SourceError> {
+fn branch_tip(repo: &Repository, branch: Option<&str>, location: &str) -> Result<Tip, SourceError> {
     let head = head_branch(repo, location)?;
     let branch = match (branch, &head) {
         (Some(branch), _) => branch.to_owned(),
@@ -164,9 +165,8 @@ fn head_branch(repo: &Repository, location: &str) -> Result<Option<String>, Sour
 }
 
 fn has_no_branch(repo: &Repository) -> Result<bool, SourceError> {
-    let mut names = repo
-        .references_glob("refs/heads/*")
-        .map_err(SourceError::git("listing the branches"))?;
+    let mut names =
+        repo.references_glob("refs/heads/*").map_err(SourceError::git("listing the branches"))?;
     Ok(names.next().is_none())
 }
 
@@ -191,7 +191,10 @@ enum Last {
     /// The reader has this commit from before; nothing was delivered by this follower yet.
     Before(String),
     Unborn,
-    Delivered { commit: Oid, tree: Oid },
+    Delivered {
+        commit: Oid,
+        tree: Oid,
+    },
 }
 
 impl BranchFollow {
@@ -216,10 +219,7 @@ impl BranchFollow {
         }
         let attempted = || format!("reading commit {commit} of branch `{branch}`");
         let old = self.base(repo).map_err(SourceError::git(attempted()))?;
-        let tree = repo
-            .find_commit(commit)
-            .map_err(SourceError::git(attempted()))?
-            .tree_id();
+        let tree = repo.find_commit(commit).map_err(SourceError::git(attempted()))?.tree_id();
         self.check_folder(repo, tree, commit)?;
         let change =
             self.trees.change(repo, old, Some(tree)).map_err(SourceError::git(attempted()))?;
@@ -230,11 +230,7 @@ impl BranchFollow {
 
     /// An empty repository is an empty tree; a branch that was there and is gone is a failure,
     /// not an order to remove everything.
-    fn unborn(
-        &mut self,
-        branch: String,
-        location: &str,
-    ) -> Result<Option<Snapshot>, SourceError> {
+    fn unborn(&mut self, branch: String, location: &str) -> Result<Option<Snapshot>, SourceError> {
         match self.last {
             Last::Delivered { .. } | Last::Before(_) => {
                 Err(SourceError::BranchGone { branch, location: location.to_owned() })

@@ -60,7 +60,8 @@ impl History {
     pub fn read_at(&self, revision: &str) -> Result<Snapshot, SourceError> {
         self.find(revision, |repo, id| {
             let commit = repo.find_commit(id)?;
-            let change = TreeReader::new(&self.folder).change(repo, None, Some(commit.tree_id()))?;
+            let change =
+                TreeReader::new(&self.folder).change(repo, None, Some(commit.tree_id()))?;
             Ok((Arc::new(describe(repo, id)?), change))
         })
     }

@@ -33,7 +33,6 @@ use crate::source::error::SourceError;
 use crate::source::signal::Signal;
 use crate::source::watch::Watching;
 
-
 /// Files above this are named and not read: no manifest that people write comes near it, and the
 /// largest object that Kubernetes takes is 1.5 MiB.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;

@@ -11,10 +11,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::domain::desired::{FileContent, TreeChange};
 use crate::source::error::SourceError;
 use crate::source::git::{LocalGit, LocalGitConfig};
 use crate::source::{Snapshot, Source};
-use crate::domain::desired::{FileContent, TreeChange};
 
 /// A repository with its work tree, driven by the `git` command.
 struct Repo {

@@ -281,7 +281,9 @@ fn compare(
     touched: &mut BTreeMap<String, Touched>,
 ) -> Result<(), git2::Error> {
     if depth > MAX_DEPTH {
-        return Err(git2::Error::from_str(&format!("folders lie too deep in each other: {folder}")));
+        return Err(git2::Error::from_str(&format!(
+            "folders lie too deep in each other: {folder}"
+        )));
     }
     let mut before = old.into_iter().flat_map(Tree::iter).peekable();
     let mut after = new.into_iter().flat_map(Tree::iter).peekable();

@@ -32,7 +32,6 @@ use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-
 use crate::domain::record::Meta;
 use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Table, World};

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::domain::audit::{Body, Entry, Trigger};
 use crate::domain::plan::Said;
 use crate::domain::token::Token;
+use crate::store::audit::load_tip;
 use crate::store::chain::AuditKey;
 use crate::store::error::StoreError;
 use crate::store::row::int;
@@ -95,6 +96,28 @@ impl Reader {
                 .map_err(StoreError::sql("reading audit entries"))?;
             rows.into_iter().map(RawEntry::parse).collect()
         })
+    }
+
+    /// Entries with a sequence of at least `from`, oldest first.
+    pub fn entries_from(&self, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM audit WHERE sequence >= ?1 ORDER BY sequence LIMIT ?2"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.with(|connection| {
+            let rows: Vec<RawEntry> = connection
+                .prepare_cached(&sql)
+                .and_then(|mut statement| {
+                    statement.query_map(params![int(from), limit], RawEntry::read)?.collect()
+                })
+                .map_err(StoreError::sql("reading audit entries"))?;
+            rows.into_iter().map(RawEntry::parse).collect()
+        })
+    }
+
+    /// The end of the chain.
+    pub fn head(&self) -> Result<AuditHead, StoreError> {
+        self.with(|connection| Ok(load_tip(connection, &self.cluster)?.head))
     }
 
     pub fn entry(&self, sequence: u64) -> Result<Option<Entry>, StoreError> {

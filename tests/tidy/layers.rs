@@ -35,9 +35,8 @@ const AGENT_WORDS: &[&str] = &["runtime"];
 /// What may stand in a crate's `[dependencies]`: L0 is words, and nothing that acts.
 const PROTOCOL_MAY: &[&str] =
     &["ipnet", "jiff", "serde", "serde_json", "sha2", "thiserror", "hmac", "base64"];
-/// The agent also builds alone, slim: no SQLite, no Git, no web server, no terminal.
-const AGENT_MAY_NOT: &[&str] =
-    &["kgit", "rusqlite", "git2", "axum", "clap", "indicatif", "k8s-openapi"];
+/// The agent also builds alone, slim: no SQLite, no Git, no web server, no progress bars.
+const AGENT_MAY_NOT: &[&str] = &["kgit", "rusqlite", "git2", "axum", "indicatif", "k8s-openapi"];
 
 /// The top module of a file under `src/`, as `plan` of `src/plan/tick.rs`.
 pub fn module(path: &str) -> Option<&str> {

@@ -78,7 +78,9 @@ fn orders(api: &Api, node: &NodeName, have: Option<&Stamp>) -> Result<Orders, Ag
     if !is_behind(have, issued) {
         return Ok(Orders::Unchanged);
     }
-    let set = (api.planning.assignments)(&view.world, node);
+    let Some(set) = (api.planning.assignments)(&view.world, node) else {
+        return Ok(Orders::Unchanged);
+    };
     if set.stamp != *issued {
         // A record that contradicts itself must not be carried out.
         tracing::error!(%node, "the assignment set is not the one that was issued");
@@ -99,7 +101,7 @@ fn delta(api: &Api, node: &NodeName, have: Option<&Stamp>, set: &AssignmentSet) 
     let (have, key) = (have?, node_key(node));
     let had = |view: &View| view.world.nodes.get(&key).is_some_and(|node| node.issued == *have);
     let before = api.history.find(DELTA_DEPTH, had)?;
-    let base = (api.planning.assignments)(&before.world, node);
+    let base = (api.planning.assignments)(&before.world, node)?;
     if base.stamp != *have || base.content_digest() != have.digest {
         return None;
     }

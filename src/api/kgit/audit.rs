@@ -65,6 +65,9 @@ fn line(entries: &[Entry]) -> Option<ReconcileLine> {
             Body::Triggered { .. }
             | Body::Outcome { .. }
             | Body::Anchor { .. }
+            | Body::Omitted { .. }
+            | Body::Redaction { .. }
+            | Body::Restored { .. }
             | Body::Redacted => {}
         }
     }

@@ -1,0 +1,20 @@
+//! `kgit completion`.
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub fn run(args: &CompletionArgs) -> Result<Exit, CliError> {
+    clap_complete::generate(args.shell, &mut Cli::command(), "kgit", &mut std::io::stdout());
+    Ok(Exit::Success)
+}
