@@ -1,5 +1,7 @@
 //! Putting the agent together: join or resume, then run; and taking it apart again.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it puts the agent together")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +94,8 @@ fn worker(
     let docker = Docker::new(scope.clone(), &config.docker_socket);
     let spec_key = journal.spec_key(random())?;
     let remembered = journal.remembered()?;
-    let node = Node::new(spec_key, journal.set()?, remembered.pods.clone());
+    let mut node = Node::new(spec_key, journal.set()?, remembered.pods.clone());
+    node.keep(remembered.kept.clone());
     let places = places(config, &scope);
     let start = Start {
         runtime: Crash::new(docker, config.crash_at.clone()),
@@ -167,7 +170,7 @@ async fn identity(
             // A master that is starting, or a network that is coming up.
             Err(LinkError::Unreachable(error)) => {
                 tracing::warn!(error, "can't join yet; will try again");
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.delay()).await;
             }
             Err(error) => return Err(error.into()),
         }

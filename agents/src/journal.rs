@@ -3,13 +3,15 @@
 //!
 //! Bounded: the set is what the master ordered, facts are bounded by the set, the rest is fixed.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it keeps files")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use kgit_protocol::assignment::{AssignmentSet, PodNetwork};
+use kgit_protocol::assignment::{AssignmentSet, PodAssignment, PodNetwork};
 use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
 use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
@@ -65,6 +67,9 @@ pub struct Identity {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Remembered {
     pub pods: BTreeMap<PodUid, PodFacts>,
+    /// Pods that the master has lost and wants left alone.
+    #[serde(default)]
+    pub kept: BTreeMap<PodUid, PodAssignment>,
     /// When the engine was last seen to answer.
     pub seen_at: Timestamp,
     /// The host's boot in which it was.

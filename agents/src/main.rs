@@ -1,6 +1,8 @@
 //! The slim agent: the same as `kgit agent`, without the rest of kgit. Reads flags and
 //! environment, and nothing else.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it reads settings")]
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -24,6 +24,8 @@ const MAX_EVENTS: usize = 1000;
 pub struct Node {
     key: SpecKey,
     set: Option<AssignmentSet>,
+    /// Pods of earlier sets that the master has lost and wants left alone: they go on.
+    kept: BTreeMap<PodUid, PodAssignment>,
     hashes: BTreeMap<PodUid, BTreeMap<String, String>>,
     facts: BTreeMap<PodUid, PodFacts>,
     /// Pods whose steps are being carried out; they are not decided about meanwhile.
@@ -67,6 +69,7 @@ impl Node {
         let mut node = Self {
             key,
             set: None,
+            kept: BTreeMap::new(),
             hashes: BTreeMap::new(),
             facts,
             busy: BTreeSet::new(),
@@ -88,7 +91,21 @@ impl Node {
     }
 
     pub fn pod(&self, uid: &PodUid) -> Option<&PodAssignment> {
-        self.set.as_ref().and_then(|set| set.pods.get(uid))
+        let ordered = self.set.as_ref().and_then(|set| set.pods.get(uid));
+        ordered.or_else(|| self.kept.get(uid))
+    }
+
+    /// Pods that go on though the set lacks them, by the master's own wish.
+    pub fn kept(&self) -> &BTreeMap<PodUid, PodAssignment> {
+        &self.kept
+    }
+
+    /// Goes on with pods that were kept before the agent restarted.
+    pub fn keep(&mut self, kept: BTreeMap<PodUid, PodAssignment>) {
+        for (uid, pod) in kept {
+            self.hashes.insert(uid.clone(), hashes(&self.key, &pod));
+            self.kept.insert(uid, pod);
+        }
     }
 
     pub fn facts(&self) -> &BTreeMap<PodUid, PodFacts> {
@@ -146,7 +163,15 @@ impl Node {
             self.hashes.insert(uid.clone(), hashes(&self.key, &next.pods[uid]));
         }
         changed.extend(before.keys().filter(|uid| !next.pods.contains_key(*uid)).cloned());
-        self.hashes.retain(|uid, _| next.pods.contains_key(uid));
+        if next.keep_others {
+            let lost = before.iter().filter(|(uid, _)| !next.pods.contains_key(*uid));
+            self.kept.extend(lost.map(|(uid, pod)| (uid.clone(), pod.clone())));
+            self.kept.retain(|uid, _| !next.pods.contains_key(uid));
+        } else {
+            self.kept.clear();
+        }
+        let kept = &self.kept;
+        self.hashes.retain(|uid, _| next.pods.contains_key(uid) || kept.contains_key(uid));
         self.set = Some(next);
         changed
     }
@@ -197,7 +222,11 @@ impl Node {
         round: &mut Round,
     ) {
         let none = BTreeMap::new();
-        let assignment = self.set.as_ref().and_then(|set| set.pods.get(uid));
+        let ordered = self.set.as_ref().and_then(|set| set.pods.get(uid));
+        let assignment = ordered.or_else(|| self.kept.get(uid));
+        if assignment.is_none() && self.set.as_ref().is_some_and(|set| set.keep_others) {
+            return;
+        }
         let hashes = self.hashes.get(uid).unwrap_or(&none);
         let facts = self.facts.entry(uid.clone()).or_default();
         if self.busy.contains(uid) {

@@ -1,6 +1,8 @@
 //! What a node allows, set on that node and not in Git: whoever can push must not become root
 //! everywhere.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it resolves paths")]
+
 use std::path::{Component, Path, PathBuf};
 
 use kgit_protocol::assignment::PodAssignment;

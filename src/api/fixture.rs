@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::api::auth::TokenText;
 use crate::api::authority::Authority;
+use crate::api::forecasts::{Forecast, ForecastRefused, Forecasts, Wanted};
 use crate::api::listener::serve;
 use crate::api::records::{Records, RecordsError, Verification};
 use crate::api::state::{Api, Parts, Planning};
@@ -88,8 +89,8 @@ impl Server {
             authority,
             records: Arc::clone(&records) as Arc<dyn Records>,
             planning: Planning { assignments: empty_set, lease_seconds: |_| 40 },
+            forecasts: Arc::new(NothingToDo),
             clock: Arc::new(|| NOW),
-            read_at: Arc::new(|rev| Err(format!("there is no commit `{rev}`"))),
         };
         let api = Api::new(parts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -134,6 +135,25 @@ impl Server {
     pub fn client(&self) -> reqwest::Client {
         let tls = crate::client::tls::trusting(&self.authority_pem).unwrap();
         reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+    }
+}
+
+/// Forecasts one step for any edited tree, and none for what is there.
+#[derive(Debug)]
+struct NothingToDo;
+
+impl Forecasts for NothingToDo {
+    fn forecast(&self, _: &View, wanted: Wanted) -> Result<Forecast, ForecastRefused> {
+        match wanted {
+            Wanted::Current => Ok(Forecast::default()),
+            Wanted::Revision(rev) => {
+                Err(ForecastRefused { message: format!("there is no commit `{rev}`") })
+            }
+            Wanted::Tree { change, .. } => {
+                let text = format!("{} files\n", change.upserted.len());
+                Ok(Forecast { changes: 1, text, ..Forecast::default() })
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod authority;
 pub mod error;
 #[cfg(test)]
 pub mod fixture;
+pub mod forecasts;
 pub mod history;
 pub mod kgit;
 pub mod kube;

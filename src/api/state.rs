@@ -10,11 +10,11 @@ use kgit_protocol::time::Timestamp;
 
 use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
+use crate::api::forecasts::Forecasts;
 use crate::api::history::History;
 use crate::api::limit::Limiter;
 use crate::api::records::{Records, RecordsError};
 use crate::api::streams::Streams;
-use crate::domain::desired::{Commit, TreeChange};
 use crate::domain::world::World;
 use crate::master::handle::Handle;
 
@@ -24,12 +24,9 @@ pub struct Parts {
     pub authority: Authority,
     pub records: Arc<dyn Records>,
     pub planning: Planning,
+    pub forecasts: Arc<dyn Forecasts>,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    pub read_at: ReadAt,
 }
-
-/// Any commit of the source by its revision, with all its files; `Err` says in words why not.
-pub type ReadAt = Arc<dyn Fn(&str) -> Result<(Arc<Commit>, TreeChange), String> + Send + Sync>;
 
 /// The pure functions of the layers below that answer requests.
 #[derive(Clone, Copy)]
@@ -49,11 +46,11 @@ pub struct Shared {
     pub authority: Authority,
     pub records: Arc<dyn Records>,
     pub planning: Planning,
+    pub forecasts: Arc<dyn Forecasts>,
     pub streams: Streams,
     pub tokens: TokenCache,
     pub limiter: Limiter,
     pub history: History,
-    pub read_at: ReadAt,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -66,11 +63,11 @@ impl Api {
             authority: parts.authority,
             records: parts.records,
             planning: parts.planning,
+            forecasts: parts.forecasts,
             streams: Streams::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
             clock: parts.clock,
-            read_at: parts.read_at,
         }))
     }
 }

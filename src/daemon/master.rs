@@ -15,6 +15,7 @@ use crate::api::state::{Api, Parts, Planning};
 use crate::client::kubeconfig::Kubeconfig;
 use crate::daemon::config::{self, DEFAULT_LISTEN, MasterConfig};
 use crate::daemon::error::DaemonError;
+use crate::daemon::forecasts::Planner;
 use crate::daemon::now;
 use crate::daemon::records::StoreRecords;
 use crate::daemon::source;
@@ -71,16 +72,13 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
     let address = listener.local_addr().map_err(DaemonError::file("read", LISTEN_FILE))?;
     config::write_private(&config.data.join(LISTEN_FILE), address.to_string().as_bytes())?;
     let tls = authority.server_config(&config.advertise, now())?;
-    let history = chosen.history.clone();
     let api = Api::new(Parts {
         master: handle.clone(),
         authority: Authority::open(&pki, now())?,
         records: Arc::new(StoreRecords(reader)),
         planning: Planning { assignments: for_node, lease_seconds },
+        forecasts: Arc::new(Planner { history: chosen.history.clone() }),
         clock: Arc::new(now),
-        read_at: Arc::new(move |revision| {
-            history.read_at(revision).map_err(|error| source::with_causes(&error))
-        }),
     });
     let (stop_api, stopping) = watch::channel(false);
     let api = tokio::spawn(serve(listener, tls, api, stopping));

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod config;
 pub mod down;
 pub mod error;
+mod forecasts;
 pub mod master;
 mod records;
 mod source;

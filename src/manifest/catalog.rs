@@ -18,6 +18,7 @@ use crate::domain::diagnostic::{Diagnostic, Place};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::{Reference, ReferenceKind, Resource, Spec};
 use crate::domain::selector::Labels;
+use crate::domain::template::{ConfigContent, EnvSource};
 use crate::manifest::lower::meta::BUILT_IN_NAMESPACES;
 use crate::manifest::lower::storage::BUILT_IN_CLASS;
 use crate::manifest::object::Defined;
@@ -84,8 +85,16 @@ pub struct Counts {
 struct Round {
     objects: BTreeSet<ObjectKey>,
     services: BTreeSet<ObjectKey>,
-    /// Whether each touched object could be referred to before.
-    existed: BTreeMap<ObjectKey, bool>,
+    /// What others could count on of each touched object before.
+    before: BTreeMap<ObjectKey, Standing>,
+}
+
+/// What the objects that refer to one can count on.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    exists: bool,
+    /// Of a ConfigMap or Secret, if it is whole.
+    keys: Option<Vec<String>>,
 }
 
 impl Catalog {
@@ -148,8 +157,8 @@ impl Catalog {
         self.documents -= reading.documents as usize;
         self.unreadable.remove(path);
         self.noted.remove(path);
-        for defined in &reading.objects {
-            self.redefine(&defined.key, round, |all| all.retain(|it| *it.place.file != **path));
+        for key in by_key(&reading.objects).keys() {
+            self.redefine(key, round, |all| all.retain(|it| *it.place.file != **path));
         }
     }
 
@@ -180,9 +189,9 @@ impl Catalog {
         if !reading.diagnostics.is_empty() {
             self.noted.insert(path.clone());
         }
-        for defined in &reading.objects {
-            self.redefine(&defined.key, round, |all| {
-                all.push(defined.clone());
+        for (key, defined) in by_key(&reading.objects) {
+            self.redefine(key, round, |all| {
+                all.extend(defined.into_iter().cloned());
                 all.sort_by(|a, b| a.place.cmp(&b.place));
             });
         }
@@ -263,8 +272,25 @@ impl Catalog {
     }
 
     fn remember(&self, key: &ObjectKey, round: &mut Round) {
-        if !round.existed.contains_key(key) {
-            round.existed.insert(key.clone(), self.exists(key));
+        if !round.before.contains_key(key) {
+            round.before.insert(key.clone(), self.standing(key));
+        }
+    }
+
+    fn standing(&self, key: &ObjectKey) -> Standing {
+        let keys = self.config(key).map(|content| content.entries.keys().cloned().collect());
+        Standing { exists: self.exists(key), keys }
+    }
+
+    /// The content of a ConfigMap or Secret that is defined once and well.
+    pub(super) fn config(&self, key: &ObjectKey) -> Option<&ConfigContent> {
+        match self.definitions.get(key)?.as_slice() {
+            [one] => match &one.resource.as_ref()?.spec {
+                Spec::ConfigMap(content) => Some(content),
+                Spec::Secret(secret) => Some(&secret.content),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -297,8 +323,8 @@ impl Catalog {
 
     /// Decides anew about everything that the round touched.
     fn judge(&mut self, mut round: Round) -> BTreeSet<ObjectKey> {
-        for (key, existed) in &round.existed {
-            if self.exists(key) != *existed {
+        for (key, before) in &round.before {
+            if self.standing(key) != *before {
                 round.objects.extend(self.referrers.get(key).into_iter().flatten().cloned());
             }
         }
@@ -319,7 +345,9 @@ impl Catalog {
             [one] => one.resource.clone(),
             _ => None,
         };
-        let dangling = resource.as_ref().is_some_and(|it| self.dangling_of(it).next().is_some());
+        let dangling = resource.as_ref().is_some_and(|it| {
+            self.dangling_of(it).next().is_some() || self.missing_keys_of(it).next().is_some()
+        });
         let accepted = resource.filter(|_| !dangling);
         let broken = !definitions.is_empty() && accepted.is_none();
         set(&mut self.doubled, key, doubled);
@@ -344,6 +372,18 @@ impl Catalog {
                 ReferenceKind::Optional => false,
             };
             must && !self.exists(&reference.to)
+        })
+    }
+
+    /// The keys that an object reads into its environment and that the ConfigMap or Secret that
+    /// it names does not have.
+    pub(super) fn missing_keys_of<'a>(
+        &'a self,
+        resource: &'a Resource,
+    ) -> impl Iterator<Item = (&'a Reference, &'a str)> {
+        keys_read(resource).filter(|(reference, key)| {
+            reference.kind == ReferenceKind::Needs
+                && self.config(&reference.to).is_some_and(|it| !it.entries.contains_key(*key))
         })
     }
 
@@ -438,6 +478,30 @@ impl Indexing {
             }
         }
     }
+}
+
+/// The variables that come from one key, each with the reference that its lowering recorded: both
+/// stand in the order of the manifest.
+fn keys_read(resource: &Resource) -> impl Iterator<Item = (&Reference, &str)> {
+    let references =
+        resource.references.iter().filter(|reference| reference.field.ends_with("KeyRef/name"));
+    let containers = resource.template().into_iter().flat_map(|it| it.all_containers());
+    let keys = containers.flat_map(|it| &it.env).filter_map(|variable| match &variable.value {
+        EnvSource::ConfigMapKey { key, .. } | EnvSource::SecretKey { key, .. } => {
+            Some(key.as_str())
+        }
+        EnvSource::Literal(_) | EnvSource::Downward(_) => None,
+    });
+    references.zip(keys)
+}
+
+/// Each object once, however often the file defines it.
+fn by_key(objects: &[Defined]) -> BTreeMap<&ObjectKey, Vec<&Defined>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for defined in objects {
+        all.entry(&defined.key).or_default().push(defined);
+    }
+    all
 }
 
 /// Puts the key into the set or takes it out; returns whether it was in.

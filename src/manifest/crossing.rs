@@ -2,21 +2,30 @@
 //! twice, Services that select nothing. `catalog` decides which; the wording, with its "did you
 //! mean", is done only when somebody asks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::diagnostic::{Diagnostic, Place, Severity};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::{Reference, ReferenceKind, Resource, Spec};
 use crate::manifest::catalog::Catalog;
-use crate::manifest::findings::{Findings, did_you_mean};
+use crate::manifest::findings::{Findings, MAX_PER_FILE, did_you_mean};
 use crate::manifest::tree::Span;
 
+/// As many as are kept of one file.
+const MAX_CROSSING: usize = MAX_PER_FILE;
+
 pub fn diagnostics(catalog: &Catalog) -> Vec<Diagnostic> {
-    let mut all = Vec::new();
-    all.extend(catalog.dangling.iter().flat_map(|key| dangling(catalog, key)));
-    all.extend(catalog.doubled.iter().flat_map(|key| doubled(catalog, key)));
-    all.extend(catalog.idle_services.iter().filter_map(|key| idle(catalog, key)));
-    all.extend(settings(catalog));
+    let dangling = catalog.dangling.iter().flat_map(|key| dangling(catalog, key));
+    let doubled = catalog.doubled.iter().flat_map(|key| doubled(catalog, key));
+    let idle = catalog.idle_services.iter().filter_map(|key| idle(catalog, key));
+    let all = dangling.chain(doubled).chain(settings(catalog)).chain(idle);
+    let mut all: Vec<_> = all.take(MAX_CROSSING).collect();
+    add_lines(catalog, &mut all);
+    if let Some(last) = all.last().filter(|_| all.len() == MAX_CROSSING) {
+        let message = format!("only {MAX_CROSSING} findings between files are listed");
+        all.push(Diagnostic::new(Severity::Error, last.place.clone(), "too-many", message));
+    }
     all.extend(rendered(catalog));
     all
 }
@@ -35,7 +44,26 @@ fn resource<'a>(catalog: &'a Catalog, key: &ObjectKey) -> Option<&'a Arc<Resourc
 
 fn dangling(catalog: &Catalog, key: &ObjectKey) -> Vec<Diagnostic> {
     let Some(resource) = resource(catalog, key) else { return Vec::new() };
-    catalog.dangling_of(resource).map(|it| dangling_one(catalog, key, it)).collect()
+    let missing = catalog.missing_keys_of(resource);
+    let missing = missing.map(|(reference, name)| missing_key(catalog, resource, reference, name));
+    catalog.dangling_of(resource).map(|it| dangling_one(catalog, key, it)).chain(missing).collect()
+}
+
+fn missing_key(
+    catalog: &Catalog,
+    resource: &Resource,
+    reference: &Reference,
+    name: &str,
+) -> Diagnostic {
+    let (key, to) = (called(&resource.key), &reference.to);
+    let message = format!("{key} reads the key `{name}` of {}, which has no such key", called(to));
+    let known = catalog.config(to).into_iter().flat_map(|it| it.entries.keys());
+    let hint = did_you_mean(name, known.map(String::as_str));
+    let field = reference.field.trim_end_matches("name").to_owned() + "key";
+    let Place { file, line, column } = reference.place.clone();
+    let (line, column) = resource.fields.nearest(&field).unwrap_or((line, column));
+    let place = Place { file, line, column };
+    Diagnostic::new(Severity::Error, place, "dangling-reference", message).with_hint(hint)
 }
 
 fn dangling_one(catalog: &Catalog, key: &ObjectKey, reference: &Reference) -> Diagnostic {
@@ -57,7 +85,7 @@ fn dangling_one(catalog: &Catalog, key: &ObjectKey, reference: &Reference) -> Di
     });
     let diagnostic =
         Diagnostic::new(Severity::Error, reference.place.clone(), "dangling-reference", message);
-    with_line(catalog, diagnostic.with_hint(hint))
+    diagnostic.with_hint(hint)
 }
 
 /// An object of that kind, in the same namespace, with a similar name.
@@ -73,7 +101,8 @@ fn nearby(catalog: &Catalog, to: &ObjectKey) -> Option<String> {
 
 /// An object of that kind and name in another namespace.
 fn elsewhere(catalog: &Catalog, to: &ObjectKey) -> Option<String> {
-    let namespaces = catalog.definitions.keys().filter(|key| key.kind == Kind::Namespace);
+    // Namespaces are the first of all kinds.
+    let namespaces = catalog.definitions.keys().take_while(|key| key.kind == Kind::Namespace);
     let names = namespaces.map(|key| &*key.name).chain(["default"]);
     let found = names
         .filter(|_| to.kind.is_namespaced())
@@ -90,9 +119,9 @@ fn doubled(catalog: &Catalog, key: &ObjectKey) -> Vec<Diagnostic> {
         let place = definitions[index].place.clone();
         let diagnostic = Diagnostic::new(Severity::Error, place, "defined-twice", message);
         let hint = "remove one of the two, or give it another name or namespace";
-        with_line(catalog, diagnostic.with_hint(hint.to_owned()))
+        diagnostic.with_hint(hint.to_owned())
     };
-    (0..definitions.len()).map(say).collect()
+    (0..definitions.len().min(MAX_CROSSING)).map(say).collect()
 }
 
 fn idle(catalog: &Catalog, key: &ObjectKey) -> Option<Diagnostic> {
@@ -108,7 +137,7 @@ fn idle(catalog: &Catalog, key: &ObjectKey) -> Option<Diagnostic> {
     let (line, column) = resource.fields.nearest("/spec/selector").unwrap_or_default();
     let place = Place::new(resource.place.file.clone(), line, column);
     let diagnostic = Diagnostic::new(Severity::Warning, place, "selects-nothing", message);
-    Some(with_line(catalog, diagnostic.with_hint(hint)))
+    Some(diagnostic.with_hint(hint))
 }
 
 fn settings(catalog: &Catalog) -> Vec<Diagnostic> {
@@ -121,7 +150,7 @@ fn settings(catalog: &Catalog) -> Vec<Diagnostic> {
         let message = format!("the repo's settings are given twice, also at {other}");
         let diagnostic =
             Diagnostic::new(Severity::Error, (*place).clone(), "defined-twice", message);
-        with_line(catalog, diagnostic.with_hint("keep one; until then none counts".to_owned()))
+        diagnostic.with_hint("keep one; until then none counts".to_owned())
     };
     all.iter().enumerate().map(say).collect()
 }
@@ -141,15 +170,28 @@ fn rendered(catalog: &Catalog) -> Vec<Diagnostic> {
     markers.map(say).collect()
 }
 
-/// Adds the line that the place points at, and underlines the word there.
-fn with_line(catalog: &Catalog, diagnostic: Diagnostic) -> Diagnostic {
-    let Place { file, line, column } = diagnostic.place.clone();
-    let text = catalog.text(&file);
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let span = Span { line, column, width: 0 };
-    let diagnostic = Findings::new(&file, text).with_line(diagnostic, span);
-    let rest = diagnostic.line_text.iter().flat_map(|line| line.chars());
-    let rest = rest.skip((diagnostic.caret.max(1) - 1) as usize);
-    let width = rest.take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ']' | '}')).count();
-    Diagnostic { width: u32::try_from(width).unwrap_or(0), ..diagnostic }
+/// Adds the lines that the places point at, and underlines the word there.
+fn add_lines(catalog: &Catalog, diagnostics: &mut [Diagnostic]) {
+    let mut files: BTreeMap<Arc<str>, Vec<&mut Diagnostic>> = BTreeMap::new();
+    for diagnostic in diagnostics {
+        files.entry(diagnostic.place.file.clone()).or_default().push(diagnostic);
+    }
+    // A file's lines are found once, however many diagnostics are about it.
+    for (file, diagnostics) in files {
+        let text = catalog.text(&file);
+        let findings = Findings::new(&file, text.strip_prefix('\u{feff}').unwrap_or(text));
+        for diagnostic in diagnostics {
+            add_line(&findings, diagnostic);
+        }
+    }
+}
+
+fn add_line(findings: &Findings<'_>, diagnostic: &mut Diagnostic) {
+    let Place { line, column, .. } = diagnostic.place;
+    let with_line = findings.with_line(diagnostic.clone(), Span { line, column, width: 0 });
+    let rest = with_line.line_text.iter().flat_map(|line| line.chars());
+    let rest = rest.skip((with_line.caret.max(1) - 1) as usize);
+    let width =
+        rest.take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ':' | ']' | '}')).count();
+    *diagnostic = Diagnostic { width: u32::try_from(width).unwrap_or(0), ..with_line };
 }

@@ -76,7 +76,10 @@ impl Log {
             "" => format!("unknown field `{}`", entry.key),
             name => format!("unknown field `{}` of {name}", entry.key),
         };
-        let hint = did_you_mean(&entry.key, fields.iter().copied());
+        let hint = match unused::belongs(type_name, &entry.key) {
+            Some(where_to) => Some(where_to.to_owned()),
+            None => did_you_mean(&entry.key, fields.iter().copied()),
+        };
         self.say(Severity::Error, entry.key_span, "unknown-field", message, hint);
     }
 

@@ -12,7 +12,7 @@ const LINE_LIMIT: usize = 160;
 /// Characters shown before the place, where the line is cut.
 const LINE_LEAD: usize = 60;
 /// Diagnostics kept of one file: more are not read by anybody, and memory is bounded.
-const MAX_PER_FILE: usize = 1000;
+pub const MAX_PER_FILE: usize = 1000;
 
 /// The diagnostics of one file, in the making.
 #[derive(Debug)]
@@ -22,12 +22,22 @@ pub struct Findings<'t> {
     line_starts: OnceCell<Vec<usize>>,
     found: Vec<Diagnostic>,
     left_off: usize,
+    /// The worst among those left off.
+    left_off_severity: Severity,
     errors: usize,
 }
 
 impl<'t> Findings<'t> {
     pub fn new(file: &'t Arc<str>, text: &'t str) -> Self {
-        Self { file, text, line_starts: OnceCell::new(), found: Vec::new(), left_off: 0, errors: 0 }
+        Self {
+            file,
+            text,
+            line_starts: OnceCell::new(),
+            found: Vec::new(),
+            left_off: 0,
+            left_off_severity: Severity::Note,
+            errors: 0,
+        }
     }
 
     /// How many errors were found so far.
@@ -52,6 +62,7 @@ impl<'t> Findings<'t> {
         }
         if self.found.len() >= MAX_PER_FILE {
             self.left_off += 1;
+            self.left_off_severity = self.left_off_severity.min(severity);
             return;
         }
         let diagnostic = Diagnostic::new(severity, self.place(span), code, message).with_hint(hint);
@@ -85,7 +96,7 @@ impl<'t> Findings<'t> {
         if self.left_off > 0 {
             let message = format!("{} more findings in this file are not listed", self.left_off);
             let place = Place::file(self.file.clone());
-            self.found.push(Diagnostic::new(Severity::Error, place, "too-many", message));
+            self.found.push(Diagnostic::new(self.left_off_severity, place, "too-many", message));
         }
         self.found
     }

@@ -25,6 +25,10 @@ use crate::manifest::lower::{Object, config, pod, service, storage, workload};
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
 
+/// Keys and values of one object. Kubernetes stores 1.5 MiB at most, which holds fewer in practice;
+/// the published types take a hundred times the room of their text.
+const MAX_VALUES: usize = 50_000;
+
 /// A document that names an object of kgit's.
 #[derive(Clone, Debug)]
 pub struct Defined {
@@ -39,6 +43,12 @@ pub fn object<'t>(root: &Node<'t>, kind: Kind, findings: &mut Findings<'t>) -> O
     let before = findings.errors();
     let key = key(root, kind, findings)?;
     let place = findings.place(root.span);
+    if root.values() > MAX_VALUES {
+        let message = format!("this {kind} has more than {MAX_VALUES} values");
+        let hint = Some("Kubernetes would not store it either; split it up".to_owned());
+        findings.push(Severity::Error, header(root), "too-complex", message, hint);
+        return Some(Defined { key, place, resource: None });
+    }
     let read = spec(root, &key, findings);
     let resource = read.filter(|_| findings.errors() == before).map(|(meta, spec, references)| {
         let (manifest, fields) = json::manifest(root);
@@ -86,7 +96,7 @@ fn unnamed(root: &Node<'_>, kind: Kind, findings: &mut Findings<'_>) {
     }
     let generated = path.key("generateName").find(root).complete;
     let hint =
-        generated.then(|| "`generateName` makes a new object each time; kgit needs one name");
+        generated.then_some("`generateName` makes a new object each time; kgit needs one name");
     let message = format!("this {kind} has no `metadata.name`");
     let span = if found.place == root.span { header(root) } else { found.place };
     findings.push(Severity::Error, span, "invalid-value", message, hint.map(str::to_owned));

@@ -209,6 +209,12 @@ impl<'t> File<'t> {
                 }
                 both
             }
+            // Other tools number their formats; no apiVersion of Kubernetes is a number.
+            ((Some(entry), None), _) if !matches!(entry.value.value, Value::Text(_)) => {
+                let message = "ignored: its `apiVersion` is not one of Kubernetes";
+                self.findings.push(Severity::Note, entry.key_span, "ignored", message, None);
+                None
+            }
             ((Some(entry), None) | (None, Some(entry)), _) => {
                 let missing = if entry.key == "kind" { "apiVersion" } else { "kind" };
                 let message = format!("this has `{}` and no `{missing}`", entry.key);

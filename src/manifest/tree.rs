@@ -5,7 +5,7 @@
 //! What a node means is not decided here.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag, options};
 
@@ -108,6 +108,15 @@ impl<'t> Node<'t> {
             Value::List(items) => items.is_empty(),
             Value::Map(entries) => entries.is_empty(),
             _ => false,
+        }
+    }
+
+    /// How many values it is made of, itself included.
+    pub fn values(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Node::values).sum(),
+            Value::Map(entries) => entries.iter().map(|entry| entry.value.values()).sum(),
+            _ => 0,
         }
     }
 
@@ -218,7 +227,7 @@ fn too_complex(span: Span, message: &str) -> Problem {
 struct Builder<'t> {
     root: Option<Node<'t>>,
     open: Vec<Open<'t>>,
-    anchors: HashMap<usize, Node<'t>>,
+    anchors: BTreeMap<usize, Node<'t>>,
     problems: Vec<Problem>,
     nodes: usize,
     alias_cost: usize,
@@ -232,7 +241,7 @@ struct Open<'t> {
     key: Option<(Cow<'t, str>, Span)>,
     /// Maps named by `<<`, in order.
     merges: Vec<Node<'t>>,
-    seen: HashSet<Cow<'t, str>>,
+    seen: BTreeSet<Cow<'t, str>>,
 }
 
 impl<'t> Builder<'t> {
@@ -295,7 +304,7 @@ impl<'t> Builder<'t> {
             return Err(too_complex(span, TOO_DEEP));
         }
         let node = Node { span: Span { width: 1, ..span }, value };
-        let (merges, seen) = (Vec::new(), HashSet::new());
+        let (merges, seen) = (Vec::new(), BTreeSet::new());
         self.open.push(Open { node, anchor, key: None, merges, seen });
         Ok(())
     }

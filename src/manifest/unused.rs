@@ -73,6 +73,40 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
     })
 }
 
+/// Where a field belongs that was written one level too high or too low.
+pub fn belongs(type_name: &str, field: &str) -> Option<&'static str> {
+    let of_a_pod = matches!(
+        field,
+        "containers"
+            | "initContainers"
+            | "volumes"
+            | "restartPolicy"
+            | "imagePullSecrets"
+            | "nodeSelector"
+            | "tolerations"
+            | "affinity"
+            | "hostNetwork"
+    );
+    let of_a_container = matches!(
+        field,
+        "image" | "command" | "args" | "env" | "envFrom" | "ports" | "volumeMounts" | "resources"
+    );
+    match type_name {
+        "DeploymentSpec" | "ReplicaSetSpec" | "JobSpec" if of_a_pod => {
+            Some("it belongs under `template.spec`")
+        }
+        "PodTemplateSpec" if of_a_pod => Some("it belongs under `spec`"),
+        "PodSpec" if of_a_container => Some("it belongs to one of the `containers`"),
+        "Container" if of_a_pod => Some("it belongs to the pod, beside `containers`"),
+        "Deployment" | "ReplicaSet" | "Job" | "Pod" | "Service"
+            if of_a_pod || matches!(field, "replicas" | "selector" | "template" | "ports") =>
+        {
+            Some("it belongs under `spec`")
+        }
+        _ => None,
+    }
+}
+
 /// Written by a server, meaningless in a manifest: neither read nor shown.
 pub fn is_server_side(type_name: &str, field: &str) -> bool {
     match type_name {

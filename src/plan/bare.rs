@@ -5,7 +5,6 @@ use std::sync::Arc;
 use kgit_protocol::observation::PodPhase;
 
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
 use crate::domain::resource::Spec;
 use crate::domain::selector::Labels;
@@ -82,11 +81,5 @@ fn wait_for_start(draft: &mut Draft<'_>, key: &ObjectKey, pod: &Pod) {
             "to be ready"
         }
     };
-    draft.wait(Waiting {
-        object: key.clone(),
-        for_what: format!("the pod {what}"),
-        kind: WaitKind::Progress,
-        deadline: None,
-        consequence: "none: a Pod has no deadline".to_owned(),
-    });
+    pods::wait_for_pods(draft, key, format!("the pod {what}"), pod);
 }

@@ -14,7 +14,7 @@ use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::rollout::{self, Bounds, Set};
-use crate::plan::{depends, names, replicas};
+use crate::plan::{depends, names, pods, replicas};
 
 /// How often one tick goes around a rollout. Each round needs something that became available in
 /// the one before, so this is never reached; it keeps a mistake from becoming a loop.
@@ -460,17 +460,10 @@ fn wait_for_set(draft: &mut Draft<'_>, key: &ObjectKey) {
     if let Some(at) = replicas::next_available(&draft.world, &set, draft.now) {
         draft.wake(key, at);
     }
-    if set.status.ready < set.replicas {
-        draft.wait(Waiting {
-            object: key.clone(),
-            for_what: format!(
-                "{} of {} pods to be ready",
-                set.replicas - set.status.ready,
-                set.replicas
-            ),
-            kind: WaitKind::Progress,
-            deadline: None,
-            consequence: "none: a ReplicaSet has no deadline".to_owned(),
-        });
+    let newest = replicas::pods_of(&draft.world, key).into_iter().max_by_key(|pod| pod.created);
+    if let Some(newest) = newest.filter(|_| set.status.ready < set.replicas) {
+        let missing = set.replicas - set.status.ready;
+        let what = format!("{missing} of {} pods to be ready", set.replicas);
+        pods::wait_for_pods(draft, key, what, &newest);
     }
 }

@@ -47,6 +47,7 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
             .into_iter()
             .collect(),
         (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
+        (Verb::Create, Kind::ReplicaSet) => set_made(world, step, &event),
         (Verb::Finish, Kind::Job) => {
             let complete = step.said.detail == "complete";
             let (reason, message) = match complete {
@@ -78,6 +79,21 @@ fn pod_made(
         events.push((object.clone(), event("Scheduled", message, "default-scheduler")));
     }
     events
+}
+
+/// A new revision starts with some pods already.
+fn set_made(
+    world: &World,
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let Some(set) = world.replica_sets.get(object) else { return Vec::new() };
+    if set.owner == *object {
+        return Vec::new();
+    }
+    let message = format!("Scaled up replica set {} from 0 to {}", object.name, set.replicas);
+    vec![(set.owner.clone(), event("ScalingReplicaSet", message, "deployment-controller"))]
 }
 
 fn set_scaled(

@@ -17,8 +17,10 @@ use crate::plan::{replicas, tick};
 /// Rounds of a forecast. A rolling update one pod at a time needs two for each pod.
 const MAX_ROUNDS: usize = 20_000;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Forecast {
+    /// The World at the end of it.
+    pub world: World,
     /// In order. The stages of one object's scaling are one step.
     pub steps: Vec<Step>,
     /// What is still waited for at the end: these need somebody to do something.
@@ -42,7 +44,11 @@ pub fn forecast_of(world: &World, desired: &Desired, dirty: Dirty, now: Timestam
     };
     run.unsettled.extend(pods_about(world, &dirty));
     run.go(desired, dirty);
-    Forecast { steps: joined(run.steps), waits: run.waits.into_values().flatten().collect() }
+    Forecast {
+        world: run.world,
+        steps: joined(run.steps),
+        waits: run.waits.into_values().flatten().collect(),
+    }
 }
 
 struct Run {

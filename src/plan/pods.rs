@@ -86,6 +86,27 @@ pub fn place_pending(draft: &mut Draft<'_>, pod: &Pod, configs: &Configs) {
     }
 }
 
+/// How long pods that have no deadline of their own may take to become ready before their
+/// reconcile stops waiting for them: a Deployment's default progress deadline.
+const START_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Waits for pods to become ready, `newest` the last of them that was made.
+pub fn wait_for_pods(draft: &mut Draft<'_>, key: &ObjectKey, for_what: String, newest: &Pod) {
+    let since = newest.placed.as_ref().map_or(newest.created, |placed| placed.at);
+    let deadline = since.after(START_DEADLINE);
+    let late = deadline <= draft.now;
+    draft.wait(Waiting {
+        object: key.clone(),
+        for_what,
+        kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
+        deadline: Some(deadline),
+        consequence: "its reconcile ends without it; it is still being tried".to_owned(),
+    });
+    if !late {
+        draft.wake(key, deadline);
+    }
+}
+
 fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
     let workload = draft.world.workload_of(pod);
     draft.wait(Waiting {

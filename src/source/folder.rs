@@ -84,6 +84,8 @@ pub struct Folder {
     trees: TreeReader,
     /// The files read so far, so that only what changed is read again.
     known: HashMap<PathBuf, Known>,
+    /// The Git trees written so far, by folder: one that is the same is not written again.
+    written: Written,
     /// The tree that was delivered last.
     delivered: Option<Oid>,
     watch: Option<Watch>,
@@ -96,6 +98,9 @@ struct Known {
     /// Long enough unchanged when it was read for its stamp to tell the next change.
     settled: bool,
 }
+
+/// A folder's entries: name, object, mode.
+type Entries = Vec<(String, Oid, i32)>;
 
 /// What the snapshot has at a path.
 enum Item {
@@ -115,6 +120,7 @@ impl Folder {
             config,
             trees: TreeReader::new(""),
             known: HashMap::new(),
+            written: Written::new(),
             delivered: None,
             watch: None,
         }
@@ -140,13 +146,17 @@ impl Folder {
             Ok(item)
         })?;
         self.known = known;
-        write_tree(repo, &items).map_err(SourceError::git(attempted))
+        let (root, written) =
+            write_tree(repo, &items, &self.written).map_err(SourceError::git(attempted))?;
+        self.written = written;
+        Ok(root)
     }
 
     /// The commit of this tree: the last one if nothing changed, else a new one.
     fn commit(&self, repo: &Repository, tree: Oid) -> Result<Oid, git2::Error> {
         let parent = match repo.find_reference(BRANCH) {
-            Ok(reference) => Some(reference.peel_to_commit()?),
+            // A commit that a power cut took back starts the history anew.
+            Ok(reference) => reference.peel_to_commit().ok(),
             Err(error) if error.code() == git2::ErrorCode::NotFound => None,
             Err(error) => return Err(error),
         };
@@ -160,7 +170,9 @@ impl Folder {
         let author = Signature::now(&self.config.author.name, &self.config.author.address)?;
         let new = repo.find_tree(tree)?;
         let parents: Vec<_> = parent.iter().collect();
-        repo.commit(Some(BRANCH), &author, &author, &message, &new, &parents)
+        let commit = repo.commit(None, &author, &author, &message, &new, &parents)?;
+        repo.reference(BRANCH, commit, true, &message)?;
+        Ok(commit)
     }
 
     /// The tree that the reader has.
@@ -188,25 +200,15 @@ impl Source for Folder {
     }
 
     fn look(&mut self) -> Result<Option<Snapshot>, SourceError> {
-        let archive = Archive::open_or_make(&self.config.data.join(ARCHIVE))?;
-        let repo = archive.repo();
-        let scanned = self.snapshot(repo);
-        if scanned.is_err() {
-            // It may come back as another folder, whose files are to be watched then.
+        let found = self.read();
+        if found.is_err() {
+            // The folder may come back as another one, whose files are to be watched then, and
+            // the archive may have lost what is remembered as written to it.
             self.watch = None;
+            self.known.clear();
+            self.written.clear();
         }
-        let tree = scanned?;
-        let attempted = "reading the snapshots of the folder";
-        let base = self.base(repo).map_err(SourceError::git(attempted))?;
-        if base == Some(tree) && self.delivered.is_some() {
-            return Ok(None);
-        }
-        let commit = self.commit(repo, tree).map_err(SourceError::git(attempted))?;
-        let change =
-            self.trees.change(repo, base, Some(tree)).map_err(SourceError::git(attempted))?;
-        let commit = history::describe(repo, commit).map_err(SourceError::git(attempted))?;
-        self.delivered = Some(tree);
-        Ok(Some((Arc::new(commit), change)))
+        found
     }
 
     fn patience(&self) -> Duration {
@@ -218,6 +220,25 @@ impl Source for Folder {
 
     fn quiet(&self) -> Duration {
         QUIET
+    }
+}
+
+impl Folder {
+    fn read(&mut self) -> Result<Option<Snapshot>, SourceError> {
+        let archive = Archive::open_or_make(&self.config.data.join(ARCHIVE))?;
+        let repo = archive.repo();
+        let tree = self.snapshot(repo)?;
+        let attempted = "reading the snapshots of the folder";
+        let base = self.base(repo).map_err(SourceError::git(attempted))?;
+        if base == Some(tree) && self.delivered.is_some() {
+            return Ok(None);
+        }
+        let commit = self.commit(repo, tree).map_err(SourceError::git(attempted))?;
+        let change =
+            self.trees.change(repo, base, Some(tree)).map_err(SourceError::git(attempted))?;
+        let commit = history::describe(repo, commit).map_err(SourceError::git(attempted))?;
+        self.delivered = Some(tree);
+        Ok(Some((Arc::new(commit), change)))
     }
 }
 
@@ -249,36 +270,50 @@ fn now_nanoseconds() -> i128 {
     i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
 }
 
-/// Writes the tree of all the folders, from the innermost outwards.
-fn write_tree(repo: &Repository, items: &BTreeMap<String, Item>) -> Result<Oid, git2::Error> {
-    let mut folders: BTreeMap<&str, Vec<(String, Oid, i32)>> = BTreeMap::from([("", Vec::new())]);
+type Written = HashMap<String, (Entries, Oid)>;
+
+/// Writes the trees of all the folders, from the innermost outwards, but for those that are the
+/// same as before; returns the root's, and all of them for the next time.
+fn write_tree(
+    repo: &Repository,
+    items: &BTreeMap<String, Item>,
+    before: &Written,
+) -> Result<(Oid, Written), git2::Error> {
+    let mut folders: BTreeMap<&str, Entries> = BTreeMap::from([("", Vec::new())]);
     for (path, item) in items {
         let (oid, mode) = entry(repo, item)?;
         let (folder, file_name) = split(path);
         add_folders(&mut folders, folder);
         folders.entry(folder).or_default().push((file_name.to_owned(), oid, mode));
     }
-    let mut root = None;
-    // Backwards: a folder sorts before what is in it.
+    let mut written = Written::with_capacity(folders.len());
+    let mut last = None;
+    // Backwards: a folder sorts before what is in it, and the root before all.
     while let Some((folder, entries)) = folders.pop_last() {
-        let mut builder = repo.treebuilder(None)?;
-        for (entry_name, oid, mode) in entries {
-            builder.insert(entry_name, oid, mode)?;
-        }
-        let tree = builder.write()?;
-        match folder {
-            "" => root = Some(tree),
-            folder => {
-                let (above, own) = split(folder);
-                let entry = (own.to_owned(), tree, FOLDER_MODE);
-                folders.entry(above).or_default().push(entry);
-            }
+        let tree = match before.get(folder) {
+            Some((same, tree)) if *same == entries => *tree,
+            _ => write_folder(repo, &entries)?,
+        };
+        written.insert(folder.to_owned(), (entries, tree));
+        last = Some(tree);
+        if !folder.is_empty() {
+            let (above, own) = split(folder);
+            folders.entry(above).or_default().push((own.to_owned(), tree, FOLDER_MODE));
         }
     }
-    root.ok_or_else(|| git2::Error::from_str("a tree has a root"))
+    let root = last.ok_or_else(|| git2::Error::from_str("a tree has a root"))?;
+    Ok((root, written))
 }
 
-fn add_folders<'a>(folders: &mut BTreeMap<&'a str, Vec<(String, Oid, i32)>>, folder: &'a str) {
+fn write_folder(repo: &Repository, entries: &Entries) -> Result<Oid, git2::Error> {
+    let mut builder = repo.treebuilder(None)?;
+    for (entry_name, oid, mode) in entries {
+        builder.insert(entry_name, *oid, *mode)?;
+    }
+    builder.write()
+}
+
+fn add_folders<'a>(folders: &mut BTreeMap<&'a str, Entries>, folder: &'a str) {
     let mut folder = folder;
     while !folder.is_empty() && !folders.contains_key(folder) {
         folders.insert(folder, Vec::new());
@@ -307,7 +342,7 @@ fn entry(repo: &Repository, item: &Item) -> Result<(Oid, i32), git2::Error> {
 /// `change a.yaml, b.yaml; remove c.yaml`
 fn message(changed: &[tree::ChangedPath]) -> String {
     let mut parts = Vec::new();
-    for kind in [tree::Changed::Added, tree::Changed::Changed, tree::Changed::Removed] {
+    for kind in [tree::Changed::Added, tree::Changed::Edited, tree::Changed::Removed] {
         let names: Vec<&str> = changed
             .iter()
             .filter(|(_, changed)| *changed == kind)

@@ -53,7 +53,7 @@ impl History {
 
     /// The commit that a revision names: a branch, a tag, `HEAD~2`, the start of an id.
     pub fn resolve(&self, revision: &str) -> Result<Commit, SourceError> {
-        self.find(revision, |repo, id| describe(repo, id))
+        self.find(revision, describe)
     }
 
     /// A commit with all its files.

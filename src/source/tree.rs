@@ -201,7 +201,7 @@ enum Telling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Changed {
     Added,
-    Changed,
+    Edited,
     Removed,
 }
 
@@ -209,7 +209,7 @@ impl Changed {
     pub(super) fn verb(self) -> &'static str {
         match self {
             Self::Added => "add",
-            Self::Changed => "change",
+            Self::Edited => "change",
             Self::Removed => "remove",
         }
     }
@@ -233,7 +233,7 @@ pub(super) fn changed_paths(
     let paths = touched.into_iter().map(|(path, touched)| {
         let changed = match touched {
             Touched::Gone => Changed::Removed,
-            _ if was_there(&path) => Changed::Changed,
+            _ if was_there(&path) => Changed::Edited,
             _ => Changed::Added,
         };
         (path, changed)

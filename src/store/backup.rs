@@ -341,7 +341,7 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::io("making the folder", path))
 }
 
-fn check_room(at: &Path, needed_bytes: u64) -> Result<(), StoreError> {
+pub(super) fn check_room(at: &Path, needed_bytes: u64) -> Result<(), StoreError> {
     let folder = match at.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

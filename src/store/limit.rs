@@ -1,9 +1,9 @@
 //! What one reconcile may cost: a bounded number of bytes, whatever it did.
 //!
 //! Entries are cut to what fits; what is left out is counted and covered by a digest, which an
-//! `Omitted` entry states right before `Finished`. Measured (see the tests): a reconcile of one
-//! changed Deployment with three pods takes about 4 KB, a hostile one with a hundred thousand
-//! steps of long texts less than [`MAX_RECONCILE_BYTES`].
+//! `Omitted` entry states right before `Finished`. Measured by the tests: a reconcile of eight
+//! steps takes 4.2 KB, and one that never ends, with thousands of steps of long texts, stays
+//! below [`MAX_RECONCILE_BYTES`], 520 KiB.
 
 use kgit_protocol::ids::Digest;
 use serde::Serialize;

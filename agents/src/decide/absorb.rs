@@ -62,6 +62,7 @@ fn absorb_one(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, newest: O
     if seen.identity.attempt > container.attempt || container.id.as_deref() != Some(&seen.id) {
         adopt(container, seen);
     }
+    container.image = Some(seen.image.clone());
     match &seen.state {
         RunState::Created => {}
         RunState::Running { started_at } => absorb_running(draft, facts, name, *started_at),
@@ -87,7 +88,6 @@ fn adopt(container: &mut ContainerFacts, seen: &Seen) {
         container.phase = Phase::Ordered;
     }
     container.id = Some(seen.id.clone());
-    container.image = Some(seen.image.clone());
     if container.spec.is_empty() {
         container.spec.clone_from(&seen.identity.spec);
     }

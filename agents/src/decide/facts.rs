@@ -189,12 +189,16 @@ impl PodFacts {
         self.containers.entry(name.to_owned()).or_default()
     }
 
-    /// Notes that something was changed by somebody else; once for what is seen again at once,
-    /// since a repair may take more than one look.
+    /// Notes that something was changed by somebody else. What lasts until it is repaired is
+    /// noted once, since a repair may take more than one look.
     pub fn drifted(&mut self, at: Timestamp, container: &str, kind: DriftKind, seen: String) {
-        let told = self.drifts.iter().any(|drift| {
-            drift.container == container && drift.kind == kind && at.since(drift.at) < SAME_DRIFT
-        });
+        let lasts = matches!(kind, DriftKind::Paused | DriftKind::NetworkLost);
+        let told = lasts
+            && self.drifts.iter().any(|drift| {
+                drift.container == container
+                    && drift.kind == kind
+                    && at.since(drift.at) < SAME_DRIFT
+            });
         if told {
             return;
         }

@@ -17,6 +17,9 @@ pub mod restart;
 pub mod run;
 pub mod status;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

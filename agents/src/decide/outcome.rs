@@ -107,93 +107,42 @@ pub fn fold(
     now: Timestamp,
     events: &mut Vec<PodEvent>,
 ) {
-    let mut tell = |warning: bool, reason: &str, container: &str, message: String| {
-        let field_path = (!container.is_empty()).then(|| format!("spec.containers{{{container}}}"));
-        let (uid, reason) = (uid.clone(), reason.to_owned());
-        events.push(PodEvent { uid, at: now, warning, reason, message, field_path });
-    };
+    let mut teller = Teller { uid, now, events };
     match note {
-        Note::Started { container, id } => {
-            if container != PAUSE {
-                tell(false, "Started", &container, format!("Started container {container}"));
-            }
-            let noted = facts.container(&container);
-            noted.id = Some(id);
-            facts.trouble = None;
-        }
+        Note::Started { container, id } => started(&mut teller, facts, &container, id),
         Note::ImageMissing { container } => facts.container(&container).image_pull.missing = true,
         Note::Pulled { container, attempt, told } => {
-            match told {
-                PullTold::Fetched(what) => tell(false, "Pulled", &container, what),
-                PullTold::UsedLocal(what) => tell(true, "PulledLocally", &container, what),
-            }
-            let pull = &mut facts.container(&container).image_pull;
-            pull.running = false;
-            pull.missing = false;
-            pull.fetched_for = Some(attempt);
-            pull.trouble = None;
+            pulled(&mut teller, facts, &container, attempt, told);
         }
         Note::PullFailed { container, message } => {
-            tell(true, "Failed", &container, message.clone());
-            let pull = &mut facts.container(&container).image_pull;
-            pull.running = false;
-            let delay = retry_delay(failures(pull.trouble.as_ref()) + 1);
-            pull.trouble =
-                Some(again(pull.trouble.as_ref(), "ErrImagePull", message, now.after(delay)));
+            pull_failed(&mut teller, facts, &container, message);
         }
         Note::CannotRun { container, message } => {
-            tell(true, "Failed", &container, message.clone());
+            teller.tell(true, "Failed", &container, message.clone());
             cannot_run(facts, &container, message, now);
         }
         Note::StartFailed { container, reason, message } => {
-            tell(true, "Failed", &container, message.clone());
+            teller.tell(true, "Failed", &container, message.clone());
             let noted = facts.container(&container);
             noted.trouble = Some(soon(noted.trouble.as_ref(), reason, message, now));
         }
         Note::PrepareFailed { reason, message } => {
-            tell(true, "FailedMount", "", message.clone());
+            teller.tell(true, &reason, PAUSE, message.clone());
             facts.trouble = Some(soon(facts.trouble.as_ref(), &reason, message, now));
         }
-        Note::Refused { message } => {
-            tell(true, "NodePolicy", "", message.clone());
-            facts.outcome = Some(PodOutcome::Failed {
-                reason: Some("NodePolicy".to_owned()),
-                message: Some(message),
-            });
-        }
+        Note::Refused { message } => refused(&mut teller, facts, message),
         Note::HookEnded { container, id, hook, result } => {
-            if let Err(message) = &result {
-                let reason = match hook {
-                    Hook::PostStart => "FailedPostStartHook",
-                    Hook::PreStop => "FailedPreStopHook",
-                };
-                tell(true, reason, &container, message.clone());
-            }
-            hook_ended(facts, &container, &id, hook, result);
+            hook_ended(&mut teller, facts, &container, &id, hook, result);
         }
         Note::Probed { container, id, kind, probe, result } => {
-            if let ProbeResult::Failure(message) = &result {
-                let text = format!("{} probe failed: {message}", capitalised(kind.word()));
-                tell(true, "Unhealthy", &container, text);
-            }
             let noted = facts.container(&container);
             if noted.id.as_deref() == Some(id.as_str()) {
                 probing::count(noted, &probe, kind, result == ProbeResult::Success);
+                unhealthy(&mut teller, &container, kind, &result);
             }
         }
         Note::LastWords { container, attempt, message } => {
-            let noted = facts.container(&container);
-            match &mut noted.phase {
-                Phase::Ended { termination, .. } if noted.attempt == attempt => {
-                    termination.message = Some(message);
-                }
-                _ if noted.attempt == attempt.next() => {
-                    if let Some(last) = &mut noted.last {
-                        last.message = Some(message);
-                    }
-                }
-                _ => {}
-            }
+            last_words(facts, &container, attempt, message);
         }
         Note::Touched { container, touched } => {
             let noted = facts.container(&container);
@@ -201,15 +150,103 @@ pub fn fold(
                 noted.touched = Some(touched);
             }
         }
-        Note::VolumeLost { volume } => {
-            let text = format!(
-                "the data of volume {volume} is lost: it was removed behind kgit's back, and an \
-                 empty one took its place"
-            );
-            tell(true, "VolumeLost", "", text.clone());
-            facts.drifted(now, "", DriftKind::Removed, text);
+        Note::VolumeLost { volume } => volume_lost(&mut teller, facts, &volume),
+    }
+}
+
+/// Words events about one pod at one moment.
+struct Teller<'a> {
+    uid: &'a PodUid,
+    now: Timestamp,
+    events: &'a mut Vec<PodEvent>,
+}
+
+impl Teller<'_> {
+    /// [`PAUSE`] for what concerns the pod as a whole.
+    fn tell(&mut self, warning: bool, reason: &str, container: &str, message: String) {
+        let field_path = (container != PAUSE).then(|| format!("spec.containers{{{container}}}"));
+        self.events.push(PodEvent {
+            uid: self.uid.clone(),
+            at: self.now,
+            warning,
+            reason: reason.to_owned(),
+            message,
+            field_path,
+        });
+    }
+}
+
+fn started(teller: &mut Teller<'_>, facts: &mut PodFacts, name: &str, id: String) {
+    if name != PAUSE {
+        teller.tell(false, "Started", name, format!("Started container {name}"));
+    }
+    facts.container(name).id = Some(id);
+    facts.trouble = None;
+}
+
+fn pulled(
+    teller: &mut Teller<'_>,
+    facts: &mut PodFacts,
+    name: &str,
+    attempt: Attempt,
+    told: PullTold,
+) {
+    match told {
+        PullTold::Fetched(what) => teller.tell(false, "Pulled", name, what),
+        PullTold::UsedLocal(what) => teller.tell(true, "PulledLocally", name, what),
+    }
+    let pull = &mut facts.container(name).image_pull;
+    pull.running = false;
+    pull.missing = false;
+    pull.fetched_for = Some(attempt);
+    pull.trouble = None;
+}
+
+fn pull_failed(teller: &mut Teller<'_>, facts: &mut PodFacts, name: &str, message: String) {
+    teller.tell(true, "Failed", name, message.clone());
+    let pull = &mut facts.container(name).image_pull;
+    pull.running = false;
+    let delay = retry_delay(failures(pull.trouble.as_ref()) + 1);
+    let retry_at = teller.now.after(delay);
+    pull.trouble = Some(again(pull.trouble.as_ref(), "ErrImagePull", message, retry_at));
+}
+
+fn refused(teller: &mut Teller<'_>, facts: &mut PodFacts, message: String) {
+    teller.tell(true, "NodePolicy", PAUSE, message.clone());
+    facts.outcome =
+        Some(PodOutcome::Failed { reason: Some("NodePolicy".to_owned()), message: Some(message) });
+}
+
+fn unhealthy(teller: &mut Teller<'_>, name: &str, kind: ProbeKind, result: &ProbeResult) {
+    if let ProbeResult::Failure(message) = result {
+        let text = format!("{} probe failed: {message}", capitalised(kind.word()));
+        teller.tell(true, "Unhealthy", name, text);
+    }
+}
+
+fn last_words(facts: &mut PodFacts, name: &str, attempt: Attempt, message: String) {
+    let noted = facts.container(name);
+    match &mut noted.phase {
+        Phase::Ended { termination, .. } if noted.attempt == attempt => {
+            termination.message = Some(message);
+        }
+        Phase::Never | Phase::Ordered | Phase::Running { .. } | Phase::Ended { .. } => {
+            if let Some(last) = &mut noted.last
+                && noted.attempt == attempt.next()
+            {
+                last.message = Some(message);
+            }
         }
     }
+}
+
+fn volume_lost(teller: &mut Teller<'_>, facts: &mut PodFacts, volume: &str) {
+    let text = format!(
+        "the data of volume {volume} is lost: it was removed behind kgit's back, and an empty \
+         one took its place"
+    );
+    teller.tell(true, "VolumeLost", PAUSE, text.clone());
+    facts.drifted(teller.now, PAUSE, DriftKind::Removed, text);
 }
 
 fn failures(trouble: Option<&Trouble>) -> u32 {
@@ -243,7 +280,21 @@ fn cannot_run(facts: &mut PodFacts, name: &str, message: String, now: Timestamp)
     container.phase = Phase::Ended { termination, again: false };
 }
 
-fn hook_ended(facts: &mut PodFacts, name: &str, id: &str, hook: Hook, result: Result<(), String>) {
+fn hook_ended(
+    teller: &mut Teller<'_>,
+    facts: &mut PodFacts,
+    name: &str,
+    id: &str,
+    hook: Hook,
+    result: Result<(), String>,
+) {
+    if let Err(message) = &result {
+        let reason = match hook {
+            Hook::PostStart => "FailedPostStartHook",
+            Hook::PreStop => "FailedPreStopHook",
+        };
+        teller.tell(true, reason, name, message.clone());
+    }
     let container = facts.container(name);
     if container.id.as_deref() != Some(id) {
         return;
@@ -252,13 +303,10 @@ fn hook_ended(facts: &mut PodFacts, name: &str, id: &str, hook: Hook, result: Re
         Ok(()) => HookState::Done,
         Err(message) => HookState::Failed(message),
     };
-    match hook {
-        Hook::PostStart => container.post_start = state,
-        Hook::PreStop => {
-            if let Some(stop) = &mut container.stop {
-                stop.pre_stop = state;
-            }
-        }
+    match (hook, &mut container.stop) {
+        (Hook::PostStart, _) => container.post_start = state,
+        (Hook::PreStop, Some(stop)) => stop.pre_stop = state,
+        (Hook::PreStop, None) => {}
     }
 }
 

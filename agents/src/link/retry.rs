@@ -19,7 +19,7 @@ impl Backoff {
     }
 
     /// The wait after one more failure: half of it fixed, half of it by chance.
-    pub fn next(&mut self) -> Duration {
+    pub fn delay(&mut self) -> Duration {
         let full = (FIRST * 2u32.pow(self.failures.min(6))).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let [chance] = random::<1>();

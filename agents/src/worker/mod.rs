@@ -1,6 +1,11 @@
 //! The agent's loop: reacts to orders, engine events, outcomes and time; looks at the engine;
 //! lets the core decide; has steps carried out. Everything it decides is decided in `node`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "part of the shell: it reads the clock and carries steps out"
+)]
+
 pub mod carry_out;
 pub mod facts;
 pub mod images;
@@ -399,6 +404,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             EngineState::Down { since } => since,
         };
         let changed = *self.node.facts() != self.written.pods
+            || *self.node.kept() != self.written.kept
             // The moment alone is worth a write now and then.
             || seen_at.since(self.written.seen_at) > Duration::from_secs(60)
             || self.written.host_boot != self.host_boot;
@@ -406,7 +412,8 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             return Ok(());
         }
         let pods: BTreeMap<PodUid, PodFacts> = self.node.facts().clone();
-        self.written = Remembered { pods, seen_at, host_boot: self.host_boot.clone() };
+        let kept = self.node.kept().clone();
+        self.written = Remembered { pods, kept, seen_at, host_boot: self.host_boot.clone() };
         self.journal.remember(&self.written)?;
         Ok(())
     }

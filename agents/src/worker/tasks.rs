@@ -124,7 +124,7 @@ pub(super) async fn heartbeat<L: Link>(link: Arc<L>, outbox: Arc<Outbox>) {
 }
 
 async fn wait(backoff: &mut Backoff, what: &str, error: &LinkError) {
-    let delay = backoff.next();
+    let delay = backoff.delay();
     match error {
         LinkError::Unreachable(_) => tracing::debug!(what, %error, "will try again"),
         LinkError::Refused { .. }

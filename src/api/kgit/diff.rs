@@ -1,5 +1,4 @@
-//! What a change would do: of a commit, or of a tree on the caller's disk. The same forecast as
-//! the loop's own, from the newest view.
+//! What a change would do: of a commit, or of a tree on the caller's disk.
 
 use std::sync::Arc;
 
@@ -12,16 +11,11 @@ use serde::Deserialize;
 
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
+use crate::api::forecasts::Wanted;
 use crate::api::state::Api;
-use crate::domain::audit::AuditedStep;
-use crate::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
-use crate::graph;
+use crate::domain::desired::{FileContent, SourceFile, TreeChange};
 use crate::kube::dto::{DiffAnswer, DiffRequest, UploadedFile, VERSION};
 use crate::kube::status::Status;
-use crate::manifest::catalog::Catalog;
-use crate::master::view::View;
-use crate::plan::forecast::forecast;
-use crate::plan::text::{self, Line};
 
 #[derive(Debug, Default, Deserialize)]
 pub struct Revision {
@@ -29,22 +23,13 @@ pub struct Revision {
     rev: Option<String>,
 }
 
-/// The tree that is forecast.
-enum Wanted {
-    /// The one that is followed, from where the World is now.
-    Followed,
-    /// A commit, as git names it.
-    Revision(String),
-    /// What somebody has on their own disk.
-    Tree { change: TreeChange, complete: bool, by: String },
-}
-
 /// `GET diff[?rev=]`: of a commit; without one, of what is followed.
 pub async fn revision(
     State(api): State<Api>,
     Query(query): Query<Revision>,
 ) -> Result<Json<DiffAnswer>, ApiError> {
-    answer(&api, query.rev.map_or(Wanted::Followed, Wanted::Revision)).await
+    let wanted = query.rev.map_or(Wanted::Current, Wanted::Revision);
+    forecast(&api, wanted).await
 }
 
 /// `POST diff`: of a tree.
@@ -57,7 +42,9 @@ pub async fn tree(
     let upserted: Result<_, ApiError> = request.files.into_iter().map(source_file).collect();
     let removed = request.removed.into_iter().map(Arc::from).collect();
     let change = TreeChange { upserted: upserted?, removed };
-    answer(&api, Wanted::Tree { change, complete: request.complete, by: caller.name }).await
+    let wanted =
+        Wanted::Tree { change, complete: request.complete, by: caller.name, at: api.now() };
+    forecast(&api, wanted).await
 }
 
 fn source_file(file: UploadedFile) -> Result<SourceFile, ApiError> {
@@ -72,71 +59,18 @@ fn source_file(file: UploadedFile) -> Result<SourceFile, ApiError> {
     Ok(SourceFile { path: file.path.into(), content: FileContent::Bytes(bytes.into()) })
 }
 
-/// Reading and planning take a while, so they go to a thread that may be busy.
-async fn answer(api: &Api, wanted: Wanted) -> Result<Json<DiffAnswer>, ApiError> {
-    let api = api.clone();
-    tokio::task::spawn_blocking(move || {
-        let view = api.master.view();
-        let (commit, catalog) = wanted.read(&api, &view)?;
-        Ok(Json(forecast_of(&api, &view, commit, &catalog)))
-    })
-    .await
-    .map_err(|_| Status::internal("the forecast stopped half-way"))?
-}
-
-impl Wanted {
-    fn read(self, api: &Api, view: &View) -> Result<(Arc<Commit>, Catalog), ApiError> {
-        match self {
-            Self::Followed => {
-                let commit = view.source.commit.clone().unwrap_or_default();
-                Ok((commit, view.catalog.clone()))
-            }
-            Self::Revision(revision) => {
-                let (commit, tree) = (api.read_at)(&revision).map_err(Status::bad_request)?;
-                Ok((commit, fresh(&tree)))
-            }
-            Self::Tree { change, complete, by } => {
-                let catalog = match complete {
-                    true => fresh(&change),
-                    false => {
-                        let mut catalog = view.catalog.clone();
-                        catalog.apply(&change);
-                        catalog
-                    }
-                };
-                let summary = "not committed yet".to_owned();
-                let commit = Commit { id: String::new(), author: by, at: api.now(), summary };
-                Ok((Arc::new(commit), catalog))
-            }
-        }
-    }
-}
-
-fn fresh(tree: &TreeChange) -> Catalog {
-    let mut catalog = Catalog::default();
-    catalog.apply(tree);
-    catalog
-}
-
-fn forecast_of(api: &Api, view: &View, commit: Arc<Commit>, catalog: &Catalog) -> DiffAnswer {
-    let desired = catalog.desired(commit);
-    let mut diagnostics = catalog.diagnostics();
-    diagnostics.extend(graph::cycles(&desired));
-    let found = forecast(&view.world, &desired, api.now());
-    let lines = found.steps.iter().map(|step| Line { said: &step.said, reasons: &step.reasons });
-    let text = text::plan(lines, &found.waits);
-    let changes = found.steps.len();
-    let steps = found.steps.into_iter().map(|step| AuditedStep {
-        said: step.said,
-        reasons: step.reasons,
-        deviation: None,
-    });
-    DiffAnswer {
+async fn forecast(api: &Api, wanted: Wanted) -> Result<Json<DiffAnswer>, ApiError> {
+    let (view, forecasts) = (api.master.view(), Arc::clone(&api.forecasts));
+    let forecast = tokio::task::spawn_blocking(move || forecasts.forecast(&view, wanted))
+        .await
+        .map_err(|_| Status::internal("the forecast stopped half-way"))?
+        .map_err(|refused| Status::bad_request(refused.message))?;
+    Ok(Json(DiffAnswer {
         version: VERSION,
-        steps: steps.collect(),
-        waits: found.waits,
-        diagnostics,
-        changes,
-        text,
-    }
+        steps: forecast.steps,
+        waits: forecast.waits,
+        diagnostics: forecast.diagnostics,
+        changes: forecast.changes,
+        text: forecast.text,
+    }))
 }

@@ -1,6 +1,8 @@
 //! One folder under `tests/cli/broken` per kind of brokenness, with what is said about it in
 //! `expected.txt`. `KGIT_BLESS=1` writes those anew.
 
+#![allow(clippy::disallowed_methods, reason = "the fixtures are files")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -28,7 +28,7 @@ spec:
       --> svc.yaml:5:3
       |
     5 |   selector: {app: wbe, tier: front}
-      |   ^^^^^^^^^
+      |   ^^^^^^^^
     hint: did you mean `web`?
 
     2 objects in 2 files: 1 warning
@@ -103,4 +103,42 @@ spec:
 ";
     let report = report(text);
     assert!(report.contains("hint: namespace `other` has one"), "{report}");
+}
+
+#[test]
+fn a_key_that_is_read_must_be_there() {
+    let text = "=== a.yaml
+apiVersion: v1
+kind: Secret
+metadata: {name: db}
+stringData: {password: x}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  initContainers:
+  - {name: i, image: 'a:1', env: [{name: A, valueFrom: {secretKeyRef: {name: db, key: password}}}]}
+  containers:
+  - name: a
+    image: a:1
+    env:
+    - name: B
+      valueFrom:
+        secretKeyRef:
+          name: db
+          key: pasword
+    - name: C
+      valueFrom: {secretKeyRef: {name: db, key: other, optional: true}}
+";
+    insta::assert_snapshot!(report(text), @r"
+    error: Pod `p` reads the key `pasword` of Secret `db`, which has no such key
+      --> a.yaml:20:11
+       |
+    20 |           key: pasword
+       |           ^^^
+    hint: did you mean `password`?
+
+    1 object in 1 file: 1 error
+    ");
 }

@@ -16,10 +16,10 @@ const PATHS: [&str; 6] =
 const DOCUMENTS: [&str; 15] = [
     "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: env}\ndata: {a: b}\n",
-    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: env}\ndata: {a: c}\n",
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: env}\ndata: {c: d}\n",
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: envs, namespace: shop}\n",
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: env}\ndta: {}\n",
-    "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\nspec:\n  containers: [{name: a, image: a, envFrom: [{configMapRef: {name: env}}]}]\n",
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\nspec:\n  containers: [{name: a, image: a, env: [{name: A, valueFrom: {configMapKeyRef: {name: env, key: a}}}]}]\n",
     "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: wob}}\nspec:\n  containers: [{name: a, image: a}]\n",
     "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n",
     "apiVersion: v1\nkind: PersistentVolume\nmetadata: {name: v}\nspec: {storageClassName: manual, capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /tmp}}\n",

@@ -184,3 +184,9 @@ fn what_is_no_plain_file_is_an_error() {
     0 objects in 4 files: 4 errors
     ");
 }
+
+#[test]
+fn other_tools_numbered_formats_are_ignored() {
+    let report = report("=== datasources.yaml\napiVersion: 1\ndatasources: []\n");
+    assert!(report.starts_with("note: ignored: its `apiVersion`"), "{report}");
+}

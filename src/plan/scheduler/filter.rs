@@ -59,7 +59,8 @@ pub fn fits(
     if placement.node_name.as_ref().is_some_and(|name| *name != node.name.0) {
         return Err(Unfit::OtherNodeNamed);
     }
-    if node.ready != Some(true) {
+    // A node that has joined but not told of itself yet has no capacity to judge by.
+    if node.ready != Some(true) || node.observed.capacity.pods == 0 {
         return Err(Unfit::NotReady);
     }
     let tolerated = tolerates(&placement.tolerations, "node.kubernetes.io/unschedulable");

@@ -197,7 +197,7 @@ fn a_kept_commit_outlives_a_force_push_and_a_gc() {
     let (commit, change) = history.read_at(&lost).unwrap();
     assert_eq!(commit.summary, "to be lost");
     assert_eq!(told(&change), ["+ a.yaml: 1", "+ apps/b.yaml: 2"]);
-    assert_eq!(history.kept().unwrap(), [lost.clone()]);
+    assert_eq!(history.kept().unwrap(), std::slice::from_ref(&lost));
     // The change from the lost commit to the new one is still told as one.
     assert_eq!(look(&mut source), ["+ a.yaml: 1 again"]);
     history.release(&lost).unwrap();

@@ -200,10 +200,9 @@ fn security_options(order: &ContainerOrder) -> Vec<String> {
     if order.security.allow_privilege_escalation == Some(false) {
         options.push("no-new-privileges".to_owned());
     }
-    match order.security.seccomp.as_deref() {
-        Some("Unconfined") => options.push("seccomp=unconfined".to_owned()),
-        // Docker's own profile is its default.
-        Some(_) | None => {}
+    // Docker's own profile is its default.
+    if order.security.seccomp.as_deref() == Some("Unconfined") {
+        options.push("seccomp=unconfined".to_owned());
     }
     options
 }

@@ -100,12 +100,12 @@ impl Docker {
             },
         };
         let state = in_full(&shown);
-        let matches_list = match (&state, listed) {
+        let matches_list = matches!(
+            (&state, listed),
             (RunState::Running { .. }, ContainerSummaryStateEnum::RUNNING)
-            | (RunState::Paused { .. }, ContainerSummaryStateEnum::PAUSED)
-            | (RunState::Exited(_), ContainerSummaryStateEnum::EXITED) => true,
-            _ => false,
-        };
+                | (RunState::Paused { .. }, ContainerSummaryStateEnum::PAUSED)
+                | (RunState::Exited(_), ContainerSummaryStateEnum::EXITED)
+        );
         if matches_list {
             self.details.lock().insert(id.to_owned(), (listed, state.clone()));
         }
