@@ -313,8 +313,8 @@ fn view_of(world: World) -> View {
         catalog: Catalog::default(),
         source: Arc::new(SourceStatus::default()),
         diagnostics: Arc::default(),
-        waits: Arc::default(),
-        heartbeats: Arc::default(),
+        waits: Default::default(),
+        heartbeats: Default::default(),
         reconciling: None,
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
+use crate::client::http::ClientError;
 use crate::client::kubeconfig::KubeconfigError;
 use crate::daemon::error::DaemonError;
 use crate::source::error::SourceError;
@@ -16,6 +17,8 @@ pub enum CliError {
     Daemon(#[from] DaemonError),
     #[error("failed to find the master")]
     Kubeconfig(#[from] KubeconfigError),
+    #[error("failed to ask the master")]
+    Client(#[from] ClientError),
     #[error("failed to read the manifests")]
     Source(#[from] SourceError),
     #[error("the store")]
@@ -43,6 +46,7 @@ impl CliError {
                 "is `kgit up` or `kgit master` running? Name its kubeconfig with --kubeconfig"
                     .to_owned(),
             ),
+            Self::Client(error) => error.hint(),
             Self::Usage { hint, .. } => hint.clone(),
             Self::Source(_) | Self::Store(_) | Self::Io { .. } => None,
         }

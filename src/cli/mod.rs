@@ -4,16 +4,30 @@
 #![allow(clippy::disallowed_methods, reason = "the shell: terminal, files and environment")]
 
 mod agent;
+mod audit;
+mod backup;
 mod check;
 mod completion;
 mod context;
+mod describe;
+mod describe_parts;
+mod diff;
+mod doctor;
 mod down;
 pub mod error;
+mod events;
 pub mod exit;
+mod get;
+mod logs;
 mod master;
 mod node_options;
+mod object;
+mod orders;
+mod status;
+mod token;
 mod up;
 mod version;
+mod why;
 
 use clap::{Parser, Subcommand};
 
@@ -44,7 +58,23 @@ enum Command {
     Down(down::DownArgs),
     Master(master::MasterArgs),
     Agent(agent::AgentArgs),
+    Token(token::TokenArgs),
     Check(check::CheckArgs),
+    Diff(diff::DiffArgs),
+    Status(status::StatusArgs),
+    Get(get::GetArgs),
+    Describe(describe::DescribeArgs),
+    Logs(logs::LogsArgs),
+    Events(events::EventsArgs),
+    Audit(audit::AuditArgs),
+    Why(why::WhyArgs),
+    Approve(orders::ApproveArgs),
+    Prune(orders::PruneArgs),
+    Suspend(orders::SuspendArgs),
+    Resume(orders::ResumeArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    Doctor(doctor::DoctorArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
 }
@@ -57,7 +87,23 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Down(args) => down::run(args).await,
         Command::Master(args) => master::run(args).await,
         Command::Agent(args) => agent::run(args).await,
+        Command::Token(args) => token::run(&args, &context).await,
         Command::Check(args) => check::run(&args, &context),
+        Command::Diff(args) => diff::run(&args, &context).await,
+        Command::Status(args) => status::run(&args, &context).await,
+        Command::Get(args) => get::run(&args, &context).await,
+        Command::Describe(args) => describe::run(&args, &context).await,
+        Command::Logs(args) => logs::run(&args, &context).await,
+        Command::Events(args) => events::run(args, &context).await,
+        Command::Audit(args) => audit::run(&args, &context).await,
+        Command::Why(args) => why::run(&args, &context).await,
+        Command::Approve(args) => orders::approve(args, &context).await,
+        Command::Prune(args) => orders::prune(args, &context).await,
+        Command::Suspend(args) => orders::suspend(&args, &context).await,
+        Command::Resume(args) => orders::resume(&args, &context).await,
+        Command::Backup(args) => backup::backup(&args, &context).await,
+        Command::Restore(args) => backup::restore(&args),
+        Command::Doctor(args) => doctor::run(&args, &context).await,
         Command::Version(args) => version::run(&args, &context),
         Command::Completion(args) => completion::run(&args),
     }

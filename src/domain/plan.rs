@@ -28,6 +28,9 @@ pub struct Plan {
     pub wakes: BTreeMap<ObjectKey, Option<Timestamp>>,
 }
 
+/// What every object waits for; cheap to copy.
+pub type Waits = imbl::OrdMap<ObjectKey, Vec<Waiting>>;
+
 /// Which objects a tick has to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {

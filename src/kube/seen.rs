@@ -1,13 +1,13 @@
 //! One consistent sight of the World, and the objects that are seen in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::Waiting;
+use crate::domain::plan::Waits;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
@@ -18,7 +18,7 @@ use crate::kube::{
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     pub world: &'a World,
-    pub waits: &'a BTreeMap<ObjectKey, Vec<Waiting>>,
+    pub waits: &'a Waits,
     pub now: Timestamp,
     pub secrets: SecretValues,
 }

@@ -1,6 +1,6 @@
 //! What readers see of a World, as text.
 
-use std::collections::BTreeMap;
+use crate::domain::plan::Waits;
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::kube::table::{IncludeObject, table};
 
 /// The wide table of a resource type, in columns.
 fn shown(word: &str) -> String {
-    let (world, waits) = (world(), BTreeMap::new());
+    let (world, waits) = (world(), Waits::new());
     let seen = Seen { world: &world, waits: &waits, now: NOW, secrets: SecretValues::Masked };
     let ty = by_word(word).unwrap();
     let objects: Vec<_> =
@@ -21,7 +21,7 @@ fn shown(word: &str) -> String {
 }
 
 fn object(word: &str, namespace: &str, name: &str) -> Value {
-    let (world, waits) = (world(), BTreeMap::new());
+    let (world, waits) = (world(), Waits::new());
     let seen = Seen { world: &world, waits: &waits, now: NOW, secrets: SecretValues::Masked };
     get(&seen, by_word(word).unwrap(), namespace, name).unwrap().object
 }

@@ -1,10 +1,11 @@
 //! The loop's state and its turn: events in, one transaction out. Synchronous, and without a
 //! clock of its own, so that a simulation runs the very same code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::{OrdMap, OrdSet};
 use kgit_protocol::ids::{BootId, NodeName};
 use kgit_protocol::time::Timestamp;
 
@@ -12,7 +13,7 @@ use crate::domain::audit::Trigger;
 use crate::domain::desired::Desired;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{Dirty, Plan, Waiting};
+use crate::domain::plan::{Dirty, Plan, Waiting, Waits};
 use crate::domain::resource::ReferenceKind;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::graph;
@@ -36,15 +37,19 @@ pub struct Core {
     pub(super) catalog: Catalog,
     pub(super) desired: Desired,
     pub(super) source: SourceStatus,
-    pub(super) heartbeats: BTreeMap<NodeName, Timestamp>,
+    pub(super) heartbeats: OrdMap<NodeName, Timestamp>,
     /// The last report of each node that was folded in, so that a late one is told apart.
-    pub(super) reports: BTreeMap<NodeName, (BootId, u64)>,
+    pub(super) reports: OrdMap<NodeName, (BootId, u64)>,
     cycles: Vec<Diagnostic>,
     diagnostics: Arc<Vec<Diagnostic>>,
     dirty: Dirty,
-    waits: BTreeMap<ObjectKey, Vec<Waiting>>,
-    wakes: BTreeMap<ObjectKey, Timestamp>,
-    timers: BTreeSet<(Timestamp, ObjectKey)>,
+    waits: Waits,
+    /// Objects that wait for something that is expected to happen.
+    progressing: OrdSet<ObjectKey>,
+    wakes: OrdMap<ObjectKey, Timestamp>,
+    timers: OrdSet<(Timestamp, ObjectKey)>,
+    /// When to look at a node's lease next; not before, since heartbeats only make it later.
+    leases: OrdSet<(Timestamp, NodeName)>,
     reconcile: Option<Reconcile>,
     started: Timestamp,
     retry: Option<Timestamp>,
@@ -67,18 +72,23 @@ impl Core {
             catalog: Catalog::default(),
             desired: Desired::default(),
             source,
-            heartbeats: BTreeMap::new(),
-            reports: BTreeMap::new(),
+            heartbeats: OrdMap::new(),
+            reports: OrdMap::new(),
             cycles: Vec::new(),
             diagnostics: Arc::default(),
             dirty: Dirty::default(),
-            waits: BTreeMap::new(),
-            wakes: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            waits: Waits::new(),
+            progressing: OrdSet::new(),
+            wakes: OrdMap::new(),
+            timers: OrdSet::new(),
+            leases: OrdSet::new(),
             reconcile: None,
             started: now,
             retry: None,
         };
+        for node in core.world.nodes.values() {
+            core.leases.insert((now, node.name.clone()));
+        }
         // Manifests wait for the source: what is not read yet is not gone.
         core.dirty.objects = Dirty::everything(&core.world, &Desired::default()).objects;
         core
@@ -100,15 +110,8 @@ impl Core {
 
     /// When the loop must turn again even if nothing happens.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        let timer = self.timers.first().map(|(at, _)| *at);
-        let nodes = self.world.nodes.len();
-        let leases = self.world.nodes.values().filter(|node| node.ready == Some(true));
-        let lease = leases
-            .map(|node| {
-                let heard = self.heartbeats.get(&node.name).copied();
-                lease::runs_out(node, heard, self.started, nodes)
-            })
-            .min();
+        let timer = self.timers.get_min().map(|(at, _)| *at);
+        let lease = self.leases.get_min().map(|(at, _)| *at);
         [timer, lease, self.retry].into_iter().flatten().min()
     }
 
@@ -127,7 +130,7 @@ impl Core {
 
     /// Due timers, and nodes that were not heard of for too long.
     fn expire(&mut self, batch: &mut Batch) {
-        while let Some((at, key)) = self.timers.first().cloned() {
+        while let Some((at, key)) = self.timers.get_min().cloned() {
             if at > batch.now {
                 break;
             }
@@ -141,20 +144,19 @@ impl Core {
     }
 
     fn expire_leases(&mut self, batch: &mut Batch) {
-        let nodes = self.world.nodes.len();
-        let silent: Vec<NodeName> = self
-            .world
-            .nodes
-            .values()
-            .filter(|node| node.ready == Some(true))
-            .filter(|node| {
-                let heard = self.heartbeats.get(&node.name).copied();
-                lease::runs_out(node, heard, self.started, nodes) <= batch.now
-            })
-            .map(|node| node.name.clone())
-            .collect();
-        for name in silent {
-            self.set_ready(batch, &name, false);
+        while let Some((at, name)) = self.leases.get_min().cloned() {
+            if at > batch.now {
+                break;
+            }
+            self.leases.remove(&(at, name.clone()));
+            let Some(node) = self.world.nodes.get(&node_key(&name)).cloned() else { continue };
+            let heard = self.heartbeats.get(&name).copied();
+            let end = lease::runs_out(&node, heard, self.started, self.world.nodes.len());
+            if end > batch.now {
+                self.leases.insert((end, name));
+            } else {
+                self.set_ready(batch, &name, false);
+            }
         }
     }
 
@@ -164,6 +166,9 @@ impl Core {
         let Some(node) = self.world.nodes.get(&key).map(|row| (*row.value).clone()) else { return };
         if node.ready == Some(ready) {
             return;
+        }
+        if ready {
+            self.leases.insert((batch.now, name.clone()));
         }
         let what = if ready { "is heard of" } else { "is not heard of any more" };
         batch.seen.push(format!("node {name} {what}"));
@@ -278,8 +283,7 @@ impl Core {
         let events = plan::events::of_plan(&self.world, &plan, batch.now);
         self.apply(&mut batch, events);
         self.remember(&plan);
-        let waits = self.waits.values().flatten();
-        if self.reconcile.is_some() && is_quiet(waits) {
+        if self.reconcile.is_some() && self.progressing.is_empty() {
             let waits: Vec<Waiting> = self.waits.values().flatten().cloned().collect();
             if let Some(open) = self.reconcile.take() {
                 audit.extend(open.finish(&waits, false, batch.now));
@@ -340,6 +344,10 @@ impl Core {
                 true => drop(self.waits.remove(key)),
                 false => drop(self.waits.insert(key.clone(), waits.clone())),
             }
+            match is_quiet(waits) {
+                true => drop(self.progressing.remove(key)),
+                false => drop(self.progressing.insert(key.clone())),
+            }
         }
         for (key, wake) in &plan.wakes {
             if let Some(old) = self.wakes.remove(key) {
@@ -380,8 +388,8 @@ impl Core {
             catalog: self.catalog.clone(),
             source: Arc::new(self.source.clone()),
             diagnostics: Arc::clone(&self.diagnostics),
-            waits: Arc::new(self.waits.clone()),
-            heartbeats: Arc::new(self.heartbeats.clone()),
+            waits: self.waits.clone(),
+            heartbeats: self.heartbeats.clone(),
             reconciling: self.reconcile.as_ref().and_then(|_| store.newest_reconcile()),
         }
     }

@@ -1,6 +1,5 @@
 //! What readers see: one consistent value, replaced as a whole after each transaction.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kgit_protocol::ids::NodeName;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::Waiting;
+use crate::domain::plan::Waits;
 use crate::domain::world::{Record, Table, World};
 use crate::manifest::catalog::Catalog;
 
@@ -22,9 +21,9 @@ pub struct View {
     pub catalog: Catalog,
     pub source: Arc<SourceStatus>,
     pub diagnostics: Arc<Vec<Diagnostic>>,
-    pub waits: Arc<BTreeMap<ObjectKey, Vec<Waiting>>>,
+    pub waits: Waits,
     /// When each node was last heard of; kept in memory only.
-    pub heartbeats: Arc<BTreeMap<NodeName, Timestamp>>,
+    pub heartbeats: imbl::OrdMap<NodeName, Timestamp>,
     /// The reconcile under way: the sequence of its `Triggered` entry.
     pub reconciling: Option<u64>,
 }

@@ -9,8 +9,8 @@ use kgit_protocol::time::Timestamp;
 use crate::decide::facts::{
     ContainerFacts, Phase, PodFacts, ProbeFacts, Sandbox, StopWhy, Touched,
 };
-use crate::decide::restart::{RECOVERED_AFTER, restart_delay};
-use crate::decide::{Draft, Outage, Step};
+use crate::decide::restart::{RECOVERED_AFTER, restart_delay, runs_again};
+use crate::decide::{Draft, Step, members};
 use crate::runtime::{Exit, PAUSE, RunState, Seen};
 
 /// A signal that somebody sent explains an exit up to this much later: `docker stop` waits 10 s
@@ -130,9 +130,7 @@ fn absorb_exit(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, seen: &S
     let drift = match touched {
         _ if own => None,
         Some(touched) => Some(touched.seen),
-        None if engine_restarted(draft.input.outage, exit) => {
-            Some("ended with the engine".to_owned())
-        }
+        None if engine_restarted(draft, name, exit) => Some("ended with the engine".to_owned()),
         None => None,
     };
     let mut termination = termination(seen, exit);
@@ -161,11 +159,19 @@ fn explains(touched: &Touched, seen: &Seen, exit: &Exit) -> bool {
     touched.id == seen.id && exit.finished_at.since(touched.at) <= SIGNAL_EXPLAINS
 }
 
-/// A success is a success, also when the engine went away just then.
-fn engine_restarted(outage: Option<Outage>, exit: &Exit) -> bool {
-    exit.code != 0
-        && outage
-            .is_some_and(|away| exit.finished_at >= away.from && exit.finished_at <= away.until)
+/// Whether the engine took the container along. Where a success ends the container for good, a
+/// success is a success, also when the engine went away just then.
+fn engine_restarted(draft: &Draft<'_>, name: &str, exit: &Exit) -> bool {
+    let Some(away) = draft.input.outage else { return false };
+    let completed = exit.code == 0 && !restarts_after_success(draft, name);
+    !completed && exit.finished_at >= away.from && exit.finished_at <= away.until
+}
+
+fn restarts_after_success(draft: &Draft<'_>, name: &str) -> bool {
+    let Some(pod) = draft.input.assignment else { return false };
+    name == PAUSE
+        || members(pod)
+            .any(|(spec, role)| spec.name == name && runs_again(pod.spec.restart_policy, role, 0))
 }
 
 fn count_crash(container: &mut ContainerFacts, exit: &Exit) {

@@ -165,6 +165,10 @@ impl Draft<'_> {
 /// The facts must be durable before the steps are carried out.
 pub fn decide(input: Input<'_>, facts: &mut PodFacts) -> Decision {
     let mut draft = Draft { input, steps: Vec::new(), events: Vec::new(), wake: None };
+    if facts.gone && input.assignment.is_some_and(|pod| matches!(pod.order, Order::Run)) {
+        // Ordered anew after it was seen to be gone: nothing of its former life counts.
+        *facts = PodFacts::default();
+    }
     facts.begin(input.assignment, input.now);
     absorb::absorb(&mut draft, facts);
     match input.assignment {

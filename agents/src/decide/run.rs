@@ -24,7 +24,6 @@ enum Gate {
 }
 
 pub(crate) fn run(draft: &mut Draft<'_>, facts: &mut PodFacts, pod: &PodAssignment) {
-    facts.gone = false;
     facts.outcome = verdict(draft, facts, pod);
     if facts.outcome.is_some() {
         return settle(draft, facts, pod);

@@ -17,6 +17,9 @@ use crate::worker::Shared;
 
 /// A pull serves everybody who asks within this time: replicas start together.
 const SERVES: Duration = Duration::from_secs(10);
+/// A registry that was out of reach is not asked again within this time for an image that is
+/// here anyway: each try may take as long as a name takes to fail.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
 /// A pull that takes longer than this is given up and tried again.
 const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Results kept; older ones serve nobody any more.
@@ -61,7 +64,7 @@ pub(super) async fn fetch<R: Runtime>(
     let slot = shared.puller.slot(image).await;
     let mut held = slot.lock().await;
     if let Some((at, result)) = held.as_ref()
-        && at.elapsed() < SERVES
+        && at.elapsed() < serves(result)
         && (result.is_err() || matches!(shared.runtime.image(image).await, Ok(Some(_))))
     {
         return result.clone();
@@ -73,6 +76,13 @@ pub(super) async fn fetch<R: Runtime>(
     let result = fetch_now(shared, image, policy, &all).await;
     *held = Some((Instant::now(), result.clone()));
     result
+}
+
+fn serves(result: &Result<PullTold, String>) -> Duration {
+    match result {
+        Ok(PullTold::UsedLocal(_)) => OUT_OF_REACH,
+        Ok(PullTold::Fetched(_)) | Err(_) => SERVES,
+    }
 }
 
 async fn fetch_now<R: Runtime>(

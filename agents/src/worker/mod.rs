@@ -45,6 +45,8 @@ const PODS_IN_FLIGHT: usize = 8;
 const RESYNC: Duration = Duration::from_secs(5);
 /// Looks are this far apart: events come in bursts.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+/// The same while containers are being started: looking costs the engine time that it needs.
+const BETWEEN_LOOKS_BUSY: Duration = Duration::from_millis(100);
 /// How soon to look again after the engine did not answer or a step failed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A dying engine takes its containers along over this long before it is seen to be gone.
@@ -219,7 +221,8 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             }
             Input::Engine(event) => {
                 self.take_event(event);
-                self.look_within(BETWEEN_LOOKS);
+                let busy = self.node.busy_count() > 0;
+                self.look_within(if busy { BETWEEN_LOOKS_BUSY } else { BETWEEN_LOOKS });
             }
             Input::EngineLost => {
                 self.engine_lost();
@@ -227,11 +230,17 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             }
             Input::Note(pod, note) => {
                 self.node.note(&pod, note, now());
-                self.look_within(BETWEEN_LOOKS);
+                let busy = self.node.busy_count() > 0;
+                self.look_within(if busy { BETWEEN_LOOKS_BUSY } else { BETWEEN_LOOKS });
             }
             Input::Finished { pod, failed } => {
                 self.node.finish(&pod);
-                self.look_within(if failed { LOOK_AGAIN } else { BETWEEN_LOOKS });
+                let soon = match (failed, self.node.busy_count()) {
+                    (true, _) => LOOK_AGAIN,
+                    (false, 0) => BETWEEN_LOOKS,
+                    (false, _) => BETWEEN_LOOKS_BUSY,
+                };
+                self.look_within(soon);
             }
         }
         Ok(())

@@ -244,7 +244,7 @@ impl Watcher {
     }
 
     fn seen<'a>(&self, view: &'a View) -> Seen<'a> {
-        let (world, waits) = (&view.world, &*view.waits);
+        let (world, waits) = (&view.world, &view.waits);
         Seen { world, waits, now: self.api.now(), secrets: self.secrets }
     }
 

@@ -41,8 +41,14 @@ impl Docker {
                         Ok(message) => concerning(&scope, message).map(Ok),
                         Err(error) => Some(Err(understood(Asked::Engine, "events", error))),
                     };
-                    if let Some(Ok(Event { kind: EventKind::Container { id, .. }, .. })) = &event {
-                        details.forget(id);
+                    match &event {
+                        Some(Ok(Event { kind: EventKind::Container { id, .. }, .. })) => {
+                            details.forget(id);
+                        }
+                        Some(Ok(Event { kind: EventKind::Network, .. }) | Err(_)) => {
+                            details.forget_network();
+                        }
+                        Some(Ok(_)) | None => {}
                     }
                     std::future::ready(event)
                 })

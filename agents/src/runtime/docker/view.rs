@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bollard::models::{ContainerState, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use ipnet::Ipv4Net;
 use kgit_protocol::time::Timestamp;
+use tokio::time::Instant;
 
 use crate::runtime::docker::errors::Asked;
 use crate::runtime::docker::{Docker, labels};
@@ -18,11 +20,32 @@ use crate::runtime::{Exit, NetworkState, Outcome, RunState, RuntimeError, Seen, 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Details(Arc<Mutex<Known>>);
 
-type Known = HashMap<String, (ContainerSummaryStateEnum, RunState)>;
+#[derive(Debug, Default)]
+struct Known {
+    states: HashMap<String, (ContainerSummaryStateEnum, RunState)>,
+    network: Option<(Ipv4Net, Instant)>,
+}
+
+/// The network is looked at again after this long though no event told of it.
+const NETWORK_STAYS: Duration = Duration::from_secs(3);
 
 impl Details {
     pub fn forget(&self, id: &str) {
-        self.lock().remove(id);
+        self.lock().states.remove(id);
+    }
+
+    pub fn forget_network(&self) {
+        self.lock().network = None;
+    }
+
+    fn network_is_fresh(&self, expected: Ipv4Net) -> bool {
+        self.lock()
+            .network
+            .is_some_and(|(range, at)| range == expected && at.elapsed() < NETWORK_STAYS)
+    }
+
+    fn network_seen(&self, range: Ipv4Net) {
+        self.lock().network = Some((range, Instant::now()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -30,11 +53,15 @@ impl Details {
     }
 
     fn known(&self, id: &str, listed: ContainerSummaryStateEnum) -> Option<RunState> {
-        self.lock().get(id).filter(|(state, _)| *state == listed).map(|(_, state)| state.clone())
+        self.lock()
+            .states
+            .get(id)
+            .filter(|(state, _)| *state == listed)
+            .map(|(_, state)| state.clone())
     }
 
     fn keep_only(&self, ids: &[Seen]) {
-        self.lock().retain(|id, _| ids.iter().any(|seen| seen.id == *id));
+        self.lock().states.retain(|id, _| ids.iter().any(|seen| seen.id == *id));
     }
 }
 
@@ -54,9 +81,22 @@ impl Docker {
             }
         }
         self.details.keep_only(&containers);
-        let present = self.network_is(expected).await?;
+        let present = self.network_is_still(expected).await?;
         let network = if present { NetworkState::Present } else { NetworkState::Missing };
         Ok(View { containers, network })
+    }
+
+    /// The network is looked at now and then, and at once when an event says so: a view is taken
+    /// for each burst of events.
+    async fn network_is_still(&self, expected: Ipv4Net) -> Outcome<bool> {
+        if self.details.network_is_fresh(expected) {
+            return Ok(true);
+        }
+        let present = self.network_is(expected).await?;
+        if present {
+            self.details.network_seen(expected);
+        }
+        Ok(present)
     }
 
     async fn see(&self, summary: ContainerSummary) -> Outcome<Option<Seen>> {
@@ -107,7 +147,7 @@ impl Docker {
                 | (RunState::Exited(_), ContainerSummaryStateEnum::EXITED)
         );
         if matches_list {
-            self.details.lock().insert(id.to_owned(), (listed, state.clone()));
+            self.details.lock().states.insert(id.to_owned(), (listed, state.clone()));
         }
         Ok(Some(state))
     }

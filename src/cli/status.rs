@@ -1,0 +1,146 @@
+//! `kgit status`.
+
+use std::io::IsTerminal as _;
+
+use clap::Args;
+use kgit_protocol::time::Timestamp;
+
+use crate::cli::context::{Context, print};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::kube::dto::{ClusterStatus, Health, ObjectLine};
+use crate::kube::human;
+use crate::kube::table::aligned;
+
+/// Show the source, its commit, the health of everything, and what is waited for
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Exit with 1 if something is not healthy
+    #[arg(long)]
+    exit_code: bool,
+}
+
+pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError> {
+    let status: ClusterStatus = context.client()?.get("/kgit/v1/status").await?;
+    match context.for_programs() {
+        true => context.print_json(&status)?,
+        false => print(&text(&status))?,
+    }
+    let unwell = status.objects.iter().any(|line| line.health > Health::Suspended)
+        || status.nodes.iter().any(|node| node.ready != Some(true))
+        || status.source.error.is_some();
+    Ok(if args.exit_code && unwell { Exit::Found } else { Exit::Success })
+}
+
+fn text(status: &ClusterStatus) -> String {
+    let mut text = source(status);
+    text.push_str(&findings(status));
+    text.push('\n');
+    text.push_str(&nodes(status));
+    if !status.objects.is_empty() {
+        text.push('\n');
+        text.push_str(&objects(&status.objects));
+    }
+    text.push_str(&waits(status));
+    text
+}
+
+fn ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", human::duration((now.0 - then.0) / 1000))
+}
+
+fn source(status: &ClusterStatus) -> String {
+    let source = &status.source;
+    let mut text = format!("Source:   {} {}", source.kind, source.location);
+    if let Some(branch) = &source.branch {
+        text.push_str(&format!(" ({branch})"));
+    }
+    text.push('\n');
+    if let Some(commit) = &source.commit {
+        let when = ago(commit.at, status.now);
+        let (short, summary) = (commit.short(), &commit.summary);
+        text.push_str(&format!("Commit:   {short} {summary}, by {}, {when}\n", commit.author));
+    }
+    let state = match (&source.error, &status.suspended_by, status.reconciling) {
+        (Some(error), _, _) => format!("the source can't be read: {error}"),
+        (None, Some(by), _) => format!("suspended by {by}; `kgit resume` goes on"),
+        (None, None, Some(reconcile)) => format!("reconcile {reconcile} is under way"),
+        (None, None, None) => "in sync".to_owned(),
+    };
+    text.push_str(&format!("State:    {state}\n"));
+    text
+}
+
+fn findings(status: &ClusterStatus) -> String {
+    let mut text = String::new();
+    if status.errors + status.warnings > 0 {
+        let (errors, warnings) = (status.errors, status.warnings);
+        text.push_str(&format!(
+            "Findings: {errors} errors, {warnings} warnings in the manifests\n"
+        ));
+    }
+    if status.restored {
+        text.push_str("Restored: the master came from a backup and removes nothing until told\n");
+    }
+    if let Some(held) = &status.held {
+        let (count, reason) = (held.objects.len(), &held.reason);
+        text.push_str(&format!("Held:     {count} deletions: {reason}\n"));
+        text.push_str(&format!("          `kgit approve {}` lets them go ahead\n", held.plan));
+    }
+    text
+}
+
+fn nodes(status: &ClusterStatus) -> String {
+    let title = ["NODE", "STATUS", "PODS", "HEARD OF"].map(str::to_owned).to_vec();
+    let line = |node: &crate::kube::dto::NodeLine| {
+        let state = match node.ready {
+            Some(true) => "Ready",
+            Some(false) => "NotReady",
+            None => "Unknown",
+        };
+        let heard = node.heard_of.map_or("-".to_owned(), |at| ago(at, status.now));
+        vec![node.name.clone(), state.to_owned(), node.pods.to_string(), heard]
+    };
+    let lines: Vec<_> = [title].into_iter().chain(status.nodes.iter().map(line)).collect();
+    aligned(&lines)
+}
+
+fn objects(objects: &[ObjectLine]) -> String {
+    let title = ["OBJECT", "HEALTH", "", "MANIFEST"].map(str::to_owned).to_vec();
+    let line = |line: &ObjectLine| {
+        let detail = match line.retained {
+            Some(_) => format!("{}, kept without a manifest", line.detail),
+            None => line.detail.clone(),
+        };
+        vec![line.object.to_string(), format!("{:?}", line.health), detail, line.place.clone()]
+    };
+    let lines: Vec<_> = [title].into_iter().chain(objects.iter().map(line)).collect();
+    coloured(&aligned(&lines))
+}
+
+/// The health in a colour, if standard output is a terminal that wants colours.
+fn coloured(table: &str) -> String {
+    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return table.to_owned();
+    }
+    let words = [("Healthy", 32), ("Progressing", 33), ("Degraded", 31), ("Missing", 31)];
+    words.iter().fold(table.to_owned(), |text, (word, code)| {
+        text.replace(&format!(" {word} "), &format!(" \u{1b}[{code}m{word}\u{1b}[0m "))
+    })
+}
+
+fn waits(status: &ClusterStatus) -> String {
+    if status.waits.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nWaiting:\n".to_owned();
+    for waiting in &status.waits {
+        text.push_str(&format!("  {} waits for {}", waiting.object, waiting.for_what));
+        if let Some(deadline) = waiting.deadline {
+            let left = human::duration((deadline.0 - status.now.0).max(0) / 1000);
+            text.push_str(&format!("; in {left}: {}", waiting.consequence));
+        }
+        text.push('\n');
+    }
+    text
+}
