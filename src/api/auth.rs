@@ -191,7 +191,7 @@ impl Caller {
         }
         let needed = format!("{role:?}").to_lowercase();
         let own = format!("{:?}", self.role).to_lowercase();
-        Err(ApiError(Status::forbidden(format!(
+        Err(ApiError::from(Status::forbidden(format!(
             "User \"{}\" cannot {to}: the token's role is {own}, and it takes {needed}",
             self.name
         ))))
@@ -207,7 +207,7 @@ pub async fn limit(State(api): State<Api>, request: Request, next: Next) -> Resp
     if key.is_none_or(|key| api.limiter.admit(key, Instant::now())) {
         return next.run(request).await;
     }
-    let mut response = ApiError(Status::too_many_requests(1)).into_response();
+    let mut response = ApiError::from(Status::too_many_requests(1)).into_response();
     response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));
     response
 }

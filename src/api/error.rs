@@ -11,7 +11,7 @@ use crate::master::event::Refused;
 
 /// A request of `kubectl` or `kgit` that failed.
 #[derive(Debug)]
-pub struct ApiError(pub Status);
+pub struct ApiError(pub Box<Status>);
 
 /// A request of an agent that was refused.
 #[derive(Debug)]
@@ -22,20 +22,20 @@ pub struct AgentError {
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
-        Self(status)
+        Self(Box::new(status))
     }
 }
 
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
-        Self(Status::new(code_of(&refused).as_u16(), refused.reason, refused.message))
+        Status::new(code_of(&refused).as_u16(), refused.reason, refused.message).into()
     }
 }
 
 impl From<RecordsError> for ApiError {
     fn from(error: RecordsError) -> Self {
         tracing::error!(error = %error.message, "failed to read the store");
-        Self(Status::internal(format!("failed to read the store: {}", error.message)))
+        Status::internal(format!("failed to read the store: {}", error.message)).into()
     }
 }
 

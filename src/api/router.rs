@@ -30,6 +30,6 @@ fn behind_token(api: &Api) -> Router<Api> {
     Router::new()
         .merge(kube::routes())
         .nest("/kgit/v1", kgit::routes())
-        .fallback(async || ApiError(Status::no_such_path()))
+        .fallback(async || ApiError::from(Status::no_such_path()))
         .layer(middleware::from_fn_with_state(api.clone(), require_token))
 }

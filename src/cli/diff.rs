@@ -22,7 +22,8 @@ use crate::source::files;
 /// would change, 1 if something would, 2 on errors.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// A commit of the followed repository: a branch, a tag, an id
+    /// A commit of the followed repository: a branch, a tag, an id, or two as `A..B`; or a folder
+    /// on this machine, as with --tree
     #[arg(value_name = "REV", conflicts_with = "tree")]
     pub revision: Option<String>,
     /// A folder on this machine, as if it were the whole source
@@ -46,7 +47,8 @@ pub async fn run(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
 
 impl DiffArgs {
     async fn ask(&self, client: &Client) -> Result<DiffAnswer, CliError> {
-        Ok(match (&self.tree, &self.revision) {
+        let folder = self.revision.as_ref().map(PathBuf::from).filter(|path| path.is_dir());
+        Ok(match (&self.tree.clone().or(folder), &self.revision) {
             (Some(folder), _) => client.post("/kgit/v1/diff", &upload(folder)?).await?,
             (None, Some(revision)) => {
                 client.get(&format!("/kgit/v1/diff?rev={}", encoded(revision))).await?

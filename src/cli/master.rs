@@ -66,7 +66,8 @@ impl MasterOptions {
 
 pub async fn run(args: MasterArgs) -> Result<Exit, CliError> {
     let config = args.options.config(args.source);
-    let running = master::start(&config).await?;
+    let mut running = master::start(&config).await?;
+    running.follow()?;
     eprintln!("master at {}", running.url());
     eprintln!("kubeconfig: {}", config::kubeconfig(&config.data).display());
     stopped().await?;

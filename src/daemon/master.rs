@@ -18,7 +18,7 @@ use crate::daemon::error::DaemonError;
 use crate::daemon::forecasts::Planner;
 use crate::daemon::now;
 use crate::daemon::records::StoreRecords;
-use crate::daemon::source;
+use crate::daemon::source::{self, Chosen};
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::master::core::Core;
 use crate::master::event::Event;
@@ -38,6 +38,8 @@ pub struct Master {
     pub address: SocketAddr,
     pub handle: Handle,
     authority: Authority,
+    /// Until it is followed.
+    chosen: Option<Chosen>,
     follower: Option<Follower>,
     core: Option<JoinHandle<()>>,
     api: tokio::task::JoinHandle<()>,
@@ -50,7 +52,8 @@ impl std::fmt::Debug for Master {
     }
 }
 
-/// Starts a master. It serves as soon as this returns; what it follows may come up later.
+/// Starts a master. It serves as soon as this returns, and follows its source once
+/// [`Master::follow`] is called.
 pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
     config::make_data(&config.data)?;
     let chosen = source::choose(config)?;
@@ -82,12 +85,12 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
     });
     let (stop_api, stopping) = watch::channel(false);
     let api = tokio::spawn(serve(listener, tls, api, stopping));
-    let follower = source::start(chosen, handle.clone())?;
     let master = Master {
         address,
         handle,
         authority,
-        follower: Some(follower),
+        chosen: Some(chosen),
+        follower: None,
         core: Some(thread),
         api,
         stop_api,
@@ -117,6 +120,14 @@ async fn listen(config: &MasterConfig) -> Result<TcpListener, DaemonError> {
 }
 
 impl Master {
+    /// Begins to follow the source.
+    pub fn follow(&mut self) -> Result<(), DaemonError> {
+        if let Some(chosen) = self.chosen.take() {
+            self.follower = Some(source::start(chosen, self.handle.clone())?);
+        }
+        Ok(())
+    }
+
     /// `https://` and the address by which this machine reaches the master.
     pub fn url(&self) -> String {
         let ip = self.address.ip();

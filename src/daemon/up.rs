@@ -1,6 +1,7 @@
 //! `kgit up`: a master and an agent in one process. They talk over the same TLS as two hosts do.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kgit_agent::agent;
 use kgit_agent::config::AgentConfig;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::config::{self, MasterConfig};
 use crate::daemon::error::DaemonError;
 use crate::daemon::master::{self, Master};
+use crate::domain::record::Node;
 use crate::domain::token::Role;
 
 /// What `kgit up` is told beyond what a master is.
@@ -38,12 +40,30 @@ const PID_FILE: &str = "up.pid";
 pub async fn start(config: &UpConfig) -> Result<Up, DaemonError> {
     let data = &config.master.data;
     config::make_data(data)?;
-    let master = master::start(&config.master).await?;
+    let mut master = master::start(&config.master).await?;
     config::write_private(&data.join(PID_FILE), std::process::id().to_string().as_bytes())?;
     let agent_config = agent_config(config, &master).await?;
     let stop = CancellationToken::new();
     let agent = tokio::spawn(agent::run(agent_config, stop.clone()));
+    // The first plan is the better one if it knows of a node; but a node that does not come up
+    // must not keep the manifests from being read.
+    let _ = tokio::time::timeout(NODE_PATIENCE, node_told(&master)).await;
+    master.follow()?;
     Ok(Up { master, agent, stop })
+}
+
+/// How long the first plan waits for this machine's own node.
+const NODE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until a node has told of itself.
+async fn node_told(master: &Master) {
+    let mut versions = master.handle.versions();
+    let told = |node: &Node| node.ready == Some(true) && node.observed.capacity.pods > 0;
+    while !master.handle.view().world.nodes.values().any(|node| told(node)) {
+        if versions.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The agent's configuration: as a remote one's, with a token that is made on the first start.

@@ -51,7 +51,7 @@ pub fn world() -> World {
 }
 
 enum Made {
-    Object(ObjectKey, Spec, Value),
+    Object(ObjectKey, Box<Spec>, Value),
     Row(ObjectKey, Record),
 }
 
@@ -59,7 +59,7 @@ fn expand(made: Made) -> Vec<Effect> {
     match made {
         Made::Row(key, record) => vec![Effect::Put(key, record)],
         Made::Object(key, spec, manifest) => {
-            vec![Effect::Put(key.clone(), Record::Object(Arc::new(applied(key, spec, manifest))))]
+            vec![Effect::Put(key.clone(), Record::Object(Arc::new(applied(key, *spec, manifest))))]
         }
     }
 }
@@ -169,7 +169,7 @@ fn deployment() -> Vec<Made> {
         ..DeploymentState::default()
     };
     let mut made = vec![
-        Made::Object(key.clone(), Spec::Deployment(spec), manifest),
+        Made::Object(key.clone(), Box::new(Spec::Deployment(spec)), manifest),
         Made::Row(key.clone(), Record::Deployment(Arc::new(state))),
         replica_set(&key, "5d59d67564", 1, 0, "nginx:1.26"),
         replica_set(&key, "7c5ddbdf54", 2, 3, "nginx:1.27"),
@@ -340,11 +340,15 @@ fn storage() -> Vec<Made> {
     let (claim_spec, claim_manifest) = claim_parts(Some("manual"));
     let (waiting_spec, waiting_manifest) = claim_parts(None);
     vec![
-        Made::Object(volume.clone(), Spec::PersistentVolume(volume_spec), volume_manifest),
+        Made::Object(
+            volume.clone(),
+            Box::new(Spec::PersistentVolume(volume_spec)),
+            volume_manifest,
+        ),
         Made::Row(volume, Record::Volume(Arc::new(bound))),
-        Made::Object(claim.clone(), claim_spec, claim_manifest),
+        Made::Object(claim.clone(), Box::new(claim_spec), claim_manifest),
         Made::Row(claim, Record::Claim(Arc::new(claimed))),
-        Made::Object(waiting, waiting_spec, waiting_manifest),
+        Made::Object(waiting, Box::new(waiting_spec), waiting_manifest),
     ]
 }
 
@@ -375,8 +379,8 @@ fn configs() -> Vec<Made> {
     let password = ObjectKey::new(Kind::Secret, "default", "password");
     let secret = SecretSpec { kind: "Opaque".to_owned(), content: content("word", "aHVudGVyMg==") };
     vec![
-        Made::Object(settings, Spec::ConfigMap(content("mode", "ZmFzdA==")), json!({})),
-        Made::Object(password, Spec::Secret(secret), json!({})),
+        Made::Object(settings, Box::new(Spec::ConfigMap(content("mode", "ZmFzdA=="))), json!({})),
+        Made::Object(password, Box::new(Spec::Secret(secret)), json!({})),
     ]
 }
 
@@ -384,7 +388,7 @@ fn job() -> Made {
     let key = ObjectKey::new(Kind::Job, "default", "migrate");
     Made::Object(
         key,
-        Spec::Job(JobSpec {
+        Box::new(Spec::Job(JobSpec {
             completions: Some(1),
             parallelism: 1,
             backoff_limit: 6,
@@ -393,7 +397,7 @@ fn job() -> Made {
             indexed: false,
             suspend: false,
             template: template("migrate", "busybox:1"),
-        }),
+        })),
         json!({"metadata": {"name": "migrate"}, "spec": {
             "template": template_json("migrate", "busybox:1"),
         }}),
@@ -421,7 +425,7 @@ fn service() -> Made {
         "selector": {"app": "web"},
         "ports": [{"port": 80, "targetPort": 8080, "nodePort": 30080}],
     }});
-    Made::Object(key, Spec::Service(spec), manifest)
+    Made::Object(key, Box::new(Spec::Service(spec)), manifest)
 }
 
 fn node() -> Made {

@@ -40,7 +40,7 @@ pub fn age(moment: &str, now: Timestamp) -> String {
 /// A number of bytes as a quantity: `5Gi`, `1536Mi`, `1000`.
 pub fn bytes(bytes: u64) -> String {
     let units = [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
-    let whole = |&&(_, bits): &&(&str, u32)| bytes >= 1 << bits && bytes % (1 << bits) == 0;
+    let whole = |&&(_, bits): &&(&str, u32)| bytes >= 1 << bits && bytes.is_multiple_of(1 << bits);
     match units.iter().find(whole) {
         Some((unit, bits)) => format!("{}{unit}", bytes >> bits),
         None => bytes.to_string(),

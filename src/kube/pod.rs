@@ -199,11 +199,12 @@ fn conditions(seen: &Seen<'_>, pod: &Pod) -> Vec<Value> {
     list.map(Condition::build).into()
 }
 
-/// Why the pod has no node, from what the plan waits for.
+/// Why the pod has no node, from what its workload waits for.
 fn unplaced_because(seen: &Seen<'_>, pod: &Pod) -> String {
-    let waits = seen.waits.get(&pod.key).or_else(|| seen.waits.get(&pod.owner));
-    let waits = waits.into_iter().flatten().map(|waiting| waiting.for_what.as_str());
-    waits.collect::<Vec<_>>().join("; ")
+    let waits = seen.waits.get(&seen.world.workload_of(pod)).into_iter().flatten();
+    let place = format!("a place for pod `{}`: ", pod.key.name);
+    let reasons = waits.filter_map(|waiting| waiting.for_what.strip_prefix(&place));
+    reasons.collect::<Vec<_>>().join("; ")
 }
 
 fn initialized(pod: &Pod) -> bool {

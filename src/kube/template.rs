@@ -295,7 +295,7 @@ fn volume(volume: &VolumeTemplate) -> Value {
 /// A volume of one ConfigMap or Secret is shown as such, anything else as projected.
 fn files_volume(default_mode: u32, sources: &[Projection]) -> Value {
     if let [Projection::Config { source, items, optional }] = sources {
-        let items = items.as_ref().map(|items| list(items, |item| projected_key(item)));
+        let items = items.as_ref().map(|items| list(items, projected_key));
         let (field, name_field, name) = match source {
             ConfigRef::ConfigMap(name) => ("configMap", "name", name),
             ConfigRef::Secret(name) => ("secret", "secretName", name),
@@ -313,7 +313,7 @@ fn files_volume(default_mode: u32, sources: &[Projection]) -> Value {
 fn projection(projection: &Projection) -> Value {
     match projection {
         Projection::Config { source, items, optional } => {
-            let items = items.as_ref().map(|items| list(items, |item| projected_key(item)));
+            let items = items.as_ref().map(|items| list(items, projected_key));
             let (field, name) = match source {
                 ConfigRef::ConfigMap(name) => ("configMap", name),
                 ConfigRef::Secret(name) => ("secret", name),

@@ -68,7 +68,9 @@ impl Rollout<'_> {
     /// One turn of upstream's sync loop.
     fn round(&self, draft: &mut Draft<'_>, digest: &Digest, needs: &Needs) {
         let new = self.sets(draft).into_iter().find(|set| set.revision_digest == *digest);
-        if self.spec.paused || self.scale_changed(draft) {
+        // A departure from upstream: a commit that changes template and scale at once does not
+        // first scale the revision that it is about to replace (docs/decisions/0006).
+        if self.spec.paused || (new.is_some() && self.scale_changed(draft)) {
             self.share_out(draft, new.as_deref());
             return;
         }

@@ -17,16 +17,17 @@ const MAX_FIELDS: usize = 8;
 /// The steps, numbered in order, each with its reasons; then what is waited for.
 pub fn plan<'a>(steps: impl IntoIterator<Item = Line<'a>>, waits: &[Waiting]) -> String {
     let mut out = String::new();
-    let mut last: Option<&[Reason]> = None;
+    let mut shown: Vec<&Reason> = Vec::new();
     for (index, line) in steps.into_iter().enumerate() {
         // Writing to a String can't fail.
         let _ = writeln!(out, "{:>3}. {}", index + 1, said(line.said));
-        if last != Some(line.reasons) {
-            for reason in line.reasons {
+        // What was told in full above is the same commit, the same rollout: told once.
+        for reason in line.reasons {
+            if !shown.contains(&reason) {
                 reason_lines(&mut out, reason);
+                shown.push(reason);
             }
         }
-        last = Some(line.reasons);
     }
     for waiting in waits {
         let _ = writeln!(out, "  … {} waits for {}", waiting.object, waiting.for_what);

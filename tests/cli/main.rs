@@ -1,4 +1,5 @@
 //! The binary as people meet it: output, exit codes, help. Snapshots of real runs.
+#![allow(clippy::disallowed_methods, reason = "runs the binary on files of its own")]
 
 mod help;
 mod run;

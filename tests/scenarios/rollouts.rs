@@ -221,3 +221,47 @@ fn a_pod_that_vanished_is_replaced_with_the_reason() {
     ");
     cluster.ends_quietly();
 }
+
+#[test]
+fn template_and_scale_at_once_start_no_pod_of_the_old_template() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &web("web:2", 5))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on a
+    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on a
+    + create    Pod/default/web-vdvrvhdcpc-rksnx  on a
+    + create    Pod/default/web-vdvrvhdcpc-wtjh8  on a
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  3 → 0
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on a
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  4 → 5
+    + create    Pod/default/web-vdvrvhdcpc-9vtx8  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.commit(&[("web.yaml", &web("web:3", 2))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-wcqh6g7xlz  revision 3
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  5 → 2
+    - stop      Pod/default/web-vdvrvhdcpc-75dl4  on a
+    - stop      Pod/default/web-vdvrvhdcpc-9vtx8  on a
+    - stop      Pod/default/web-vdvrvhdcpc-b4bxd  on a
+    ~ scale     ReplicaSet/default/web-wcqh6g7xlz  0 → 1
+    + create    Pod/default/web-wcqh6g7xlz-8ckww  on a
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  2 → 1
+    - stop      Pod/default/web-vdvrvhdcpc-rksnx  on a
+    ~ scale     ReplicaSet/default/web-wcqh6g7xlz  1 → 2
+    + create    Pod/default/web-wcqh6g7xlz-n54fs  on a
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 0
+    - stop      Pod/default/web-vdvrvhdcpc-wtjh8  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}

@@ -51,7 +51,7 @@ pub async fn prune(
         .map(|text| {
             ObjectKey::parse(text).ok_or_else(|| {
                 let form = "write Kind/namespace/name, or Kind/name";
-                Status::bad_request(format!("`{text}` names no object; {form}"))
+                ApiError::from(Status::bad_request(format!("`{text}` names no object; {form}")))
             })
         })
         .collect();
@@ -101,7 +101,7 @@ pub async fn backup(
     caller.must_be(Role::Admin, "back up the store")?;
     let failed = |error: std::io::Error| {
         tracing::error!(%error, "failed to hand out a backup");
-        ApiError(Status::internal(format!("failed to write the backup: {error}")))
+        ApiError::from(Status::internal(format!("failed to write the backup: {error}")))
     };
     let folder = tempfile::Builder::new().prefix("kgit-backup-").tempdir().map_err(failed)?;
     let to = folder.path().join("backup.kgit");

@@ -100,7 +100,7 @@ fn since(options: &LogOptions, now: Timestamp) -> Result<Option<Timestamp>, ApiE
 
 fn refused(error: StreamRefused) -> ApiError {
     let message = error.to_string();
-    ApiError(match error {
+    ApiError::from(match error {
         StreamRefused::NoAnswer(_) => Status::timeout(message),
         StreamRefused::TooMany => Status::new(429, "TooManyRequests", message),
         StreamRefused::NobodyWaits => Status::internal(message),

@@ -68,7 +68,7 @@ struct Continue {
 impl Wanted {
     pub fn parse(options: &Options, ty: &ResourceType) -> Result<Self, ApiError> {
         let bad = |error: crate::kube::selector::SelectorError| {
-            ApiError(Status::bad_request(error.to_string()))
+            ApiError::from(Status::bad_request(error.to_string()))
         };
         Ok(Self {
             labels: parse_labels(&options.label_selector).map_err(bad)?,
@@ -105,7 +105,7 @@ pub async fn read(
 ) -> Result<Response, ApiError> {
     let path = uri.path().to_owned();
     let bad = |error: axum::extract::rejection::QueryRejection| {
-        ApiError(Status::bad_request(error.body_text()))
+        ApiError::from(Status::bad_request(error.body_text()))
     };
     match parse(&path).ok_or_else(Status::no_such_path)? {
         Target::Group(name) => {
@@ -292,7 +292,7 @@ fn read_continue(text: &str) -> Result<Continue, ApiError> {
 pub fn include(options: &Options) -> Result<IncludeObject, ApiError> {
     IncludeObject::parse(&options.include_object).ok_or_else(|| {
         let message = format!("unrecognized includeObject value: {}", options.include_object);
-        ApiError(Status::bad_request(message))
+        ApiError::from(Status::bad_request(message))
     })
 }
 

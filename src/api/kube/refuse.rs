@@ -19,7 +19,7 @@ pub async fn refuse(
     uri: Uri,
 ) -> ApiError {
     let Some(target) = parse(uri.path()) else {
-        return ApiError(Status::no_such_path());
+        return ApiError::from(Status::no_such_path());
     };
     let view = api.master.view();
     tracing::debug!(by = %caller.name, %method, path = uri.path(), "refused a write");
@@ -52,7 +52,7 @@ pub async fn refuse(
             "the server does not allow this method on the requested resource",
         ),
     };
-    ApiError(status)
+    ApiError::from(status)
 }
 
 /// Where the manifest stands that the object comes from: its own, or its owner's.
