@@ -2,8 +2,16 @@
 //! sees to both.
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
+mod cluster;
+mod engine;
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod networks;
+mod process;
+mod ran;
+mod repo;
+mod room;
 #[path = "../support/skip.rs"]
 mod skip;
+mod tutorials;
+mod wait;
