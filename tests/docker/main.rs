@@ -4,10 +4,14 @@
 
 mod cluster;
 mod engine;
+mod face;
 #[path = "../support/hosts.rs"]
 mod hosts;
+mod joining;
 mod networks;
+mod office;
 mod process;
+mod pushes;
 mod ran;
 mod repo;
 mod room;
