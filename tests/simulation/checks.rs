@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kgit::domain::key::{Kind, ObjectKey};
-use kgit::domain::plan::Waiting;
+use kgit::domain::plan::Waits;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::{DeploymentSpec, IntOrPercent, Spec, Strategy};
 use kgit::domain::world::{World, node_key};
@@ -42,7 +42,7 @@ pub struct Checks {
 pub struct Turned<'a> {
     pub before: &'a World,
     pub after: &'a World,
-    pub waits: &'a BTreeMap<ObjectKey, Vec<Waiting>>,
+    pub waits: &'a Waits,
     pub now: Timestamp,
     /// Every file of the commit that the master has can be read.
     pub readable: bool,
@@ -121,9 +121,12 @@ impl Checks {
         let mut claims: BTreeMap<ObjectKey, usize> = BTreeMap::new();
         for agent in agents {
             let world = agent.engine.world();
-            for (pod, name) in world.containers.values().filter(|seen| seen.state.is_alive()).map(
-                |seen| (&seen.identity.pod, &seen.identity.container),
-            ) {
+            for (pod, name) in world
+                .containers
+                .values()
+                .filter(|seen| seen.state.is_alive())
+                .map(|seen| (&seen.identity.pod, &seen.identity.container))
+            {
                 if !alive.insert((pod.clone(), name.clone())) {
                     return Err(format!("two containers `{name}` of {} run", self.name(pod)));
                 }
@@ -355,9 +358,9 @@ fn is_complete(world: &World, key: &ObjectKey, spec: &DeploymentSpec, now: Times
     let pods = pods_of(world, key);
     let active = pods.iter().filter(|pod| pod.is_active());
     let owners: BTreeSet<&ObjectKey> = active.clone().map(|pod| &pod.owner).collect();
-    let available = active.clone().filter(|pod| {
-        pod.is_available(spec.min_ready_seconds, now) && is_reachable(world, pod)
-    });
+    let available = active
+        .clone()
+        .filter(|pod| pod.is_available(spec.min_ready_seconds, now) && is_reachable(world, pod));
     let wanted = spec.replicas as usize;
     owners.len() <= 1 && active.count() == wanted && available.count() == wanted
 }
