@@ -2,8 +2,20 @@
 //! sees to both.
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
+mod cluster;
+mod engine;
+mod face;
 #[path = "../support/hosts.rs"]
 mod hosts;
+mod joining;
 mod networks;
+mod office;
+mod process;
+mod pushes;
+mod ran;
+mod repo;
+mod room;
 #[path = "../support/skip.rs"]
 mod skip;
+mod tutorials;
+mod wait;
