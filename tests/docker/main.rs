@@ -3,9 +3,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
 mod cluster;
+mod crashes;
 mod engine;
 #[path = "../support/hosts.rs"]
 mod hosts;
+mod lives;
+mod mortal;
 mod networks;
 mod process;
 mod ran;
@@ -14,4 +17,5 @@ mod room;
 #[path = "../support/skip.rs"]
 mod skip;
 mod tutorials;
+mod vandalism;
 mod wait;
