@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
 mod cluster;
+mod crashes;
 mod engine;
 mod face;
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod joining;
+mod lives;
+mod mortal;
 mod networks;
 mod office;
 mod process;
@@ -18,4 +21,5 @@ mod room;
 #[path = "../support/skip.rs"]
 mod skip;
 mod tutorials;
+mod vandalism;
 mod wait;
