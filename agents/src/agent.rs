@@ -19,7 +19,7 @@ use crate::link::tls::random;
 use crate::link::token::JoinToken;
 use crate::link::{Link as _, LinkError};
 use crate::node::Node;
-use crate::policy::Forbidden;
+use crate::policy::{Forbidden, Holds, Kept};
 use crate::range;
 use crate::runtime::crash::Crash;
 use crate::runtime::docker::Docker;
@@ -119,14 +119,19 @@ fn scope(joined: &Identity) -> Scope {
 
 fn places(config: &AgentConfig, scope: &Scope) -> Places {
     let socket = config.docker_socket.strip_prefix("unix://").unwrap_or(&config.docker_socket);
-    let kept =
-        [Path::new(socket), &config.data_dir, Path::new("/var/lib/docker"), Path::new("/run/kgit")];
+    let kept = |path: &Path, holds| Kept { path: path.to_owned(), holds };
+    let mut paths = vec![
+        kept(Path::new(socket), Holds::EngineSocket),
+        kept(Path::new("/run/kgit"), Holds::PodSecrets),
+    ];
+    let own = config.kept_dirs.iter().chain([&config.data_dir]);
+    paths.extend(own.map(|path| kept(path, Holds::KgitData)));
     Places {
         pods: config.data_dir.join("pods"),
         secrets: Path::new("/run/kgit").join(scope.network()),
         made: config.data_dir.join("volumes"),
         policy: config.policy.clone(),
-        forbidden: Forbidden { paths: kept.into_iter().map(Path::to_path_buf).collect() },
+        forbidden: Forbidden { paths, ..Forbidden::default() },
     }
 }
 
@@ -226,7 +231,24 @@ async fn renewed(
 pub async fn stop_all(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
     let journal = Journal::open(&config.data_dir)?;
     let Some((docker, network)) = known_engine(&journal, config)? else { return Ok(()) };
+    note_taken_down(&journal, &docker, network).await?;
     remove_containers(&docker, network, grace).await
+}
+
+/// Notes that what runs now ends on purpose. Written before anything is stopped: however far
+/// this comes, the next agent takes nothing of it for somebody's meddling.
+async fn note_taken_down(
+    journal: &Journal,
+    docker: &Docker,
+    network: PodNetwork,
+) -> Result<(), AgentError> {
+    let mut remembered = journal.remembered()?;
+    let spec_key = journal.spec_key(random())?;
+    let mut node = Node::new(spec_key, journal.set()?, std::mem::take(&mut remembered.pods));
+    node.keep(remembered.kept.clone());
+    node.take_down(&docker.view(network.range).await?, now());
+    remembered.pods = node.facts().clone();
+    Ok(journal.remember(&remembered)?)
 }
 
 /// Removes everything of this node from the engine and the disk, its data directory included.

@@ -15,6 +15,9 @@ pub struct AgentConfig {
     pub master_url: String,
     /// The agent's own directory; made with 0700 if it does not exist.
     pub data_dir: PathBuf,
+    /// Other folders with kgit's own files, where a master runs in the same process. No volume
+    /// may reach them.
+    pub kept_dirs: Vec<PathBuf>,
     pub node: NodeName,
     pub labels: BTreeMap<String, String>,
     /// The join token; needed on the first start only.

@@ -103,6 +103,7 @@ fn config(arguments: Arguments) -> anyhow::Result<AgentConfig> {
     Ok(AgentConfig {
         master_url: arguments.join.context("which master? give --join https://HOST:PORT")?,
         data_dir: arguments.data,
+        kept_dirs: Vec::new(),
         node: NodeName::new(name),
         labels,
         token: arguments.token_file.map(token).transpose()?,

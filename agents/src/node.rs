@@ -12,7 +12,7 @@ use kgit_protocol::time::Timestamp;
 use crate::decide::facts::PodFacts;
 use crate::decide::outcome::{Note, fold};
 use crate::decide::probing::ProbeTarget;
-use crate::decide::{Input, Outage, Step, decide};
+use crate::decide::{Input, Outage, Step, decide, take_down};
 use crate::runtime::{Seen, View};
 use crate::spec::{SpecKey, hashes};
 
@@ -251,6 +251,24 @@ impl Node {
         if over {
             self.facts.remove(uid);
             self.reported.remove(uid);
+        }
+    }
+
+    /// Everything that `view` shows running is about to be stopped on purpose. What has ended
+    /// by itself meanwhile is noted first: a finished job must not run again.
+    pub fn take_down(&mut self, view: &View, now: Timestamp) {
+        let all: Vec<PodUid> = self.facts.keys().cloned().collect();
+        for uid in all {
+            let seen: Vec<&Seen> =
+                view.containers.iter().filter(|seen| seen.identity.pod == uid).collect();
+            let ordered = self.set.as_ref().and_then(|set| set.pods.get(&uid));
+            let assignment = ordered.or_else(|| self.kept.get(&uid));
+            let none = BTreeMap::new();
+            let hashes = self.hashes.get(&uid).unwrap_or(&none);
+            let input = Input { uid: &uid, assignment, hashes, seen: &seen, outage: None, now };
+            if let Some(facts) = self.facts.get_mut(&uid) {
+                take_down(input, facts);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "part of the shell: it resolves paths")]
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use kgit_protocol::assignment::PodAssignment;
 use kgit_protocol::pod::{ContainerSpec, VolumeSource};
@@ -65,8 +66,68 @@ pub struct Refusal {
 /// What no policy can allow.
 #[derive(Clone, Debug, Default)]
 pub struct Forbidden {
-    /// The agent's data directory, the engine's socket and its root.
-    pub paths: Vec<PathBuf>,
+    pub paths: Vec<Kept>,
+    /// Where the engine keeps its data; only the engine knows, and it may be away for now.
+    pub engine_root: OnceLock<PathBuf>,
+}
+
+/// A path on the host that no volume may hold or lie in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub path: PathBuf,
+    pub holds: Holds,
+}
+
+/// What is kept there, which is why it is kept closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// Whoever reaches it is root on the host.
+    EngineSocket,
+    EngineData,
+    /// Keys, and what other pods were given.
+    KgitData,
+    PodSecrets,
+}
+
+impl Holds {
+    fn words(self) -> &'static str {
+        match self {
+            Self::EngineSocket => "the engine's socket",
+            Self::EngineData => "the engine's own data",
+            Self::KgitData => "kgit's own data",
+            Self::PodSecrets => "the secrets of pods",
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::KgitData => "; kgit's data can lie elsewhere, see --data",
+            Self::EngineSocket | Self::EngineData | Self::PodSecrets => "",
+        }
+    }
+}
+
+impl Forbidden {
+    /// Why no setting can open `real`, if that is so.
+    fn reason(&self, real: &Path) -> Option<String> {
+        let engine = self.engine_root.get().map(|root| (root, Holds::EngineData));
+        let kept = self.paths.iter().map(|kept| (&kept.path, kept.holds));
+        kept.chain(engine).find_map(|(path, holds)| overlap(real, &resolve(path), holds))
+    }
+}
+
+fn overlap(real: &Path, kept: &Path, holds: Holds) -> Option<String> {
+    let (shown, what) = (kept.display(), holds.words());
+    let how = if real == kept {
+        format!("it is {what}")
+    } else if real.starts_with(kept) {
+        format!("it lies in {shown}, which is {what}")
+    } else if kept.starts_with(real) {
+        format!("it contains {shown}, which is {what}")
+    } else {
+        return None;
+    };
+    Some(format!("{how}, and no setting opens that{}", holds.remedy()))
 }
 
 /// Checks everything but the paths of volumes, which [`check_path`] does when they are resolved.
@@ -128,10 +189,7 @@ pub fn check_path(
 ) -> Result<PathBuf, Refusal> {
     let real = resolve(path);
     let field = format!("hostPath {} (volume {volume})", path.display());
-    let overlaps =
-        |kept: &PathBuf| real.starts_with(resolve(kept)) || resolve(kept).starts_with(&real);
-    if forbidden.paths.iter().any(overlaps) {
-        let allow = "it holds the engine's or kgit's own files, which no setting opens".to_owned();
+    if let Some(allow) = forbidden.reason(&real) {
         return Err(Refusal { field, allow });
     }
     let inside = policy.host_paths.iter().any(|allowed| real.starts_with(resolve(allowed)));
@@ -194,7 +252,14 @@ mod tests {
     fn verdict(allowed: &[&Path], path: &Path) -> Result<PathBuf, Refusal> {
         let host_paths = allowed.iter().map(|path| path.to_path_buf()).collect();
         let policy = NodePolicy { host_paths, ..NodePolicy::default() };
-        let forbidden = Forbidden { paths: vec![PathBuf::from("/var/run/docker.sock")] };
+        let kept = |path: &str, holds| Kept { path: PathBuf::from(path), holds };
+        let forbidden = Forbidden {
+            paths: vec![
+                kept("/var/run/docker.sock", Holds::EngineSocket),
+                kept("/nowhere/kgit/agent", Holds::KgitData),
+            ],
+            engine_root: OnceLock::from(PathBuf::from("/nowhere/engine")),
+        };
         check_path(&policy, &forbidden, "v", path)
     }
 
@@ -217,5 +282,19 @@ mod tests {
         assert!(verdict(&[Path::new("/")], Path::new("/var/run/docker.sock")).is_err());
         assert!(verdict(&[Path::new("/")], Path::new("/")).is_err());
         assert!(verdict(&[Path::new("/")], Path::new("/usr")).is_ok());
+    }
+
+    #[test]
+    fn a_refused_path_is_told_which_kept_folder_stands_against_it() {
+        let why = |path: &str| verdict(&[Path::new("/")], Path::new(path)).unwrap_err().to_string();
+        assert_eq!(
+            why("/nowhere/kgit"),
+            "this node does not allow hostPath /nowhere/kgit (volume v): it contains \
+             /nowhere/kgit/agent, which is kgit's own data, and no setting opens that; kgit's \
+             data can lie elsewhere, see --data"
+        );
+        assert!(why("/nowhere/kgit/agent").contains("it is kgit's own data"));
+        assert!(why("/nowhere/engine/volumes").contains("it lies in /nowhere/engine, which is"));
+        assert!(verdict(&[Path::new("/nowhere")], Path::new("/nowhere/data")).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use sha2::Sha256;
 use crate::decide::{members, needs_pause};
 use crate::runtime::{
     BindMount, ContainerOrder, Identity, IpcSource, Namespaces, NetworkSource, PAUSE, PidSource,
-    Scope,
+    Scope, Seccomp,
 };
 
 /// Keys the hashes of specs: they are shown on containers, and specs hold secrets that could be
@@ -95,6 +95,46 @@ fn identity(pod: &PodAssignment, name: &str, attempt: Attempt, hash: String) -> 
     }
 }
 
+/// The node's own profile that a container asks for: a file's path.
+pub fn localhost_profile(spec: &ContainerSpec) -> Option<&str> {
+    spec.security.seccomp.as_deref()?.strip_prefix("Localhost/")
+}
+
+/// Whether only the image can tell if the container would run as root.
+pub fn root_depends_on_image(spec: &ContainerSpec) -> bool {
+    spec.security.run_as_non_root && spec.security.run_as_user.is_none()
+}
+
+/// Refuses a container that must not run as root and would, or might. Rule and words are the
+/// kubelet's (`verifyRunAsNonRoot`). `image_user` is the image's `user[:group]`.
+pub fn check_non_root(
+    pod: &PodAssignment,
+    spec: &ContainerSpec,
+    image_user: &str,
+) -> Result<(), String> {
+    if !spec.security.run_as_non_root {
+        return Ok(());
+    }
+    let place =
+        format!("(pod: \"{}_{}({})\", container: {})", pod.name, pod.namespace, pod.uid, spec.name);
+    match spec.security.run_as_user {
+        Some(0) => return Err(format!("container's runAsUser breaks non-root policy {place}")),
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let user = image_user.split(':').next().unwrap_or_default();
+    match user.parse::<i64>() {
+        Ok(uid) if uid != 0 => Ok(()),
+        Err(_) if !user.is_empty() => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify \
+             user is non-root {place}"
+        )),
+        Ok(_) | Err(_) => {
+            Err(format!("container has runAsNonRoot and image will run as root {place}"))
+        }
+    }
+}
+
 /// The order for a member of the pod.
 pub fn member_order(
     scope: &Scope,
@@ -120,6 +160,10 @@ pub fn member_order(
         ports: if sandbox.is_some() { Vec::new() } else { spec.ports.clone() },
         resources: spec.resources.clone(),
         security: spec.security.clone(),
+        seccomp: match spec.security.seccomp.as_deref() {
+            Some("Unconfined") => Seccomp::Unconfined,
+            _ => Seccomp::EngineDefault,
+        },
         pod_security: pod_security(&pod.spec, sandbox),
         stdin: spec.stdin,
         tty: spec.tty,
@@ -192,11 +236,66 @@ pub fn pause_order(
             read_only_root: true,
             ..Default::default()
         },
+        seccomp: Seccomp::EngineDefault,
         pod_security: kgit_protocol::pod::PodSecurity {
             sysctls: spec.security.sysctls.clone(),
             ..Default::default()
         },
         stdin: false,
         tty: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(security: serde_json::Value) -> PodAssignment {
+        serde_json::from_value(json!({
+            "uid": "u", "namespace": "ns", "name": "p", "order": "Run", "digest": "",
+            "spec": {
+                "hostname": "h", "address": null,
+                "dns": { "nameservers": [], "searches": [], "options": [] },
+                "restart_policy": "Always", "termination_grace_seconds": 30,
+                "containers": [{
+                    "name": "m", "image": "i", "pull_policy": "IfNotPresent", "security": security,
+                }],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn verdict(security: serde_json::Value, image_user: &str) -> String {
+        let pod = pod(security);
+        match check_non_root(&pod, &pod.spec.containers[0], image_user) {
+            Ok(()) => "may run".to_owned(),
+            Err(why) => why,
+        }
+    }
+
+    #[test]
+    fn a_container_that_must_not_be_root_is_held_to_it_by_its_own_user_and_the_images() {
+        let non_root = || json!({ "run_as_non_root": true });
+        let place = "(pod: \"p_ns(u)\", container: m)";
+        assert_eq!(verdict(json!({}), ""), "may run");
+        assert_eq!(verdict(non_root(), "1000"), "may run");
+        assert_eq!(verdict(non_root(), "1000:0"), "may run");
+        let as_root = format!("container has runAsNonRoot and image will run as root {place}");
+        assert_eq!(verdict(non_root(), ""), as_root);
+        assert_eq!(verdict(non_root(), "0:1000"), as_root);
+        assert_eq!(
+            verdict(non_root(), "web"),
+            format!(
+                "container has runAsNonRoot and image has non-numeric user (web), cannot verify \
+                 user is non-root {place}"
+            )
+        );
+        let own = |user: i64| json!({ "run_as_non_root": true, "run_as_user": user });
+        assert_eq!(verdict(own(5), ""), "may run");
+        assert_eq!(
+            verdict(own(0), "1000"),
+            format!("container's runAsUser breaks non-root policy {place}")
+        );
     }
 }

@@ -210,26 +210,27 @@ fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<V
     (handle, commits)
 }
 
+/// Whether the token was good for one more.
+fn spend_token(records: &FakeRecords, id: &str) -> bool {
+    let mut tokens = records.tokens.lock().unwrap();
+    let token = tokens.iter_mut().find(|token| token.id == id).unwrap();
+    match token.uses_left {
+        Some(0) => return false,
+        Some(uses) => token.uses_left = Some(uses - 1),
+        None => {}
+    }
+    true
+}
+
 fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
     match event {
-        Event::Join { join, key_digest, reply } => {
-            let _ = reply.send(Ok(()));
+        Event::Join { join, key_digest, spend, reply } => {
+            let spent = spend.is_none_or(|id| spend_token(records, &id));
+            let refused = Refused { reason: "Spent", message: "used already".to_owned() };
+            let _ = reply.send(if spent { Ok(()) } else { Err(refused) });
             let node = node(join.node.as_str(), key_digest);
-            vec![Effect::Put(node_key(&join.node), Record::Node(Arc::new(node)))]
-        }
-        Event::Token { order: TokenOrder::Spend { id }, reply } => {
-            let mut tokens = records.tokens.lock().unwrap();
-            let token = tokens.iter_mut().find(|token| token.id == id).unwrap();
-            let spent = match token.uses_left {
-                Some(0) => Err(Refused { reason: "Spent", message: "used already".to_owned() }),
-                Some(uses) => {
-                    token.uses_left = Some(uses - 1);
-                    Ok(())
-                }
-                None => Ok(()),
-            };
-            let _ = reply.send(spent);
-            Vec::new()
+            let joined = Effect::Put(node_key(&join.node), Record::Node(Arc::new(node)));
+            spent.then_some(joined).into_iter().collect()
         }
         Event::Report { report, reply, .. } => {
             let _ = reply.send(Ok(report.sequence));

@@ -80,6 +80,7 @@ fn config(args: &AgentArgs) -> Result<AgentConfig, CliError> {
     Ok(AgentConfig {
         master_url: master_url.trim_end_matches('/').to_owned(),
         data_dir: args.data.clone(),
+        kept_dirs: Vec::new(),
         node: args.name.as_deref().map_or_else(up::host_name, NodeName::new),
         labels: args.labels.iter().cloned().collect(),
         token: args.token_file.as_deref().map(read_token).transpose()?,

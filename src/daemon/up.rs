@@ -88,6 +88,7 @@ pub fn own_agent(data: &Path, docker_socket: &str, policy: NodePolicy) -> AgentC
     AgentConfig {
         master_url: String::new(),
         data_dir: config::agent_data(data),
+        kept_dirs: vec![data.to_owned()],
         node: host_name(),
         labels: Default::default(),
         token: None,

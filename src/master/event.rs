@@ -29,6 +29,8 @@ pub enum Event {
     Join {
         join: Box<Join>,
         key_digest: Digest,
+        /// The token that a new node costs: spent with the same commit that makes it a member.
+        spend: Option<String>,
         reply: Reply<()>,
     },
     /// A node says what set it has; the answer waits in the view.

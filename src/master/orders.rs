@@ -11,6 +11,7 @@ use crate::domain::audit::Trigger;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta, Node};
+use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Record, Table, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
@@ -46,7 +47,11 @@ impl Core {
                 self.source.error = None;
                 self.source.checked = batch.now;
             }
-            Event::Join { join, key_digest, reply } => self.join(batch, &join, key_digest, reply),
+            Event::Join { join, key_digest, spend, reply } => {
+                if self.join(batch, &join, key_digest, reply) == Joining::New {
+                    batch.tokens.extend(spend.map(|id| TokenOrder::Spend { id }));
+                }
+            }
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness, store),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
             Event::Heartbeat { node, .. } => self.heard(batch, &node),
@@ -73,7 +78,13 @@ impl Core {
         }
     }
 
-    fn join(&mut self, batch: &mut Batch, join: &Join, key_digest: Digest, reply: Reply<()>) {
+    fn join(
+        &mut self,
+        batch: &mut Batch,
+        join: &Join,
+        key_digest: Digest,
+        reply: Reply<()>,
+    ) -> Joining {
         let key = node_key(&join.node);
         let known = self.world.nodes.get(&key).map(|row| (*row.value).clone());
         let taken = known
@@ -86,8 +97,10 @@ impl Core {
                 join.node
             );
             drop(reply.send(Err(Refused { reason: "NameTaken", message })));
-            return;
+            return Joining::Refused;
         }
+        // A node whose key was reset is new again.
+        let member = known.as_ref().is_some_and(|node| node.key_digest == key_digest);
         let node = match known {
             Some(node) => Node { labels: labels(join), network: join.network, key_digest, ..node },
             None => self.new_node(batch, join, key_digest),
@@ -97,6 +110,7 @@ impl Core {
         batch.triggers.push(Trigger::Node { node: join.node.to_string(), what });
         batch.mark([key]);
         batch.answers.push(Answer::Done(reply));
+        if member { Joining::Member } else { Joining::New }
     }
 
     fn new_node(&self, batch: &Batch, join: &Join, key_digest: Digest) -> Node {
@@ -279,6 +293,15 @@ impl Core {
         batch.triggers.push(Trigger::Api { by, what: format!("reset of node {name}") });
         batch.answers.push(Answer::Done(reply));
     }
+}
+
+/// What came of a node's wish to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joining {
+    New,
+    /// It was a member with this key already: the answer before was lost.
+    Member,
+    Refused,
 }
 
 fn labels(join: &Join) -> crate::domain::selector::Labels {

@@ -1,24 +1,22 @@
 //! A cluster of `kgit up` on a real engine: started, killed, asked, and always taken down again.
 //!
-//! What it holds is read through its API by the real `kubectl`, and beside it through Docker's own command; nothing
-//! here looks into kgit's files, but for the cluster's id.
+//! What it holds is read by its [`Face`], and beside it through Docker's own command.
 
 use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-
 use crate::engine::{Container, Engine};
+use crate::face::Face;
 use crate::process::{Process, kgit};
-use crate::ran::Ran;
 use crate::room::Room;
-use crate::wait;
 
 #[derive(Debug)]
 pub struct Cluster {
     pub engine: Engine,
     room: Room,
+    face: Face,
     arguments: Vec<OsString>,
     process: Option<Process>,
     id: String,
@@ -29,18 +27,20 @@ impl Cluster {
     pub fn up(engine: &Engine, room: Room, source: &Path, arguments: &[&str]) -> Self {
         let mut all: Vec<OsString> = vec!["up".into(), source.into()];
         all.extend(arguments.iter().map(OsString::from));
-        let mut cluster =
-            Self { engine: engine.clone(), room, arguments: all, process: None, id: String::new() };
+        let place = Box::new(|program: &str| Command::new(program));
+        let mut cluster = Self {
+            engine: engine.clone(),
+            face: Face::new(place, room.path(), &room.join("data")),
+            room,
+            arguments: all,
+            process: None,
+            id: String::new(),
+        };
         cluster.start();
-        cluster.until("a ready node", || {
-            let status = cluster.status()?;
-            let node = status["nodes"].get(0)?;
-            (node["ready"] == true).then_some(())
+        let status = cluster.until("a ready node", || {
+            cluster.status().filter(|status| status["nodes"][0]["ready"] == true)
         });
-        cluster.id = cluster
-            .status()
-            .and_then(|status| Some(status["cluster"].as_str()?.to_owned()))
-            .expect("an id");
+        cluster.id = status["cluster"].as_str().expect("a cluster has an id").to_owned();
         cluster
     }
 
@@ -57,14 +57,13 @@ impl Cluster {
     /// Starts the process (again), on the same data.
     pub fn start(&mut self) {
         // Once chosen, the port stays: whoever knows the master knows it by its address.
-        let first = !self.data().join("listen").exists();
+        let listen = match self.data().join("listen").exists() {
+            true => &[][..],
+            false => &["--listen", "127.0.0.1:0"],
+        };
         let mut command = kgit();
-        command
-            .args(&self.arguments)
-            .args(["--docker", &self.engine.socket])
-            .arg("--data")
-            .arg(self.data());
-        command.args(if first { &["--listen", "127.0.0.1:0"][..] } else { &[] });
+        command.args(&self.arguments).args(listen);
+        command.args(["--docker", &self.engine.socket]).arg("--data").arg(self.data());
         self.process = Some(Process::start(command, &self.room.join("kgit.log")));
         self.until("an answer of the master", || self.status());
     }
@@ -91,11 +90,12 @@ impl Cluster {
         self.room.join("data")
     }
 
+    /// The folder for everything that belongs to this cluster.
     pub fn room(&self) -> &Path {
         self.room.path()
     }
 
-    /// Where [`Cluster::up_with`] put its files.
+    /// Where [`Cluster::up_with`] put a file.
     pub fn file(&self, path: &str) -> PathBuf {
         self.room.join("manifests").join(path)
     }
@@ -104,48 +104,7 @@ impl Cluster {
         write(&self.file(path), content);
     }
 
-    // --- asking -------------------------------------------------------------------------------------------------
-
-    /// Another run of the same program, against this cluster.
-    pub fn kgit(&self, arguments: &[&str]) -> Ran {
-        let mut command = kgit();
-        command.env("KGIT_DATA", self.data()).env("KUBECONFIG", self.data().join("kubeconfig"));
-        command.env("DOCKER_HOST", &self.engine.socket).current_dir(self.room.path());
-        Ran::of(command.args(arguments))
-    }
-
-    pub fn kubectl(&self, arguments: &[&str]) -> Ran {
-        let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(self.data().join("kubeconfig"));
-        command.arg("--cache-dir").arg(self.room.join("kubectl-cache"));
-        Ran::of(command.args(arguments))
-    }
-
-    /// One answer of the API, or nothing where it has none.
-    pub fn api(&self, path: &str) -> Option<Value> {
-        let ran = self.kubectl(&["get", "--raw", path]);
-        (ran.code == 0).then(|| serde_json::from_str(&ran.out).expect("the API answers in JSON"))
-    }
-
-    /// One object by its kind, namespace and name, such as `pods default web-1`.
-    pub fn object(&self, kind: &str, name: &str) -> Option<Value> {
-        let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
-        let ran = self.kubectl(&["get", kind, "-n", namespace, name, "-o", "json"]);
-        (ran.code == 0).then(|| serde_json::from_str(&ran.out).expect("kubectl prints JSON"))
-    }
-
-    /// All objects of a kind, in all namespaces.
-    pub fn objects(&self, kind: &str) -> Vec<Value> {
-        let ran = self.kubectl(&["get", kind, "-A", "-o", "json"]);
-        let list: Value = serde_json::from_str(&ran.out).unwrap_or_default();
-        list["items"].as_array().cloned().unwrap_or_default()
-    }
-
-    pub fn status(&self) -> Option<Value> {
-        self.api("/kgit/v1/status")
-    }
-
-    /// All containers of this cluster, running or not, without those that hold a pod's namespaces.
+    /// All containers of this cluster, running or not.
     pub fn containers(&self) -> Vec<Container> {
         self.engine.containers(&format!("dev.kgit.cluster={}", self.id))
     }
@@ -159,6 +118,9 @@ impl Cluster {
 
     /// Ends all containers at once: a shell as process 1 ignores TERM and would use up its 30 s.
     pub fn kill_containers(&self) {
+        if self.id.is_empty() {
+            return;
+        }
         let running = self.containers().into_iter().filter(Container::runs);
         let ids: Vec<String> = running.map(|container| container.id().to_owned()).collect();
         if !ids.is_empty() {
@@ -167,59 +129,32 @@ impl Cluster {
             let _ = self.engine.try_docker(&["kill"].into_iter().chain(ids).collect::<Vec<_>>());
         }
     }
+}
 
-    // --- waiting ------------------------------------------------------------------------------------------------
+impl Deref for Cluster {
+    type Target = Face;
 
-    /// Waits until the condition yields a value; if it never does, says how things stand.
-    pub fn until<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
-        wait::until(what, || self.account(), condition)
-    }
-
-    /// Waits until a pod's container says it is ready.
-    pub fn until_ready(&self, pod: &str) -> Value {
-        self.until(&format!("pod {pod} is ready"), || self.object("pods", pod).filter(is_ready))
-    }
-
-    /// Waits until the source stands at a commit and nothing is left to be done for it.
-    pub fn until_done(&self, commit: &str) {
-        self.until(&format!("all steps of commit {commit}"), || {
-            let status = self.status()?;
-            (status["source"]["commit"]["id"] == commit && is_quiet(&status)).then_some(())
-        });
-    }
-
-    /// Waits until nothing is being done, whatever the commit.
-    pub fn until_quiet(&self) {
-        self.until("nothing is left to be done", || self.status().filter(is_quiet));
-    }
-
-    /// How things stand, for the message of a test that failed.
-    pub fn account(&self) -> String {
-        let log = std::fs::read_to_string(self.room.join("kgit.log")).unwrap_or_default();
-        let log: Vec<&str> = log.lines().rev().take(30).collect();
-        let log: Vec<&str> = log.into_iter().rev().collect();
-        let status = self.api("/kgit/v1/status").unwrap_or_default();
-        let pods = self.kubectl(&["get", "pods,deployments,jobs,pvc", "-A", "-o", "wide"]);
-        let events = self.kubectl(&["get", "events", "-A"]);
-        format!(
-            "--- log\n{}\n--- status\n{status:#}\n--- objects\n{pods}\n--- events\n{events}",
-            log.join("\n")
-        )
+    fn deref(&self) -> &Face {
+        &self.face
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let failed = std::thread::panicking();
+        if failed {
             eprintln!("{}", self.account());
         }
         if let Some(process) = self.process.take() {
             process.kill();
         }
         self.kill_containers();
-        let down = self.kgit(&["down", "--purge", "--yes"]);
-        let left = if self.id.is_empty() { Vec::new() } else { self.engine.left_of(&self.id) };
-        if std::thread::panicking() {
+        let down = self.kgit(&["down", "--purge", "--yes", "--docker", &self.engine.socket]);
+        let left = match self.id.is_empty() {
+            true => Vec::new(),
+            false => self.engine.left_of(&self.id),
+        };
+        if failed {
             eprintln!("kgit down --purge: {down}left in the engine: {left:?}");
             return;
         }
@@ -227,21 +162,6 @@ impl Drop for Cluster {
         assert!(left.is_empty(), "left in the engine after kgit down --purge: {left:?}");
         assert!(!self.data().exists(), "kgit down --purge leaves no data");
     }
-}
-
-pub fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready") == Some("True")
-}
-
-/// The status of one of an object's conditions.
-pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
-}
-
-/// No reconcile is under way, and only people are waited for.
-fn is_quiet(status: &Value) -> bool {
-    status["reconciling"].is_null()
 }
 
 fn write(path: &Path, content: &str) {

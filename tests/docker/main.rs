@@ -5,12 +5,16 @@
 mod cluster;
 mod crashes;
 mod engine;
+mod face;
 #[path = "../support/hosts.rs"]
 mod hosts;
+mod joining;
 mod lives;
 mod mortal;
 mod networks;
+mod office;
 mod process;
+mod pushes;
 mod ran;
 mod repo;
 mod room;

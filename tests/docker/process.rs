@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::hosts::Hosts;
 use crate::wait;
 
 /// A process that was told to end finishes its transaction and its call to the engine first.
@@ -72,14 +73,27 @@ impl Drop for Process {
     }
 }
 
-/// The program under test, without the settings of whoever runs the tests, and ended by the kernel if the test itself
-/// is killed.
+/// The program under test, without the settings of whoever runs the tests, and ended by the kernel
+/// if the test itself is killed.
 pub fn kgit() -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_kgit")]);
-    for setting in
-        ["KUBECONFIG", "KGIT_DATA", "KGIT_JOIN", "KGIT_LOG", "KGIT_CRASH_AT", "DOCKER_HOST"]
-    {
+    let mut command = Command::new(KEEPER[0]);
+    command.args(&KEEPER[1..]);
+    without_settings(command)
+}
+
+/// The same on one of the test's hosts.
+pub fn kgit_on(hosts: &Hosts, host: &str) -> Command {
+    let mut command = hosts.command(host, KEEPER[0]);
+    command.args(&KEEPER[1..]);
+    without_settings(command)
+}
+
+const KEEPER: &[&str] = &["setpriv", "--pdeathsig", "KILL", env!("CARGO_BIN_EXE_kgit")];
+const SETTINGS: &[&str] =
+    &["KUBECONFIG", "KGIT_DATA", "KGIT_JOIN", "KGIT_LOG", "KGIT_CRASH_AT", "DOCKER_HOST"];
+
+fn without_settings(mut command: Command) -> Command {
+    for setting in SETTINGS {
         command.env_remove(setting);
     }
     command

@@ -90,7 +90,7 @@ impl Cluster {
             network: PodNetwork { range: format!("10.77.{index}.0/24").parse().unwrap() },
         };
         let key_digest = Digest::of(name.as_bytes());
-        self.turn(vec![Event::Join { join: Box::new(join), key_digest, reply }]);
+        self.turn(vec![Event::Join { join: Box::new(join), key_digest, spend: None, reply }]);
         let node = NodeObservation {
             capacity: Capacity {
                 cpu_millis: 4000,

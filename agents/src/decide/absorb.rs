@@ -97,6 +97,7 @@ fn absorb_running(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, start
     let now = draft.input.now;
     let container = facts.container(name);
     container.trouble = None;
+    container.taken_down = false;
     container.image_pull.missing = false;
     let restarted_by_somebody = match container.phase {
         Phase::Running { started_at: before } => before != started_at,
@@ -125,7 +126,8 @@ fn absorb_exit(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, seen: &S
     if matches!(container.phase, Phase::Ended { .. }) {
         return;
     }
-    let own = container.stop.is_some();
+    let taken_down = std::mem::take(&mut container.taken_down);
+    let own = container.stop.is_some() || taken_down;
     let touched = container.touched.take().filter(|touched| explains(touched, seen, exit));
     let drift = match touched {
         _ if own => None,
@@ -138,7 +140,7 @@ fn absorb_exit(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, seen: &S
     if why == Some(StopWhy::Deadline) {
         termination.reason = "DeadlineExceeded".to_owned();
     }
-    let again = drift.is_some() || why == Some(StopWhy::Changed);
+    let again = drift.is_some() || taken_down || why == Some(StopWhy::Changed);
     if !again {
         count_crash(container, exit);
     } else {
@@ -221,6 +223,7 @@ fn absorb_absence(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str) {
         }
         return;
     };
+    let taken_down = std::mem::take(&mut container.taken_down);
     let own = container.stop.is_some();
     let termination = Termination {
         exit_code: VANISHED_CODE,
@@ -233,7 +236,7 @@ fn absorb_absence(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str) {
     container.phase = Phase::Ended { termination, again: !own };
     container.touched = None;
     container.start_after = None;
-    if !own {
+    if !own && !taken_down {
         facts.drifted(now, name, DriftKind::Removed, "removed by somebody".to_owned());
     }
 }

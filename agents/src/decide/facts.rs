@@ -75,6 +75,9 @@ pub struct ContainerFacts {
     /// Not to be started before.
     pub start_after: Option<Timestamp>,
     pub stop: Option<Stop>,
+    /// Stopped on purpose by whom runs the node, who will start the agent again.
+    #[serde(default)]
+    pub taken_down: bool,
     pub touched: Option<Touched>,
     pub image_pull: ImagePull,
     pub trouble: Option<Trouble>,
@@ -247,6 +250,7 @@ impl ContainerFacts {
         self.phase = Phase::Ordered;
         self.id = None;
         self.stop = None;
+        self.taken_down = false;
         self.touched = None;
         self.trouble = None;
         self.start_after = None;

@@ -183,6 +183,15 @@ pub fn decide(input: Input<'_>, facts: &mut PodFacts) -> Decision {
     Decision { steps: draft.steps, observation, events: draft.events, probes, wake: draft.wake }
 }
 
+/// Notes that all that runs of a pod is about to be stopped on purpose, by whom runs this node.
+pub fn take_down(input: Input<'_>, facts: &mut PodFacts) {
+    let mut draft = Draft { input, steps: Vec::new(), events: Vec::new(), wake: None };
+    absorb::absorb(&mut draft, facts);
+    for container in facts.containers.values_mut() {
+        container.taken_down = container.is_running();
+    }
+}
+
 /// The pod's containers with their roles, init containers first.
 pub(crate) fn members(pod: &PodAssignment) -> impl Iterator<Item = (&ContainerSpec, Role)> {
     let init = pod

@@ -79,6 +79,16 @@ pub enum Note {
         container: String,
         touched: Touched,
     },
+    /// The name of the container's image was taken away; `put_back` if it has it again.
+    ImageLost {
+        container: String,
+        image: String,
+        put_back: Result<(), String>,
+    },
+    /// The pod takes more than it may, so it ends.
+    Evicted {
+        message: String,
+    },
     /// A volume that should have existed had to be made anew.
     VolumeLost {
         volume: String,
@@ -150,6 +160,10 @@ pub fn fold(
                 noted.touched = Some(touched);
             }
         }
+        Note::ImageLost { container, image, put_back } => {
+            image_lost(facts, &container, &image, put_back, now);
+        }
+        Note::Evicted { message } => evicted(&mut teller, facts, message),
         Note::VolumeLost { volume } => volume_lost(&mut teller, facts, &volume),
     }
 }
@@ -238,6 +252,34 @@ fn last_words(facts: &mut PodFacts, name: &str, attempt: Attempt, message: Strin
             }
         }
     }
+}
+
+/// The running container is none the worse for it; what matters is its next start.
+fn image_lost(
+    facts: &mut PodFacts,
+    name: &str,
+    image: &str,
+    put_back: Result<(), String>,
+    now: Timestamp,
+) {
+    if !facts.container(name).is_running() {
+        return;
+    }
+    let then = match put_back {
+        Ok(()) => "named again from the running container's".to_owned(),
+        Err(error) => format!("to be fetched when the container starts again ({error})"),
+    };
+    let text = format!("the image {image} was removed by somebody; {then}");
+    facts.drifted(now, name, DriftKind::ImageLost, text);
+}
+
+fn evicted(teller: &mut Teller<'_>, facts: &mut PodFacts, message: String) {
+    if facts.outcome.is_some() || facts.gone {
+        return;
+    }
+    teller.tell(true, "Evicted", PAUSE, message.clone());
+    facts.outcome =
+        Some(PodOutcome::Failed { reason: Some("Evicted".to_owned()), message: Some(message) });
 }
 
 fn volume_lost(teller: &mut Teller<'_>, facts: &mut PodFacts, volume: &str) {

@@ -13,8 +13,9 @@ use crate::link::https::HttpsLink;
 use crate::link::token::JoinToken;
 use crate::link::{Answer, LinkError};
 
-/// Certificates are renewed once this part of their life is over.
-const RENEW_AFTER: f64 = 2.0 / 3.0;
+/// Certificates are renewed once two thirds of their life are over.
+const RENEW_AFTER: i64 = 2;
+const RENEW_OF: i64 = 3;
 
 /// A new private key in PEM.
 pub fn new_key() -> Answer<String> {
@@ -76,8 +77,6 @@ pub fn renewal_due_in(certificate: &str, now_seconds: i64) -> Answer<u64> {
         parse_x509_certificate(&der).map_err(|error| LinkError::Certificate(error.to_string()))?;
     let from = parsed.validity().not_before.timestamp();
     let until = parsed.validity().not_after.timestamp();
-    // Lifetimes are far below 2^53 seconds.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-    let due = from + ((until - from) as f64 * RENEW_AFTER) as i64;
+    let due = from + (until - from) / RENEW_OF * RENEW_AFTER;
     Ok(u64::try_from(due - now_seconds).unwrap_or(0))
 }

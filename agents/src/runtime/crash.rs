@@ -122,6 +122,9 @@ impl<R: Runtime> Runtime for Crash<R> {
     async fn pull(&self, name: &str, logins: &[RegistryLogin]) -> Outcome<()> {
         self.call("pull", self.inner.pull(name, logins)).await
     }
+    async fn restore_image(&self, container: &str, name: &str) -> Outcome<()> {
+        self.call("restore_image", self.inner.restore_image(container, name)).await
+    }
     async fn remove_image(&self, id: &str) -> Outcome<()> {
         self.call("remove_image", self.inner.remove_image(id)).await
     }

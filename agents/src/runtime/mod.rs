@@ -131,9 +131,21 @@ pub struct ContainerOrder {
     pub ports: Vec<kgit_protocol::pod::ContainerPort>,
     pub resources: kgit_protocol::pod::Resources,
     pub security: kgit_protocol::pod::ContainerSecurity,
+    pub seccomp: Seccomp,
     pub pod_security: kgit_protocol::pod::PodSecurity,
     pub stdin: bool,
     pub tty: bool,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// As the engine has it for all containers.
+    #[default]
+    EngineDefault,
+    Unconfined,
+    /// A profile's text.
+    Profile(String),
 }
 
 /// Where a container's network, IPC and process namespaces come from.
@@ -198,6 +210,8 @@ pub struct Image {
     pub names: Vec<String>,
     /// `name@sha256:…`, empty for a local build.
     pub digests: Vec<String>,
+    /// Whom its processes run as, `user[:group]`; empty for root. `None` in a list of images.
+    pub user: Option<String>,
 }
 
 /// How a command in a container ended.
@@ -305,6 +319,12 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         name: &str,
         logins: &[RegistryLogin],
+    ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Gives the image that a container was made from a name that it had before.
+    fn restore_image(
+        &self,
+        container: &str,
+        name: &str,
     ) -> impl Future<Output = Outcome<()>> + Send;
     /// Removes an image that no container uses.
     fn remove_image(&self, id: &str) -> impl Future<Output = Outcome<()>> + Send;

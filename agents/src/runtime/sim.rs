@@ -264,13 +264,18 @@ impl Runtime for Sim {
             id: name.to_owned(),
             names: vec![name.to_owned()],
             digests: Vec::new(),
+            user: None,
         }))
     }
 
     async fn images(&self) -> Outcome<Vec<Image>> {
         let names: Vec<String> = self.world().images.iter().cloned().collect();
-        let image =
-            |name: String| Image { id: name.clone(), names: vec![name], digests: Vec::new() };
+        let image = |name: String| Image {
+            id: name.clone(),
+            names: vec![name],
+            digests: Vec::new(),
+            user: None,
+        };
         Ok(names.into_iter().map(image).collect())
     }
 
@@ -279,6 +284,14 @@ impl Runtime for Sim {
             if !world.registry.contains(name) {
                 return Err(RuntimeError::NoSuchImage(name.to_owned()));
             }
+            world.images.insert(name.to_owned());
+            Ok(())
+        })
+    }
+
+    async fn restore_image(&self, container: &str, name: &str) -> Outcome<()> {
+        self.change("restore_image", |world| {
+            world.known(container)?;
             world.images.insert(name.to_owned());
             Ok(())
         })

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kgit_protocol::assignment::PodAssignment;
-use kgit_protocol::ids::PodUid;
+use kgit_protocol::ids::{Attempt, PodUid};
 use kgit_protocol::pod::{ContainerSpec, Volume, VolumeSource};
 
 use crate::policy::{Forbidden, NodePolicy, Refusal, check, check_path};
@@ -73,6 +73,11 @@ impl Places {
         self.pods.join(uid.as_str())
     }
 
+    /// Where an emptyDir on disk lies.
+    pub fn empty_dir(&self, uid: &PodUid, volume: &str) -> PathBuf {
+        self.pod(uid).join("volumes").join(volume)
+    }
+
     /// Checks the node's policy and makes the pod's volumes and files.
     pub async fn prepare(
         &self,
@@ -107,7 +112,7 @@ impl Places {
         let group = pod.spec.security.fs_group;
         match &volume.source {
             VolumeSource::EmptyDir { memory: false, .. } => {
-                let path = self.pod(&pod.uid).join("volumes").join(name);
+                let path = self.empty_dir(&pod.uid, name);
                 make_folder(&path, 0o777).and_then(|()| give(&path, group)).map_err(failed)?;
                 Ok(Root::Folder(path))
             }
@@ -116,6 +121,7 @@ impl Places {
                 self.memory(runtime, pod, name, size).await
             }
             VolumeSource::HostPath { path, kind } => {
+                self.learn_engine_root(runtime, name).await?;
                 let real = check_path(&self.policy, &self.forbidden, name, Path::new(path))?;
                 host_path::ensure(&real, *kind)
                     .map_err(|message| VolumeError::Failed { volume: name.clone(), message })?;
@@ -134,6 +140,40 @@ impl Places {
                 };
                 self.provisioned(runtime, order, group, lost).await
             }
+        }
+    }
+
+    /// Asks the engine where its data lies, once: no volume may reach that.
+    async fn learn_engine_root(
+        &self,
+        runtime: &impl Runtime,
+        volume: &str,
+    ) -> Result<(), VolumeError> {
+        if self.forbidden.engine_root.get().is_some() {
+            return Ok(());
+        }
+        let engine = |error| VolumeError::Engine { volume: volume.to_owned(), error };
+        let root = PathBuf::from(runtime.engine().await.map_err(engine)?.root);
+        if root.is_absolute() {
+            // Another pod's volume may have asked at the same time, and got the same answer.
+            let _ = self.forbidden.engine_root.set(root);
+        }
+        Ok(())
+    }
+
+    /// A seccomp profile of the node's own, by its path beneath `seccomp` in the agent's
+    /// directory. The error is worded for people.
+    pub fn seccomp_profile(&self, file: &str) -> Result<String, String> {
+        let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || file.is_empty() {
+            return Err(format!("seccomp profile {file:?}: must be relative, without `..`"));
+        }
+        let path = self.pods.with_file_name("seccomp").join(file);
+        let told = |error| format!("cannot load seccomp profile {}: {error}", path.display());
+        let text = fs::read_to_string(&path).map_err(|error| told(error.to_string()))?;
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(told(error.to_string())),
         }
     }
 
@@ -215,9 +255,10 @@ impl Places {
         runtime: &impl Runtime,
         pod: &PodAssignment,
         spec: &ContainerSpec,
+        attempt: Attempt,
         prepared: &Prepared,
     ) -> Result<Vec<BindMount>, VolumeError> {
-        let mut mounts = self.identity_mounts(pod, spec);
+        let mut mounts = self.identity_mounts(pod, spec, attempt);
         for mount in &spec.mounts {
             let Some(root) = prepared.roots.get(&mount.volume) else { continue };
             let source = match (root, mount.sub_path.as_deref().filter(|path| !path.is_empty())) {
@@ -247,7 +288,12 @@ impl Places {
     }
 
     /// `/etc/hosts`, `/etc/resolv.conf`, and the file for last words.
-    fn identity_mounts(&self, pod: &PodAssignment, spec: &ContainerSpec) -> Vec<BindMount> {
+    fn identity_mounts(
+        &self,
+        pod: &PodAssignment,
+        spec: &ContainerSpec,
+        attempt: Attempt,
+    ) -> Vec<BindMount> {
         let folder = self.pod(&pod.uid);
         let taken = |path: &str| spec.mounts.iter().any(|mount| mount.path == path);
         let mut mounts = Vec::new();
@@ -261,7 +307,8 @@ impl Places {
             add(folder.join("hosts"), "/etc/hosts");
         }
         add(folder.join("resolv.conf"), "/etc/resolv.conf");
-        let words = self.last_words_file(&pod.uid, &spec.name);
+        self.drop_old_words(&pod.uid, &spec.name, attempt);
+        let words = self.last_words_file(&pod.uid, &spec.name, attempt);
         if fs::write(&words, b"").is_ok()
             && fs::set_permissions(&words, fs::Permissions::from_mode(0o666)).is_ok()
         {
@@ -270,13 +317,21 @@ impl Places {
         mounts
     }
 
-    fn last_words_file(&self, uid: &PodUid, container: &str) -> PathBuf {
-        self.pod(uid).join(format!("last-words-{container}"))
+    /// One for each attempt: the next may have begun before the words of the last were read.
+    fn last_words_file(&self, uid: &PodUid, container: &str, attempt: Attempt) -> PathBuf {
+        self.pod(uid).join(format!("last-words-{container}-{attempt}"))
+    }
+
+    fn drop_old_words(&self, uid: &PodUid, container: &str, attempt: Attempt) {
+        if let Some(old) = attempt.0.checked_sub(2) {
+            // There is none where the attempt was not made here.
+            let _ = fs::remove_file(self.last_words_file(uid, container, Attempt(old)));
+        }
     }
 
     /// What a container left in the file for its last words.
-    pub fn last_words(&self, uid: &PodUid, container: &str) -> Option<String> {
-        let mut bytes = fs::read(self.last_words_file(uid, container)).ok()?;
+    pub fn last_words(&self, uid: &PodUid, container: &str, attempt: Attempt) -> Option<String> {
+        let mut bytes = fs::read(self.last_words_file(uid, container, attempt)).ok()?;
         bytes.truncate(LAST_WORDS_BYTES);
         let words = String::from_utf8_lossy(&bytes).trim().to_owned();
         (!words.is_empty()).then_some(words)

@@ -14,8 +14,10 @@ use crate::decide::outcome::Note;
 use crate::decide::{Hook, Step};
 use crate::node::Node;
 use crate::probes;
-use crate::runtime::{ContainerOrder, PAUSE, Runtime, RuntimeError};
-use crate::spec::{member_order, pause_order};
+use crate::runtime::{ContainerOrder, PAUSE, Runtime, RuntimeError, Seccomp};
+use crate::spec::{
+    check_non_root, localhost_profile, member_order, pause_order, root_depends_on_image,
+};
 use crate::volumes::VolumeError;
 use crate::worker::{Input, Shared, images};
 
@@ -128,6 +130,14 @@ async fn start<R: Runtime>(
             return Err(Failed);
         }
     };
+    let order = match secured(shared, job, container, order).await {
+        Ok(Some(order)) => order,
+        Ok(None) => return Ok(()),
+        Err((reason, error)) => {
+            start_failed(shared, job, container, reason, error).await;
+            return Err(Failed);
+        }
+    };
     match shared.runtime.create(&order).await {
         Ok(id) => run(shared, job, container, &id).await,
         Err(RuntimeError::NoSuchImage(_)) => {
@@ -140,6 +150,36 @@ async fn start<R: Runtime>(
             Err(Failed)
         }
     }
+}
+
+/// Completes and checks what the node and the image have a say in. `None`: the image is missing,
+/// which was noted.
+async fn secured<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    job: &Job,
+    container: &str,
+    mut order: ContainerOrder,
+) -> Result<Option<ContainerOrder>, (&'static str, RuntimeError)> {
+    let (Some(pod), Some(spec)) = (&job.pod, job.spec(container)) else { return Ok(Some(order)) };
+    let refused = |reason: &'static str| move |text| (reason, RuntimeError::Refused(text));
+    if let Some(file) = localhost_profile(spec) {
+        let text = shared.places.seccomp_profile(file).map_err(refused("CreateContainerError"))?;
+        order.seccomp = Seccomp::Profile(text);
+    }
+    let mut user = String::new();
+    if root_depends_on_image(spec) {
+        let found = shared.runtime.image(&spec.image).await;
+        match found.map_err(|error| ("CreateContainerConfigError", error))? {
+            Some(image) => user = image.user.unwrap_or_default(),
+            None => {
+                let missing = Note::ImageMissing { container: container.to_owned() };
+                note(shared, &job.uid, missing).await;
+                return Ok(None);
+            }
+        }
+    }
+    check_non_root(pod, spec, &user).map_err(refused("CreateContainerConfigError"))?;
+    Ok(Some(order))
 }
 
 async fn run<R: Runtime>(
@@ -225,7 +265,7 @@ async fn order<R: Runtime>(
         return Ok(Some(pause_order(&shared.scope, pod, attempt, hash, image, Vec::new())));
     }
     let Some(spec) = job.spec(container) else { return Ok(None) };
-    let mounts = shared.places.mounts(&shared.runtime, pod, spec, &prepared).await?;
+    let mounts = shared.places.mounts(&shared.runtime, pod, spec, attempt, &prepared).await?;
     Ok(Some(member_order(&shared.scope, pod, spec, attempt, hash, sandbox, mounts)))
 }
 
@@ -276,7 +316,7 @@ async fn last_words<R: Runtime>(
     id: &str,
     attempt: Attempt,
 ) {
-    let words = match shared.places.last_words(&job.uid, container) {
+    let words = match shared.places.last_words(&job.uid, container, attempt) {
         Some(words) => Some(words),
         None if job.spec(container).is_some_and(|spec| spec.termination_message_from_logs) => {
             log_tail(shared, &job.uid, container, id).await

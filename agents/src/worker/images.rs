@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
+use kgit_protocol::ids::PodUid;
 use kgit_protocol::pod::{PullPolicy, RegistryLogin};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::decide::outcome::PullTold;
+use crate::decide::outcome::{Note, PullTold};
 use crate::runtime::{Runtime, RuntimeError};
-use crate::worker::Shared;
+use crate::worker::{Input, Shared};
 
 /// A pull serves everybody who asks within this time: replicas start together.
 const SERVES: Duration = Duration::from_secs(10);
@@ -31,13 +32,15 @@ type Slot = Arc<Mutex<Option<(Instant, Result<PullTold, String>)>>>;
 #[derive(Debug, Default)]
 pub struct Puller {
     slots: Mutex<BTreeMap<String, Slot>>,
+    /// Held while names that were taken away are given back: one removal is told more than once.
+    restoring: Mutex<()>,
     /// Docker's own configuration file, which holds the node's logins.
     pub docker_config: Option<PathBuf>,
 }
 
 impl Puller {
     pub fn new(docker_config: Option<PathBuf>) -> Self {
-        Self { slots: Mutex::default(), docker_config }
+        Self { docker_config, ..Self::default() }
     }
 
     /// The images that were asked for since the agent started.
@@ -76,6 +79,40 @@ pub(super) async fn fetch<R: Runtime>(
     let result = fetch_now(shared, image, policy, &all).await;
     *held = Some((Instant::now(), result.clone()));
     result
+}
+
+/// A running container, and the image it was ordered with.
+#[derive(Debug)]
+pub(super) struct InUse {
+    pub pod: PodUid,
+    pub container: String,
+    pub id: String,
+    pub image: String,
+}
+
+/// Gives back the names of images that running containers were ordered with, where somebody took
+/// them away, and notes it for each container.
+pub(super) async fn restore<R: Runtime>(shared: Arc<Shared<R>>, all: Vec<InUse>) {
+    let _one = shared.puller.restoring.lock().await;
+    let mut lost: BTreeMap<String, Result<(), String>> = BTreeMap::new();
+    let mut looked_at = BTreeSet::new();
+    for used in &all {
+        if !looked_at.insert(&used.image) {
+            continue;
+        }
+        // An engine that does not answer says nothing about the image.
+        if let Ok(None) = shared.runtime.image(&used.image).await {
+            let restored = shared.runtime.restore_image(&used.id, &used.image).await;
+            lost.insert(used.image.clone(), restored.map_err(|error| error.to_string()));
+        }
+    }
+    for used in all {
+        let Some(put_back) = lost.get(&used.image).cloned() else { continue };
+        let InUse { pod, container, image, .. } = used;
+        let note = Note::ImageLost { container, image, put_back };
+        // The loop ends before its tasks only when the agent stops.
+        let _ = shared.inputs.send(Input::Note(pod, note)).await;
+    }
 }
 
 fn serves(result: &Result<PullTold, String>) -> Duration {

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod images;
 pub mod outbox;
 pub mod probing;
+mod sizes;
 pub mod streams;
 pub mod tasks;
 
@@ -35,7 +36,7 @@ use crate::link::Link;
 use crate::node::{Node, Round, Taken};
 use crate::runtime::{Change, Event, EventKind, NetworkState, Runtime, RuntimeError, Scope, View};
 use crate::volumes::Places;
-use crate::worker::images::Puller;
+use crate::worker::images::{InUse, Puller};
 use crate::worker::outbox::Outbox;
 use crate::worker::probing::Probers;
 
@@ -109,6 +110,7 @@ pub struct Worker<R, L> {
     witness: Option<AuditHead>,
     complete_sent: bool,
     volumes_told: BTreeSet<String>,
+    sizes_at: Instant,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             witness,
             complete_sent: false,
             volumes_told: BTreeSet::new(),
+            sizes_at: Instant::now() + sizes::EVERY,
         })
     }
 
@@ -319,7 +322,14 @@ impl<R: Runtime, L: Link> Worker<R, L> {
     }
 
     fn take_event(&mut self, event: Event) {
-        let EventKind::Container { id, identity, change } = event.kind else { return };
+        let (id, identity, change) = match event.kind {
+            EventKind::Container { id, identity, change } => (id, identity, change),
+            EventKind::Image => {
+                tokio::spawn(images::restore(self.shared(), self.images_in_use()));
+                return;
+            }
+            EventKind::Network | EventKind::Volume => return,
+        };
         let (kind, seen) = match change {
             Change::Signalled(signal) => {
                 (DriftKind::Stopped, format!("signal {signal} was sent by somebody"))
@@ -330,6 +340,22 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         let touched = Touched { id, at: event.at, kind, seen };
         let note = Note::Touched { container: identity.container, touched };
         self.node.note(&identity.pod, note, now());
+    }
+
+    fn images_in_use(&self) -> Vec<InUse> {
+        let alive = self.view.containers.iter().filter(|seen| seen.state.is_alive());
+        let in_use = alive.filter_map(|seen| {
+            let identity = &seen.identity;
+            let spec = &self.node.pod(&identity.pod)?.spec;
+            let mut all = spec.init_containers.iter().chain(&spec.containers);
+            Some(InUse {
+                pod: identity.pod.clone(),
+                container: identity.container.clone(),
+                id: seen.id.clone(),
+                image: all.find(|spec| spec.name == identity.container)?.image.clone(),
+            })
+        });
+        in_use.collect()
     }
 
     fn engine_lost(&mut self) {
@@ -359,7 +385,20 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         let round = self.node.decide(&self.view, self.outage, now);
         self.remember()?;
         self.dispatch(round, now);
+        self.look_at_sizes();
         Ok(())
+    }
+
+    fn look_at_sizes(&mut self) {
+        if Instant::now() < self.sizes_at {
+            return;
+        }
+        self.sizes_at = Instant::now() + sizes::EVERY;
+        let Some(set) = self.node.set() else { return };
+        let all = sizes::limited(&self.shared.places, &set.pods);
+        if !all.is_empty() {
+            tokio::spawn(sizes::check(self.shared(), all));
+        }
     }
 
     async fn see(&mut self) -> Result<View, RuntimeError> {

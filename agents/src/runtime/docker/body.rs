@@ -11,7 +11,7 @@ use kgit_protocol::pod::{ContainerPort, Protocol};
 
 use crate::runtime::docker::labels;
 use crate::runtime::{
-    BindMount, ContainerOrder, IpcSource, MountSource, NetworkSource, PidSource, Scope,
+    BindMount, ContainerOrder, IpcSource, MountSource, NetworkSource, PidSource, Scope, Seccomp,
 };
 
 /// Each container keeps at most this much of its output.
@@ -200,9 +200,12 @@ fn security_options(order: &ContainerOrder) -> Vec<String> {
     if order.security.allow_privilege_escalation == Some(false) {
         options.push("no-new-privileges".to_owned());
     }
-    // Docker's own profile is its default.
-    if order.security.seccomp.as_deref() == Some("Unconfined") {
-        options.push("seccomp=unconfined".to_owned());
+    match &order.seccomp {
+        // `RuntimeDefault`, and what says nothing: Docker's own profile, if its daemon was not
+        // told otherwise.
+        Seccomp::EngineDefault => {}
+        Seccomp::Unconfined => options.push("seccomp=unconfined".to_owned()),
+        Seccomp::Profile(text) => options.push(format!("seccomp={text}")),
     }
     options
 }

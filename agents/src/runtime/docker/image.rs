@@ -3,6 +3,7 @@
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptions, ListImagesOptions, RemoveImageOptions,
+    TagImageOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use kgit_protocol::pod::RegistryLogin;
@@ -23,6 +24,7 @@ impl Docker {
                 id: shown.id.unwrap_or_default(),
                 names: shown.repo_tags.unwrap_or_default(),
                 digests: shown.repo_digests.unwrap_or_default(),
+                user: Some(shown.config.and_then(|config| config.user).unwrap_or_default()),
             })),
             Err(error) => match self.failed(Asked::Container, name, error) {
                 RuntimeError::Gone(_) => Ok(None),
@@ -43,6 +45,7 @@ impl Docker {
                 id: image.id,
                 names: image.repo_tags,
                 digests: image.repo_digests,
+                user: None,
             })
             .collect())
     }
@@ -89,6 +92,24 @@ impl Docker {
             }
         }
         Ok(())
+    }
+
+    /// Names the image that a container was made from, as it was named before. The engine keeps
+    /// the image of a running container when its names are taken away.
+    pub(super) async fn name_image(&self, container: &str, name: &str) -> Outcome<()> {
+        let client = self.client().await?;
+        let failed = |error| self.failed(Asked::Container, container, error);
+        let shown = client.inspect_container(container, None).await.map_err(failed)?;
+        let image = shown.image.unwrap_or_default();
+        let full = with_tag(name);
+        let Some((repo, tag)) = full.rsplit_once(':').filter(|_| !full.contains('@')) else {
+            return Err(RuntimeError::Refused(format!("{name} can only be fetched again")));
+        };
+        let options = TagImageOptionsBuilder::default().repo(repo).tag(tag).build();
+        client
+            .tag_image(&image, Some(options))
+            .await
+            .map_err(|error| self.failed(Asked::Container, &image, error))
     }
 
     pub(super) async fn drop_image(&self, id: &str) -> Outcome<()> {

@@ -180,6 +180,10 @@ impl Runtime for Docker {
         self.fetch_image(name, logins).await
     }
 
+    async fn restore_image(&self, container: &str, name: &str) -> Outcome<()> {
+        self.name_image(container, name).await
+    }
+
     async fn remove_image(&self, id: &str) -> Outcome<()> {
         self.drop_image(id).await
     }
