@@ -124,6 +124,17 @@ async fn a_single_use_token_joins_one_node_and_a_name_belongs_to_its_key() {
 }
 
 #[tokio::test]
+async fn a_node_whose_answer_was_lost_joins_again_with_the_token_that_it_has_spent() {
+    let server = Server::start(empty_world()).await;
+    let token = server.token("rack", Role::Join, Some(1));
+    let agent = Agent::new("a");
+    agent.join(&server, &token).await.unwrap();
+    agent.join(&server, &token).await.unwrap();
+    let other = Agent::new("b").join(&server, &token).await.unwrap_err();
+    assert_eq!(other.reason, "TokenRefused");
+}
+
+#[tokio::test]
 async fn only_the_key_that_joined_is_given_a_new_certificate() {
     let server = Server::start(empty_world()).await;
     let token = server.token("rack", Role::Join, Some(1));
