@@ -39,23 +39,81 @@ const MAX_AT_ONCE: u32 = 5_000;
 #[derive(Debug)]
 pub enum Happening {
     MasterStarts,
-    MasterTurns { life: u64 },
-    SourceDelivers { life: u64 },
+    MasterTurns {
+        life: u64,
+    },
+    SourceDelivers {
+        life: u64,
+    },
     StoreWorks,
-    AtMaster { node: usize, life: u64, id: u64, request: Request },
-    AtAgent { node: usize, life: u64, id: u64, answer: Answer },
-    AgentStarts { node: usize },
-    AgentLooks { node: usize, life: u64 },
-    AgentCalls { node: usize, life: u64, pod: PodUid },
-    AgentSends { node: usize, life: u64, what: Sends },
-    TimedOut { node: usize, life: u64, id: u64 },
-    Fetched { node: usize, life: u64, pod: PodUid, container: String, image: String, attempt: Attempt },
-    HookEnds { node: usize, life: u64, pod: PodUid, note: Note },
-    Probes { node: usize, life: u64, key: (String, u8) },
-    ProcessEnds { node: usize, id: String, started_at: Timestamp, code: i64 },
-    EngineBack { node: usize },
-    LinkBack { node: usize },
-    RegistryBack { node: usize },
+    AtMaster {
+        node: usize,
+        life: u64,
+        id: u64,
+        request: Request,
+    },
+    AtAgent {
+        node: usize,
+        life: u64,
+        id: u64,
+        answer: Answer,
+    },
+    AgentStarts {
+        node: usize,
+    },
+    AgentLooks {
+        node: usize,
+        life: u64,
+    },
+    AgentCalls {
+        node: usize,
+        life: u64,
+        pod: PodUid,
+    },
+    AgentSends {
+        node: usize,
+        life: u64,
+        what: Sends,
+    },
+    TimedOut {
+        node: usize,
+        life: u64,
+        id: u64,
+    },
+    Fetched {
+        node: usize,
+        life: u64,
+        pod: PodUid,
+        container: String,
+        image: String,
+        attempt: Attempt,
+    },
+    HookEnds {
+        node: usize,
+        life: u64,
+        pod: PodUid,
+        note: Note,
+    },
+    Probes {
+        node: usize,
+        life: u64,
+        key: (String, u8),
+    },
+    ProcessEnds {
+        node: usize,
+        id: String,
+        started_at: Timestamp,
+        code: i64,
+    },
+    EngineBack {
+        node: usize,
+    },
+    LinkBack {
+        node: usize,
+    },
+    RegistryBack {
+        node: usize,
+    },
     Chaos,
 }
 
@@ -351,14 +409,8 @@ impl Cluster {
         self.coverage.transactions += u64::from(turn.committed.is_some());
         self.say_turn(&said, &before, &view.world);
         let readable = view.catalog.desired(Default::default()).unreadable.is_empty();
-        let turned = Turned {
-            before: &before,
-            after: &view.world,
-            waits: &view.waits,
-            now,
-            readable,
-            read,
-        };
+        let turned =
+            Turned { before: &before, after: &view.world, waits: &view.waits, now, readable, read };
         self.checks.turn(&turned)?;
         self.world = view.world.clone();
         self.waits = (*view.waits).clone();
@@ -575,10 +627,9 @@ impl Cluster {
         let job = self.agents[node].process.as_ref().and_then(|process| process.jobs.get(pod));
         let calls: Vec<String> =
             job.iter().flat_map(|job| &job.calls).map(|call| format!("{call:?}")).collect();
-        let name = job.and_then(|job| job.pod.as_ref()).map_or_else(
-            || pod.to_string(),
-            |pod| pod.name.clone(),
-        );
+        let name = job
+            .and_then(|job| job.pod.as_ref())
+            .map_or_else(|| pod.to_string(), |pod| pod.name.clone());
         self.say(|| format!("n{node} {name}: {}", calls.join("; ")));
     }
 
@@ -687,14 +738,15 @@ impl Cluster {
             }
             (Sabotage::RemovesVolumes, Call::Clean) => world.volumes.clear(),
             (Sabotage::StartsWhatIsGone, Call::Remove(id)) => {
-                let gone = self.agents[node].told.iter().rev().find_map(|event| match &event.kind {
-                    kgit_agent::runtime::EventKind::Container { id: of, identity, .. }
-                        if of == id =>
-                    {
-                        Some(identity.clone())
-                    }
-                    _ => None,
-                });
+                let gone =
+                    self.agents[node].told.iter().rev().find_map(|event| match &event.kind {
+                        kgit_agent::runtime::EventKind::Container { id: of, identity, .. }
+                            if of == id =>
+                        {
+                            Some(identity.clone())
+                        }
+                        _ => None,
+                    });
                 if let Some(identity) = gone {
                     let state = RunState::Running { started_at: self.now };
                     let (id, image) = (format!("{id}-ghost"), "web:1".to_owned());
@@ -1014,7 +1066,9 @@ fn word(event: &Event) -> String {
             let pods: Vec<String> = report
                 .pods
                 .iter()
-                .map(|pod| format!("{}={:?}{}", pod.uid, pod.phase, if pod.ready { "+" } else { "" }))
+                .map(|pod| {
+                    format!("{}={:?}{}", pod.uid, pod.phase, if pod.ready { "+" } else { "" })
+                })
                 .collect();
             let complete = if report.complete { " complete" } else { "" };
             format!("report {node} {}{complete} [{}]", report.sequence, pods.join(" "))

@@ -44,10 +44,20 @@ impl Commit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    Web { strategy: usize, probe: bool, two: bool, config: bool, min_ready: u32, paused: bool },
+    Web {
+        strategy: usize,
+        probe: bool,
+        two: bool,
+        config: bool,
+        min_ready: u32,
+        paused: bool,
+    },
     /// A Deployment of one pod with a claim.
     Store,
-    Job { completions: u32, parallelism: u32 },
+    Job {
+        completions: u32,
+        parallelism: u32,
+    },
     /// A Pod with a claim.
     Pod,
 }
