@@ -210,26 +210,30 @@ fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<V
     (handle, commits)
 }
 
+fn spend(order: &TokenOrder, records: &FakeRecords) -> Result<(), Refused> {
+    let TokenOrder::Spend { id } = order else { return Ok(()) };
+    let mut tokens = records.tokens.lock().unwrap();
+    let token = tokens.iter_mut().find(|token| token.id == *id).unwrap();
+    match token.uses_left {
+        Some(0) => Err(Refused { reason: "Spent", message: "used already".to_owned() }),
+        Some(uses) => {
+            token.uses_left = Some(uses - 1);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
 fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
     match event {
-        Event::Join { join, key_digest, reply } => {
+        Event::Join { join, key_digest, spends, reply } => {
+            if let Err(refused) = spends.map_or(Ok(()), |order| spend(&order, records)) {
+                let _ = reply.send(Err(refused));
+                return Vec::new();
+            }
             let _ = reply.send(Ok(()));
             let node = node(join.node.as_str(), key_digest);
             vec![Effect::Put(node_key(&join.node), Record::Node(Arc::new(node)))]
-        }
-        Event::Token { order: TokenOrder::Spend { id }, reply } => {
-            let mut tokens = records.tokens.lock().unwrap();
-            let token = tokens.iter_mut().find(|token| token.id == id).unwrap();
-            let spent = match token.uses_left {
-                Some(0) => Err(Refused { reason: "Spent", message: "used already".to_owned() }),
-                Some(uses) => {
-                    token.uses_left = Some(uses - 1);
-                    Ok(())
-                }
-                None => Ok(()),
-            };
-            let _ = reply.send(spent);
-            Vec::new()
         }
         Event::Report { report, reply, .. } => {
             let _ = reply.send(Ok(report.sequence));

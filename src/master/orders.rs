@@ -46,7 +46,11 @@ impl Core {
                 self.source.error = None;
                 self.source.checked = batch.now;
             }
-            Event::Join { join, key_digest, reply } => self.join(batch, &join, key_digest, reply),
+            Event::Join { join, key_digest, spends, reply } => {
+                if self.join(batch, &join, key_digest, reply) {
+                    batch.tokens.extend(spends);
+                }
+            }
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness, store),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
             Event::Heartbeat { node, .. } => self.heard(batch, &node),
@@ -73,7 +77,14 @@ impl Core {
         }
     }
 
-    fn join(&mut self, batch: &mut Batch, join: &Join, key_digest: Digest, reply: Reply<()>) {
+    /// False if the node was refused.
+    fn join(
+        &mut self,
+        batch: &mut Batch,
+        join: &Join,
+        key_digest: Digest,
+        reply: Reply<()>,
+    ) -> bool {
         let key = node_key(&join.node);
         let known = self.world.nodes.get(&key).map(|row| (*row.value).clone());
         let taken = known
@@ -86,7 +97,7 @@ impl Core {
                 join.node
             );
             drop(reply.send(Err(Refused { reason: "NameTaken", message })));
-            return;
+            return false;
         }
         let node = match known {
             Some(node) => Node { labels: labels(join), network: join.network, key_digest, ..node },
@@ -97,6 +108,7 @@ impl Core {
         batch.triggers.push(Trigger::Node { node: join.node.to_string(), what });
         batch.mark([key]);
         batch.answers.push(Answer::Done(reply));
+        true
     }
 
     fn new_node(&self, batch: &Batch, join: &Join, key_digest: Digest) -> Node {

@@ -32,6 +32,9 @@ impl CrashPoints {
 
     pub(super) fn before_commit(&mut self) {
         self.commits += 1;
+        if self.at.is_some() {
+            tracing::debug!(number = self.commits, "commit");
+        }
         self.reach(Moment::Before);
     }
 

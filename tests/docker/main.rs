@@ -4,11 +4,14 @@
 
 mod brakes;
 mod cluster;
+mod crashes;
 mod engine;
 mod face;
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod joining;
+mod lives;
+mod mortal;
 mod networks;
 mod office;
 mod process;
@@ -19,4 +22,5 @@ mod room;
 #[path = "../support/skip.rs"]
 mod skip;
 mod tutorials;
+mod vandalism;
 mod wait;

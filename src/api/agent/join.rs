@@ -29,15 +29,18 @@ pub async fn join(
     let token = checked_token(&api, &join.token)?;
     let request = read_request(&join.certificate_request)?;
     // Before the token is spent: a refusal that can be foreseen should not cost one.
-    match known_key(&api, &join.node) {
-        Some(key) if key == request.key_digest => {}
+    let spends = match known_key(&api, &join.node) {
+        Some(key) if key == request.key_digest => None,
         Some(_) => return Err(name_taken(&join.node)),
-        None => spend(&api, &token).await?,
-    }
+        // The loop counts: of two joins with one single-use token, the second is refused there.
+        None => Some(TokenOrder::Spend { id: token.id.clone() }),
+    };
     let node = join.node.clone();
     let key_digest = request.key_digest.clone();
     let join = Box::new(Join { token: String::new(), ..join });
-    api.master.ask(|reply| Event::Join { join, key_digest, reply }).await?;
+    let joined = api.master.ask(|reply| Event::Join { join, key_digest, spends, reply }).await;
+    api.tokens.forget();
+    joined?;
     tracing::info!(%node, token = %token.id, "node joined");
     signed(&api, node, &request)
 }
@@ -99,14 +102,6 @@ fn checked_token(api: &Api, text: &str) -> Result<Token, AgentError> {
             "this token is for the API; create a join token with `kgit token create`".to_owned(),
         )),
     }
-}
-
-/// The loop counts: of two joins with one single-use token, the second is refused there.
-async fn spend(api: &Api, token: &Token) -> Result<(), AgentError> {
-    let order = TokenOrder::Spend { id: token.id.clone() };
-    let spent = api.master.ask(|reply| Event::Token { order, reply }).await;
-    api.tokens.forget();
-    Ok(spent?)
 }
 
 fn known_key(api: &Api, node: &NodeName) -> Option<Digest> {
