@@ -210,7 +210,6 @@ impl Agent {
     }
 }
 
-
 fn about_node() -> NodeObservation {
     let capacity =
         Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, pods: 110, disk_bytes: 1 << 40 };

@@ -16,10 +16,19 @@ use kgit_protocol::pod::VolumeSource;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    Volumes { container: String },
-    Create { container: String, attempt: Attempt, sandbox: Option<String> },
+    Volumes {
+        container: String,
+    },
+    Create {
+        container: String,
+        attempt: Attempt,
+        sandbox: Option<String>,
+    },
     /// `None`: the container that was just made.
-    Run { container: String, id: Option<String> },
+    Run {
+        container: String,
+        id: Option<String>,
+    },
     Terminate(String),
     Kill(String),
     Unpause(String),
@@ -27,8 +36,16 @@ pub enum Call {
     Attach(String),
     Clean,
     /// Done apart from the others; what they lead to comes later.
-    Pull { container: String, image: String, attempt: Attempt },
-    Hook { container: String, id: String, hook: Hook },
+    Pull {
+        container: String,
+        image: String,
+        attempt: Attempt,
+    },
+    Hook {
+        container: String,
+        id: String,
+        hook: Hook,
+    },
     LastWords,
 }
 

@@ -121,9 +121,12 @@ impl Checks {
         let mut claims: BTreeMap<ObjectKey, usize> = BTreeMap::new();
         for agent in agents {
             let world = agent.engine.world();
-            for (pod, name) in world.containers.values().filter(|seen| seen.state.is_alive()).map(
-                |seen| (&seen.identity.pod, &seen.identity.container),
-            ) {
+            for (pod, name) in world
+                .containers
+                .values()
+                .filter(|seen| seen.state.is_alive())
+                .map(|seen| (&seen.identity.pod, &seen.identity.container))
+            {
                 if !alive.insert((pod.clone(), name.clone())) {
                     return Err(format!("two containers `{name}` of {} run", self.name(pod)));
                 }
@@ -340,8 +343,13 @@ fn everything_pending_is_explained(turned: &Turned<'_>) -> Checked {
             return Err(format!("{key} is not done, and waits for nothing"));
         }
     }
+    // A claim that waits for its first pod is explained by that pod, if there is one.
+    let unused = |key: &ObjectKey| {
+        let mut pods = world.pods_with_claim(key);
+        pods.all(|pod| waits(&world.workload_of(pod)))
+    };
     let mut claims = world.claims.iter().filter(|(_, row)| row.phase == ClaimPhase::Pending);
-    match claims.find(|(key, _)| !waits(key) && turned.read) {
+    match claims.find(|(key, _)| !waits(key) && !unused(key) && turned.read) {
         Some((key, _)) => Err(format!("{key} is pending, and waits for nothing")),
         None => Ok(()),
     }
@@ -355,9 +363,9 @@ fn is_complete(world: &World, key: &ObjectKey, spec: &DeploymentSpec, now: Times
     let pods = pods_of(world, key);
     let active = pods.iter().filter(|pod| pod.is_active());
     let owners: BTreeSet<&ObjectKey> = active.clone().map(|pod| &pod.owner).collect();
-    let available = active.clone().filter(|pod| {
-        pod.is_available(spec.min_ready_seconds, now) && is_reachable(world, pod)
-    });
+    let available = active
+        .clone()
+        .filter(|pod| pod.is_available(spec.min_ready_seconds, now) && is_reachable(world, pod));
     let wanted = spec.replicas as usize;
     owners.len() <= 1 && active.count() == wanted && available.count() == wanted
 }

@@ -44,10 +44,20 @@ impl Commit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    Web { strategy: usize, probe: bool, two: bool, config: bool, min_ready: u32, paused: bool },
+    Web {
+        strategy: usize,
+        probe: bool,
+        two: bool,
+        config: bool,
+        min_ready: u32,
+        paused: bool,
+    },
     /// A Deployment of one pod with a claim.
     Store,
-    Job { completions: u32, parallelism: u32 },
+    Job {
+        completions: u32,
+        parallelism: u32,
+    },
     /// A Pod with a claim.
     Pod,
 }
@@ -108,10 +118,6 @@ impl Repo {
     pub fn images() -> impl Iterator<Item = String> {
         let kinds = ["web", "store", "job", "side", "crash"];
         kinds.into_iter().flat_map(|kind| (1..=VERSIONS).map(move |v| format!("{kind}:{v}")))
-    }
-
-    pub fn is_readable(&self) -> bool {
-        !self.broken
     }
 
     pub fn tree(&self) -> Tree {
