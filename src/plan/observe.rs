@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kgit_protocol::ids::{NodeName, PodUid};
+use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::Report;
 use kgit_protocol::observation::{PodEvent, PodObservation, PodPhase};
 use kgit_protocol::time::Timestamp;
@@ -23,6 +23,10 @@ pub struct Folded {
 }
 
 /// Folds one report of `node`. Reports of an unknown node, and repeated ones, say nothing.
+///
+/// What a report lacks says nothing either, though it be complete: it may have been made before
+/// the order to run a pod arrived, and come after the order to end it. A pod is gone when its
+/// node says so, which it does of every pod in its orders.
 pub fn fold(world: &World, node: &NodeName, report: &Report, now: Timestamp) -> Folded {
     let mut folded = Folded::default();
     let Some(row) = world.nodes.get(&node_key(node)) else { return folded };
@@ -32,9 +36,6 @@ pub fn fold(world: &World, node: &NodeName, report: &Report, now: Timestamp) -> 
     }
     for observation in &report.pods {
         fold_pod(&mut folded, world, node, observation);
-    }
-    if report.complete {
-        fold_absent(&mut folded, world, node, report);
     }
     fold_events(&mut folded, world, &report.events, now);
     fold_node(&mut folded, row, report);
@@ -61,34 +62,6 @@ fn may_follow(old: PodPhase, new: PodPhase) -> bool {
         PodPhase::Gone => new == PodPhase::Gone,
         PodPhase::Succeeded | PodPhase::Failed => matches!(new, PodPhase::Gone) || new == old,
         PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => true,
-    }
-}
-
-/// After its start an agent tells of everything it has: a pod that was told to end and is not
-/// among it is gone.
-fn fold_absent(folded: &mut Folded, world: &World, node: &NodeName, report: &Report) {
-    let told: BTreeSet<&PodUid> = report.pods.iter().map(|pod| &pod.uid).collect();
-    let absent: Vec<Pod> = world
-        .pods_on(node)
-        .filter(|pod| pod.deletion.is_some() && !told.contains(&pod.uid))
-        .filter(|pod| pod.phase() != PodPhase::Gone)
-        .map(|pod| (*pod.value).clone())
-        .collect();
-    for pod in absent {
-        let gone = PodObservation {
-            uid: pod.uid.clone(),
-            phase: PodPhase::Gone,
-            reason: None,
-            message: None,
-            ready: false,
-            ready_since: None,
-            started_at: None,
-            init_containers: Vec::new(),
-            containers: Vec::new(),
-            drifts: Vec::new(),
-        };
-        folded.say(&pod, &gone);
-        folded.put_pod(world, Pod { observed: Some(Arc::new(gone)), ..pod });
     }
 }
 

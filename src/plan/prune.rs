@@ -3,7 +3,7 @@
 //! Nothing in here removes data. Claims and volumes whose manifest is gone are retained until
 //! somebody orders them away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,13 @@ use crate::plan::pods;
 /// was pushed in the evening.
 pub const UNDO_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Deletes, retains or holds what the commit no longer mentions.
-pub fn plan_gone(draft: &mut Draft<'_>, gone: BTreeMap<ObjectKey, Arc<Applied>>) {
+/// Deletes, retains or holds what the commit no longer mentions. Of the manifests, only those in
+/// `dirty` were looked at.
+pub fn plan_gone(
+    draft: &mut Draft<'_>,
+    gone: BTreeMap<ObjectKey, Arc<Applied>>,
+    dirty: &BTreeSet<ObjectKey>,
+) {
     let (stay, go): (Vec<_>, Vec<_>) = gone
         .into_iter()
         .partition(|(key, applied)| key.kind.holds_data() || !applied.resource.may_be_pruned());
@@ -34,7 +39,7 @@ pub fn plan_gone(draft: &mut Draft<'_>, gone: BTreeMap<ObjectKey, Arc<Applied>>)
             return hold(draft, keys, brake);
         }
     }
-    release(draft);
+    release(draft, dirty);
     for (key, applied) in stay {
         retain(draft, &key, &applied);
     }
@@ -132,9 +137,11 @@ pub fn plan_name(keys: &[ObjectKey]) -> String {
     Digest::of(text.join("\n").as_bytes()).short().to_owned()
 }
 
-/// The manifests are back, or the brakes no longer apply.
-fn release(draft: &mut Draft<'_>) {
-    if draft.world.meta.held.is_some() {
+/// The manifests are back, or the brakes no longer apply. A tick that did not look at what is
+/// held (an observation set it off, say) knows nothing of that.
+fn release(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
+    let held = draft.world.meta.held.as_ref();
+    if held.is_some_and(|held| held.objects.iter().all(|key| dirty.contains(key))) {
         set_held(draft, None);
     }
 }
@@ -191,6 +198,8 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
             pods::stop(draft, &pod, vec![reason.clone()]);
         }
     }
+    // Pods that were told to end before are waited for all the same.
+    draft.queue.insert(key.clone());
 }
 
 /// The manifest is back within the window: the same object comes back, with its uid, its counters

@@ -176,7 +176,8 @@ fn hash_label(hash: &str) -> Labels {
 fn shrink(draft: &mut Draft<'_>, set: &ReplicaSet, mut active: Vec<Arc<Pod>>, reasons: &[Reason]) {
     let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
     let world = draft.world.clone();
-    active.sort_by_cached_key(|pod| deletion_rank(&world, pod, draft.now));
+    let min_ready_seconds = set.min_ready_seconds;
+    active.sort_by_cached_key(|pod| deletion_rank(&world, pod, min_ready_seconds, draft.now));
     let mut why = vec![Reason::Count { owner: set.key.clone(), wanted: set.replicas, found }];
     why.extend(reasons.iter().cloned());
     for pod in active.iter().take((found - set.replicas) as usize) {
@@ -187,15 +188,20 @@ fn shrink(draft: &mut Draft<'_>, set: &ReplicaSet, mut active: Vec<Arc<Pod>>, re
 /// The order in which superfluous pods go, lowest first. Source: kubernetes-rules (upstream's
 /// `ActivePodsWithRanks`): unassigned; Pending < Unknown < Running; not ready; lower deletion
 /// cost; more siblings on the node; ready more recently, in log buckets; more restarts; newer.
-type Rank = (bool, u8, bool, i64, Reverse<usize>, u32, Reverse<u32>, Reverse<Timestamp>, ObjectKey);
+/// Beyond upstream, a ready pod that is not available yet (minReadySeconds) goes before one that
+/// is: a rollout counts the first as lost already, and would else lose the second as well.
+type Rank = (bool, u8, u8, i64, Reverse<usize>, u32, Reverse<u32>, Reverse<Timestamp>, ObjectKey);
 
-fn deletion_rank(world: &World, pod: &Pod, now: Timestamp) -> Rank {
+fn deletion_rank(world: &World, pod: &Pod, min_ready_seconds: u32, now: Timestamp) -> Rank {
     let phase = match pod.phase() {
         PodPhase::Pending => 0,
         PodPhase::Unknown => 1,
         PodPhase::Running | PodPhase::Succeeded | PodPhase::Failed | PodPhase::Gone => 2,
     };
-    let ready = pod.is_ready() && is_reachable(world, pod);
+    let ready = match pod.is_ready() && is_reachable(world, pod) {
+        true => 1 + u8::from(pod.is_available(min_ready_seconds, now)),
+        false => 0,
+    };
     let cost = pod.annotations.get("controller.kubernetes.io/pod-deletion-cost");
     let siblings = pod.node().map_or(0, |node| {
         world.pods_on(node).filter(|other| other.owner == pod.owner && other.is_active()).count()

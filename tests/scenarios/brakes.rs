@@ -136,3 +136,20 @@ fn after_the_undo_window_a_name_stands_for_another_object() {
     assert_ne!(cluster.pods()[0].uid, uid);
     cluster.ends_quietly();
 }
+
+#[test]
+fn what_is_held_stays_held_whatever_agents_report() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("many.yaml", &many(20)), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    // The new pod's reports come after the deletions are held.
+    cluster.commit(&[("many.yaml", ""), ("web.yaml", &web("web:1", 2))]);
+    let held = cluster.held();
+    cluster.settle();
+    assert!(held.is_some());
+    assert_eq!(cluster.held(), held);
+    cluster.approve(&held.unwrap()).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.objects(), 1);
+    cluster.ends_quietly();
+}

@@ -112,6 +112,17 @@ impl Cluster {
         about: Option<NodeObservation>,
         pods: Vec<PodObservation>,
     ) {
+        self.report_all(node, about, pods, false);
+    }
+
+    /// The same; `complete` as an agent's first report is.
+    pub fn report_all(
+        &mut self,
+        node: &str,
+        about: Option<NodeObservation>,
+        pods: Vec<PodObservation>,
+        complete: bool,
+    ) {
         self.sequence += 1;
         let (reply, _answer) = oneshot::channel();
         let report = Report {
@@ -123,7 +134,7 @@ impl Cluster {
             pods,
             events: Vec::new(),
             volumes_removed: Vec::new(),
-            complete: false,
+            complete,
         };
         let node = NodeName::new(node);
         self.turn(vec![Event::Report { node, report: Box::new(report), reply }]);

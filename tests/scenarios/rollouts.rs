@@ -265,3 +265,17 @@ fn template_and_scale_at_once_start_no_pod_of_the_old_template() {
     ");
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_pod_that_a_late_complete_report_lacks_is_not_gone() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    let pod = cluster.pods()[0].key.clone();
+    cluster.commit(&[("web.yaml", &web("web:1", 0))]);
+    // Made before the agent had the order to run the pod, which it has by now.
+    cluster.report_all("a", None, Vec::new(), true);
+    assert!(cluster.pods().iter().any(|found| found.key == pod));
+    cluster.settle();
+    assert!(cluster.pods().is_empty());
+    cluster.ends_quietly();
+}

@@ -343,8 +343,13 @@ fn everything_pending_is_explained(turned: &Turned<'_>) -> Checked {
             return Err(format!("{key} is not done, and waits for nothing"));
         }
     }
+    // A claim that waits for its first pod is explained by that pod, if there is one.
+    let unused = |key: &ObjectKey| {
+        let mut pods = world.pods_with_claim(key);
+        pods.all(|pod| waits(&world.workload_of(pod)))
+    };
     let mut claims = world.claims.iter().filter(|(_, row)| row.phase == ClaimPhase::Pending);
-    match claims.find(|(key, _)| !waits(key) && turned.read) {
+    match claims.find(|(key, _)| !waits(key) && !unused(key) && turned.read) {
         Some((key, _)) => Err(format!("{key} is pending, and waits for nothing")),
         None => Ok(()),
     }

@@ -148,7 +148,6 @@ pub enum Sabotage {
     RemovesVolumes,
     StartsWhatIsGone,
     LosesReports,
-    TakesOldOrders,
     TampersWithAudit,
 }
 
@@ -173,8 +172,6 @@ pub struct Cluster {
     /// What the master's turns began and ended with, last.
     pub world: World,
     pub waits: Waits,
-    /// Old orders, for an agent that takes them.
-    old: Vec<Pulled>,
     at_once: (Timestamp, u32),
     _dir: tempfile::TempDir,
 }
@@ -213,7 +210,6 @@ impl Cluster {
             store_fails: false,
             world,
             waits: Waits::new(),
-            old: Vec::new(),
             at_once: (now, 0),
             _dir: dir,
         };
@@ -237,6 +233,10 @@ impl Cluster {
             let delay = self.random.millis(0, 3000);
             self.at(delay, Happening::AgentStarts { node });
         }
+        // Joining is not what this is about: all nodes are members before anything goes wrong.
+        let chaos_left = std::mem::take(&mut self.chaos_left);
+        self.turn().expect("nothing is promised yet");
+        self.chaos_left = chaos_left;
         self.wake_master(Duration::ZERO);
         let life = self.master.life;
         let delay = self.random.millis(0, 3000);
@@ -434,9 +434,7 @@ impl Cluster {
         }
         self.master.start(self.now);
         let loaded = self.master.view().expect("it was just started").world;
-        let (life, turn_at) = (self.master.life, self.master.turn_at);
         self.master.die();
-        debug_assert!(life > 0 && turn_at.is_some());
         if format!("{:?}", loaded.pods) == format!("{:?}", world.pods)
             && format!("{:?}", loaded.nodes) == format!("{:?}", world.nodes)
             && loaded.meta == world.meta
@@ -482,9 +480,6 @@ impl Cluster {
             running.held.remove(node);
         }
         for (node, id, pulled) in answers {
-            if self.sabotage == Sabotage::TakesOldOrders {
-                self.old.push(pulled.clone());
-            }
             self.reply(node, id, Answer::Pulled(Box::new(pulled)));
         }
     }
@@ -682,16 +677,15 @@ impl Cluster {
             self.checks.started(pod, container)?;
             self.begins(node, id);
         }
-        self.sabotage_after(node, &call, started.is_some());
+        self.sabotage_after(node, pod, &call, started.is_some());
         if self.strikes(Fault::AgentDiesAfterCall) {
             self.kill_agent(node);
             return Ok(());
         }
         if over && !failed {
-            let here = |next: &Call| match next {
-                Call::Create { .. } | Call::Run { id: None, .. } => true,
-                _ => false,
-            };
+            // The rest of a start that can't go on; the pod's next step is another matter.
+            let here =
+                |next: &Call| matches!(next, Call::Create { .. } | Call::Run { id: None, .. });
             while job.calls.front().is_some_and(here) {
                 job.calls.pop_front();
             }
@@ -723,7 +717,7 @@ impl Cluster {
         }
     }
 
-    fn sabotage_after(&mut self, node: usize, call: &Call, started: bool) {
+    fn sabotage_after(&mut self, node: usize, pod: &PodUid, call: &Call, started: bool) {
         let engine = self.agents[node].engine.clone();
         let mut world = engine.world();
         match (self.sabotage, call) {
@@ -737,11 +731,11 @@ impl Cluster {
                 world.containers.insert(id.clone(), kgit_agent::runtime::Seen { id, ..seen });
             }
             (Sabotage::RemovesVolumes, Call::Clean) => world.volumes.clear(),
-            (Sabotage::StartsWhatIsGone, Call::Remove(id)) => {
+            (Sabotage::StartsWhatIsGone, Call::Clean) => {
                 let gone =
                     self.agents[node].told.iter().rev().find_map(|event| match &event.kind {
-                        kgit_agent::runtime::EventKind::Container { id: of, identity, .. }
-                            if of == id =>
+                        kgit_agent::runtime::EventKind::Container { identity, .. }
+                            if identity.pod == *pod =>
                         {
                             Some(identity.clone())
                         }
@@ -749,7 +743,7 @@ impl Cluster {
                     });
                 if let Some(identity) = gone {
                     let state = RunState::Running { started_at: self.now };
-                    let (id, image) = (format!("{id}-ghost"), "web:1".to_owned());
+                    let (id, image) = (format!("{pod}-ghost"), "web:1".to_owned());
                     let seen = kgit_agent::runtime::Seen {
                         id: id.clone(),
                         identity,
@@ -841,6 +835,9 @@ impl Cluster {
         };
         engine.exit(id, code);
         let identity = &seen.identity;
+        if code == 0 {
+            self.checks.ended_well(&identity.pod, &identity.container);
+        }
         self.trace.say(self.now, || {
             format!("n{node} {}/{} ends with {code}", identity.pod_name, identity.container)
         });
@@ -968,16 +965,6 @@ impl Cluster {
 
     /// What the agent may run from now on, and that its orders only ever go ahead.
     fn took(&mut self, node: usize) -> Checked {
-        if self.sabotage == Sabotage::TakesOldOrders && self.old.len() > 2 {
-            let old = self.old.remove(0);
-            if let (Orders::Set(set), Some(newest)) = (old.orders, &mut self.agents[node].newest) {
-                *newest = (set.stamp.epoch.0, set.stamp.generation.0).max(*newest);
-                return match (set.stamp.epoch.0, set.stamp.generation.0) < *newest {
-                    true => Err("orders went back".to_owned()),
-                    false => Ok(()),
-                };
-            }
-        }
         let agent = &mut self.agents[node];
         let Some(set) = agent.process.as_ref().and_then(|process| process.node.set()) else {
             return Ok(());

@@ -120,10 +120,6 @@ impl Repo {
         kinds.into_iter().flat_map(|kind| (1..=VERSIONS).map(move |v| format!("{kind}:{v}")))
     }
 
-    pub fn is_readable(&self) -> bool {
-        !self.broken
-    }
-
     pub fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         if self.emptied {
