@@ -39,7 +39,7 @@ pub fn plan_objects(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
         }
     }
     // The brakes are judged by the settings that were in force before this commit.
-    prune::plan_gone(draft, gone);
+    prune::plan_gone(draft, gone, dirty);
     accept(draft);
 }
 

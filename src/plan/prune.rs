@@ -3,7 +3,7 @@
 //! Nothing in here removes data. Claims and volumes whose manifest is gone are retained until
 //! somebody orders them away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,13 @@ use crate::plan::pods;
 /// was pushed in the evening.
 pub const UNDO_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Deletes, retains or holds what the commit no longer mentions.
-pub fn plan_gone(draft: &mut Draft<'_>, gone: BTreeMap<ObjectKey, Arc<Applied>>) {
+/// Deletes, retains or holds what the commit no longer mentions. `looked_at`: the manifests that
+/// this tick looked at, those that are not gone included.
+pub fn plan_gone(
+    draft: &mut Draft<'_>,
+    gone: BTreeMap<ObjectKey, Arc<Applied>>,
+    looked_at: &BTreeSet<ObjectKey>,
+) {
     let (stay, go): (Vec<_>, Vec<_>) = gone
         .into_iter()
         .partition(|(key, applied)| key.kind.holds_data() || !applied.resource.may_be_pruned());
@@ -34,7 +39,7 @@ pub fn plan_gone(draft: &mut Draft<'_>, gone: BTreeMap<ObjectKey, Arc<Applied>>)
             return hold(draft, keys, brake);
         }
     }
-    release(draft);
+    release(draft, looked_at);
     for (key, applied) in stay {
         retain(draft, &key, &applied);
     }
@@ -81,22 +86,11 @@ fn hold(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, brake: Brake) {
         return carry_out_approved(draft, keys, by);
     }
     let since = held.filter(|held| held.plan == plan).map_or(draft.now, |held| held.since);
-    let consequence = "nothing is removed".to_owned();
-    let next = match brake.approvable {
-        true => format!("approval of plan {plan} (`kgit approve {plan}`): {}", brake.reason),
-        false => format!("the manifests of {} objects: {}", keys.len(), brake.reason),
-    };
-    draft.wait(Waiting {
-        object: keys[0].clone(),
-        for_what: next,
-        kind: WaitKind::Blocked,
-        deadline: None,
-        consequence,
-    });
     let held = Held {
         plan,
         objects: keys,
         reason: brake.reason,
+        approvable: brake.approvable,
         since,
         commit: Arc::clone(&draft.desired.commit),
         approved: None,
@@ -126,20 +120,51 @@ fn carry_out_approved(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, by: String) {
     }
 }
 
+/// Says what is held with what its first object waits for, whenever that was found out anew.
+pub fn tell_held(draft: &mut Draft<'_>) {
+    let Some(held) = &draft.world.meta.held else { return };
+    let (plan, reason, count) = (&held.plan, &held.reason, held.objects.len());
+    let Some(first) = held.objects.first().filter(|key| draft.plan.waits.contains_key(key)) else {
+        return;
+    };
+    let for_what = match held.approvable {
+        true => format!("approval of plan {plan} (`kgit approve {plan}`): {reason}"),
+        false => format!("the manifests of {count} objects: {reason}"),
+    };
+    draft.wait(Waiting {
+        object: first.clone(),
+        for_what,
+        kind: WaitKind::Blocked,
+        deadline: None,
+        consequence: "nothing is removed".to_owned(),
+        unplaced: None,
+    });
+}
+
 /// Names a set of deletions by its content.
 pub fn plan_name(keys: &[ObjectKey]) -> String {
     let text: Vec<String> = keys.iter().map(ToString::to_string).collect();
     Digest::of(text.join("\n").as_bytes()).short().to_owned()
 }
 
-/// The manifests are back, or the brakes no longer apply.
-fn release(draft: &mut Draft<'_>) {
-    if draft.world.meta.held.is_some() {
+/// The manifests are back, or the brakes no longer apply. A tick that did not look at all that is
+/// held knows neither.
+fn release(draft: &mut Draft<'_>, looked_at: &BTreeSet<ObjectKey>) {
+    let held = draft.world.meta.held.as_ref();
+    if held.is_some_and(|held| held.objects.iter().all(|key| looked_at.contains(key))) {
         set_held(draft, None);
     }
 }
 
 fn set_held(draft: &mut Draft<'_>, held: Option<Held>) {
+    // Planned again, because it is its waits that tell what is held.
+    let before = draft.world.meta.held.as_ref();
+    let both = before.into_iter().chain(held.as_ref());
+    let tellers: Vec<ObjectKey> = both.filter_map(|held| held.objects.first().cloned()).collect();
+    for teller in tellers {
+        draft.start_over(&teller);
+        draft.queue.insert(teller);
+    }
     if draft.world.meta.held != held {
         let meta = Meta { held, ..(*draft.world.meta).clone() };
         draft.note_effect(Effect::Meta(Arc::new(meta)));
