@@ -89,8 +89,7 @@ fn checked_token(api: &Api, text: &str) -> Result<Token, AgentError> {
     let malformed = crate::api::auth::TokenRefused::Malformed;
     let text = TokenText::parse(text).ok_or_else(|| refused(malformed.to_string()))?;
     // A join must not be decided on by a list that is seconds old: the token may be spent by now.
-    api.tokens.forget();
-    let tokens = api.tokens.tokens(&*api.records)?;
+    let tokens = api.records.tokens()?;
     let token = check(&text, &tokens, &api.authority.digest(), api.now())
         .map_err(|error| refused(error.to_string()))?;
     match token.role {
@@ -104,9 +103,7 @@ fn checked_token(api: &Api, text: &str) -> Result<Token, AgentError> {
 /// The loop counts: of two joins with one single-use token, the second is refused there.
 async fn spend(api: &Api, token: &Token) -> Result<(), AgentError> {
     let order = TokenOrder::Spend { id: token.id.clone() };
-    let spent = api.master.ask(|reply| Event::Token { order, reply }).await;
-    api.tokens.forget();
-    Ok(spent?)
+    Ok(api.master.ask(|reply| Event::Token { order, reply }).await?)
 }
 
 fn known_key(api: &Api, node: &NodeName) -> Option<Digest> {
