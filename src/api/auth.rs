@@ -29,6 +29,9 @@ const ID_BYTES: usize = 5;
 /// How long a token that was revoked by another process may still work. The API's own orders
 /// take effect at once.
 const TOKENS_FRESH: Duration = Duration::from_secs(5);
+/// How often within that time the store is read again because of a token that was not there: it
+/// may be new. More than anyone creates in 5 s; bounded because made-up tokens cause it too.
+const MAX_SECOND_LOOKS: u32 = 50;
 
 /// Who sent a request over a connection, before anyone looked at the request.
 #[derive(Clone, Debug)]
@@ -158,23 +161,39 @@ fn random_hex<const N: usize>() -> String {
 /// The stored tokens as last read.
 #[derive(Debug, Default)]
 pub struct TokenCache {
-    read: Mutex<Option<(Instant, std::sync::Arc<Vec<Token>>)>>,
+    read: Mutex<Option<ReadTokens>>,
+}
+
+#[derive(Clone, Debug)]
+struct ReadTokens {
+    at: Instant,
+    second_looks: u32,
+    tokens: std::sync::Arc<Vec<Token>>,
 }
 
 impl TokenCache {
+    /// The tokens among which `id` is to be found. They may be somewhat old, but one that was
+    /// created just now is among them.
     pub fn tokens(
         &self,
         records: &dyn Records,
+        id: &str,
+        now: Instant,
     ) -> Result<std::sync::Arc<Vec<Token>>, RecordsError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, tokens)) = &*read
-            && at.elapsed() < TOKENS_FRESH
-        {
-            return Ok(std::sync::Arc::clone(tokens));
+        let fresh = |read: &&mut ReadTokens| now.saturating_duration_since(read.at) < TOKENS_FRESH;
+        if let Some(read) = read.as_mut().filter(fresh) {
+            let is_known = read.tokens.iter().any(|token| token.id == id);
+            if !is_known && read.second_looks < MAX_SECOND_LOOKS {
+                read.second_looks += 1;
+                read.tokens = std::sync::Arc::new(records.tokens()?);
+            }
+            return Ok(std::sync::Arc::clone(&read.tokens));
         }
         let tokens = std::sync::Arc::new(records.tokens()?);
-        *read = Some((Instant::now(), std::sync::Arc::clone(&tokens)));
-        Ok(tokens)
+        let shared = std::sync::Arc::clone(&tokens);
+        *read = Some(ReadTokens { at: now, second_looks: 0, tokens });
+        Ok(shared)
     }
 
     /// The next reader reads the store: an order on tokens was carried out.
@@ -231,7 +250,7 @@ fn caller_of(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
         scheme.eq_ignore_ascii_case("bearer").then_some(token)
     });
     let text = bearer.and_then(TokenText::parse).ok_or_else(Status::unauthorized)?;
-    let tokens = api.tokens.tokens(&*api.records)?;
+    let tokens = api.tokens.tokens(&*api.records, &text.id, Instant::now())?;
     let token = check(&text, &tokens, &api.authority.digest(), api.now())
         .map_err(|_| Status::unauthorized())?;
     if token.role == Role::Join {
@@ -277,6 +296,7 @@ fn member_of(api: &Api, peer: Option<&Peer>) -> Result<NodeIdentity, AgentError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::fixture::FakeRecords;
 
     fn stored(text: &TokenText) -> Token {
         Token {
@@ -297,6 +317,27 @@ mod tests {
         assert_eq!(TokenText::parse(&format!("{text}\n")), Some(text));
         assert_eq!(TokenText::parse("kgit1.a.b"), None);
         assert_eq!(TokenText::parse("kgit2.a.b.c"), None);
+    }
+
+    #[test]
+    fn a_token_that_was_created_after_the_last_reading_is_found_but_not_at_any_price() {
+        let (cache, records, now) = (TokenCache::default(), FakeRecords::default(), Instant::now());
+        let text = TokenText::generate(Digest::of(b"authority"));
+        let known = |id: &str| {
+            let tokens = cache.tokens(&records, id, now).unwrap();
+            tokens.iter().any(|token| token.id == id)
+        };
+        assert!(!known(&text.id));
+        records.tokens.lock().unwrap().push(stored(&text));
+        assert!(known(&text.id));
+        for guess in 0..MAX_SECOND_LOOKS {
+            assert!(!known(&format!("guess-{guess}")));
+        }
+        let late = TokenText::generate(Digest::of(b"authority"));
+        records.tokens.lock().unwrap().push(stored(&late));
+        assert!(!known(&late.id), "the looks of these seconds are used up");
+        let tokens = cache.tokens(&records, &late.id, now + TOKENS_FRESH).unwrap();
+        assert_eq!(tokens.len(), 2);
     }
 
     #[test]

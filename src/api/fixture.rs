@@ -123,7 +123,6 @@ impl Server {
             uses_left,
             revoked: false,
         });
-        self.api.tokens.forget();
         text.to_string()
     }
 

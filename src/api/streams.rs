@@ -20,9 +20,6 @@ const MAX_STREAMS_PER_NODE: usize = 64;
 /// Streams of the whole cluster at a time.
 const MAX_STREAMS: usize = 1024;
 
-/// The header with which an agent says, instead of sending bytes, that it can't.
-pub const REFUSAL_HEADER: &str = "kgit-refusal";
-
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StreamRefused {
     #[error("node `{0}` did not answer in time; is its agent running? `kgit get nodes` tells")]

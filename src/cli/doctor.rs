@@ -13,6 +13,8 @@ use tokio::net::UnixStream;
 use crate::cli::context::{Context, print};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::client::http::Client;
+use crate::client::kubeconfig::Kubeconfig;
 use crate::daemon::{config, now};
 use crate::kube::dto::ClusterStatus;
 use crate::kube::human;
@@ -76,6 +78,7 @@ pub async fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, CliError>
         engine(&args.docker).await,
         data_directory(&data),
         disk(&data),
+        port(&data).await,
         cgroups(),
         git().await,
     ];
@@ -170,6 +173,34 @@ fn disk(data: &Path) -> Finding {
                 false => Finding::ok(what),
             }
         }
+    }
+}
+
+/// Whether a master could listen where it would, or is the one that does.
+async fn port(data: &Path) -> Finding {
+    let before = std::fs::read_to_string(config::listen_file(data)).ok();
+    let address = before.as_deref().map_or(config::DEFAULT_LISTEN, str::trim);
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => Finding::ok(format!("{address} is free for the master")),
+        Err(_) if own_master_answers(data).await => {
+            Finding::ok(format!("{address} is this data directory's master"))
+        }
+        Err(error) if before.is_some() => Finding::fail(
+            format!("{address}, where agents and clients know this master, is not free: {error}"),
+            "stop what listens there: `ss -ltnp` names it",
+        ),
+        Err(error) => Finding::warn(
+            format!("{address} is not free: {error}"),
+            "`kgit up` takes another port; name one with --listen",
+        ),
+    }
+}
+
+async fn own_master_answers(data: &Path) -> bool {
+    let kubeconfig = Kubeconfig::read(&config::kubeconfig(data)).ok();
+    match kubeconfig.and_then(|kubeconfig| Client::new(&kubeconfig).ok()) {
+        Some(client) => client.get::<ClusterStatus>("/kgit/v1/status").await.is_ok(),
+        None => false,
     }
 }
 

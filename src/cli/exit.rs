@@ -13,13 +13,34 @@ pub enum Exit {
     Interrupted,
 }
 
+impl Exit {
+    pub const ALL: [Self; 4] = [Self::Success, Self::Found, Self::Error, Self::Interrupted];
+
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Found => 1,
+            Self::Error => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Success => 0,
-            Exit::Found => 1,
-            Exit::Error => 2,
-            Exit::Interrupted => 130,
-        })
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_lists_these_codes_and_no_others() {
+        let reference = include_str!("../../docs/reference/exit-codes.md");
+        let rows = reference.lines().filter_map(|line| line.strip_prefix('|')?.split_once('|'));
+        let listed: Vec<u8> = rows.filter_map(|(code, _)| code.trim().parse().ok()).collect();
+        assert_eq!(listed, Exit::ALL.map(Exit::code));
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::object::{Named, Where, named};
 use crate::client::http::{Client, JSON, TABLE, encoded};
 use crate::kube::json::{items, text as text_at};
 use crate::kube::resource_type::ResourceType;
-use crate::kube::table::{Wide, text};
+use crate::kube::table::{Wide, aligned, aligned_with, lines};
 
 /// Lists objects, or shows some of them
 ///
@@ -86,9 +86,12 @@ impl GetArgs {
                     Some(whole) => append(whole, table),
                 }
             }
-            let table = whole.unwrap_or_default();
+            let mut table = whole.unwrap_or_default();
+            if named.types.len() > 1 {
+                prefix_names(&mut table, ty);
+            }
             if !items(&table, "/rows").is_empty() {
-                shown.push(self.table_text(ty, &table, form, named.types.len() > 1));
+                shown.push(aligned(&self.lines(ty, &table, form)));
             }
         }
         if shown.is_empty() {
@@ -100,26 +103,16 @@ impl GetArgs {
         print(&shown.join("\n"))
     }
 
-    fn table_text(
-        &self,
-        ty: &ResourceType,
-        table: &Value,
-        form: Output,
-        with_kind: bool,
-    ) -> String {
-        let mut table = table.clone();
-        if with_kind {
-            prefix_names(&mut table, ty);
-        }
+    fn lines(&self, ty: &ResourceType, table: &Value, form: Output) -> Vec<Vec<String>> {
         let wide = if form == Output::Wide { Wide::Yes } else { Wide::No };
-        let namespaces = items(&table, "/rows").iter();
+        let namespaces = items(table, "/rows").iter();
         let namespaces =
             namespaces.map(|row| text_at(row, "/object/metadata/namespace").to_owned());
         let extra: Vec<(&str, Vec<String>)> = match self.all_namespaces && ty.namespaced {
             true => vec![("NAMESPACE", namespaces.collect())],
             false => Vec::new(),
         };
-        text(&table, wide, &extra)
+        lines(table, wide, &extra)
     }
 
     async fn objects(&self, client: &Client, named: &Named, form: Output) -> Result<(), CliError> {
@@ -137,31 +130,25 @@ impl GetArgs {
         write(one, objects, form)
     }
 
+    /// What is there, and then what changes. The list comes first and whole, so that the columns
+    /// have their widths.
     async fn watch(&self, client: &Client, named: &Named, form: Output) -> Result<Exit, CliError> {
-        let [ty] = named.types.as_slice() else {
-            return Err(CliError::usage(
-                "one watch is of one kind",
-                "name one: `kgit get pods -w`",
-            ));
-        };
+        let (ty, path) = self.watched(named)?;
         let as_table = matches!(form, Output::Text | Output::Wide);
         let accept = if as_table { TABLE } else { JSON };
-        let path = match named.names.as_slice() {
-            [] => self.path(ty),
-            [name] => {
-                let list = ty.path(Some(self.place.namespace()));
-                format!("{list}?fieldSelector=metadata.name%3D{}", encoded(name))
-            }
-            _ => {
-                return Err(CliError::usage(
-                    "one watch is of one object or of all",
-                    "name one, or none",
-                ));
-            }
-        };
+        let list = client.get_as(&path, accept).await?;
+        let mut widths = Vec::new();
+        match as_table {
+            true if items(&list, "/rows").is_empty() => {}
+            true => print(&aligned_with(&mut widths, &self.lines(ty, &list, form)))?,
+            false => items(&list, "/items")
+                .iter()
+                .try_for_each(|object| write(true, vec![object.clone()], form))?,
+        }
         let joined = if path.contains('?') { "&" } else { "?" };
-        let mut events = client.watch(&format!("{path}{joined}watch=true"), accept).await?;
-        let mut first = true;
+        let version = encoded(text_at(&list, "/metadata/resourceVersion"));
+        let path = format!("{path}{joined}watch=true&resourceVersion={version}");
+        let mut events = client.watch(&path, accept).await?;
         while let Some(event) = events.next().await? {
             if text_at(&event, "/type") == "ERROR" {
                 let message = text_at(&event, "/object/message").to_owned();
@@ -169,25 +156,32 @@ impl GetArgs {
             }
             let object = event.get("object").cloned().unwrap_or_default();
             match as_table {
-                true => self.print_row(ty, &object, form, first)?,
+                true => {
+                    // The titles are printed once, above the first row.
+                    let skipped = usize::from(!widths.is_empty());
+                    print(&aligned_with(&mut widths, &self.lines(ty, &object, form)[skipped..]))?;
+                }
                 false => write(true, vec![object], form)?,
             }
-            first = false;
         }
         Ok(Exit::Success)
     }
 
-    fn print_row(
-        &self,
-        ty: &ResourceType,
-        table: &Value,
-        form: Output,
-        first: bool,
-    ) -> Result<(), CliError> {
-        let shown = self.table_text(ty, table, form, false);
-        match first {
-            true => print(&shown),
-            false => print(shown.split_once('\n').map_or("", |(_, row)| row)),
+    /// The one type that is watched, and the path of the list.
+    fn watched(&self, named: &Named) -> Result<(&'static ResourceType, String), CliError> {
+        let [ty] = named.types.as_slice() else {
+            return Err(CliError::usage(
+                "one watch is of one kind",
+                "name one: `kgit get pods -w`",
+            ));
+        };
+        match named.names.as_slice() {
+            [] => Ok((ty, self.path(ty))),
+            [name] => {
+                let list = ty.path(Some(self.place.namespace()));
+                Ok((ty, format!("{list}?fieldSelector=metadata.name%3D{}", encoded(name))))
+            }
+            _ => Err(CliError::usage("one watch is of one object or of all", "name one, or none")),
         }
     }
 }

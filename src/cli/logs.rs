@@ -4,13 +4,17 @@ use std::io::Write as _;
 
 use clap::Args;
 use futures_util::StreamExt as _;
+use serde_json::Value;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::object::Where;
+use crate::cli::object::{Where, one};
 use crate::client::http::{Client, encoded};
-use crate::kube::json::{items, text};
+use crate::kube::json::{fields, items, text};
+
+/// The annotation with which a pod says whose log people mean.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// Prints what a pod's container wrote
 #[derive(Debug, Args)]
@@ -31,8 +35,8 @@ pub struct LogsArgs {
     /// Only the last lines
     #[arg(long, value_name = "LINES")]
     pub tail: Option<u64>,
-    /// Only of the last seconds
-    #[arg(long, value_name = "SECONDS")]
+    /// Only what is newer than this: `90s`, `5m`, `3h`
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub since: Option<u64>,
     /// With the time of each line
     #[arg(long)]
@@ -45,10 +49,11 @@ pub async fn run(args: &LogsArgs, context: &Context) -> Result<Exit, CliError> {
 
 impl LogsArgs {
     async fn copy(&self, client: &Client) -> Result<Exit, CliError> {
-        let pod = self.pod_name(client).await?;
+        let pod = self.pod(client).await?;
         let namespace = encoded(self.place.namespace());
-        let path =
-            format!("/api/v1/namespaces/{namespace}/pods/{}/log?{}", encoded(&pod), self.query());
+        let name = encoded(text(&pod, "/metadata/name"));
+        let query = self.query(&self.container(&pod));
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/log?{query}");
         let mut bytes = Box::pin(client.bytes(&path).await?);
         let mut out = std::io::stdout().lock();
         while let Some(bytes) = bytes.next().await {
@@ -61,14 +66,14 @@ impl LogsArgs {
         Ok(Exit::Success)
     }
 
-    fn query(&self) -> String {
+    fn query(&self, container: &str) -> String {
         let mut query = format!(
-            "follow={}&previous={}&timestamps={}",
-            self.follow, self.previous, self.timestamps
+            "container={}&follow={}&previous={}&timestamps={}",
+            encoded(container),
+            self.follow,
+            self.previous,
+            self.timestamps
         );
-        if let Some(container) = &self.container {
-            query.push_str(&format!("&container={}", encoded(container)));
-        }
         if let Some(lines) = self.tail {
             query.push_str(&format!("&tailLines={lines}"));
         }
@@ -78,26 +83,58 @@ impl LogsArgs {
         query
     }
 
-    /// A pod's own name, or the first pod that the workload's selector finds.
-    async fn pod_name(&self, client: &Client) -> Result<String, CliError> {
-        let Some((kind, name)) = self.pod.split_once('/') else { return Ok(self.pod.clone()) };
-        if matches!(kind, "pod" | "pods" | "po") {
-            return Ok(name.to_owned());
-        }
-        let (ty, name) = crate::cli::object::one(std::slice::from_ref(&self.pod))?;
+    /// The pod of that name, or the first one that the workload's selector finds.
+    async fn pod(&self, client: &Client) -> Result<Value, CliError> {
         let place = self.place.namespace();
-        let workload: serde_json::Value =
+        let (kind, name) = self.pod.split_once('/').unwrap_or(("pod", &self.pod));
+        if matches!(kind, "pod" | "pods" | "po") {
+            let path = format!("/api/v1/namespaces/{}/pods/{}", encoded(place), encoded(name));
+            return Ok(client.get(&path).await?);
+        }
+        let (ty, name) = one(std::slice::from_ref(&self.pod))?;
+        let workload: Value =
             client.get(&format!("{}/{}", ty.path(Some(place)), encoded(&name))).await?;
-        let labels = crate::kube::json::fields(&workload, "/spec/selector/matchLabels");
+        let labels = fields(&workload, "/spec/selector/matchLabels");
         let labels =
             labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
         let selector = encoded(&labels.collect::<Vec<_>>().join(","));
-        let path = format!("/api/v1/namespaces/{place}/pods?labelSelector={selector}");
-        let pods: serde_json::Value = client.get(&path).await?;
-        let first = items(&pods, "/items").first();
-        let pod = first.map(|pod| text(pod, "/metadata/name").to_owned());
-        pod.ok_or_else(|| {
+        let path = format!("/api/v1/namespaces/{}/pods?labelSelector={selector}", encoded(place));
+        let pods: Value = client.get(&path).await?;
+        let pods = items(&pods, "/items");
+        let first = pods.first().ok_or_else(|| {
             CliError::usage(format!("{} has no pods", self.pod), "`kgit describe` says why")
-        })
+        })?;
+        if pods.len() > 1 {
+            eprintln!("{} pods; showing pod/{}", pods.len(), text(first, "/metadata/name"));
+        }
+        Ok(first.clone())
     }
+
+    /// The container that is meant: the one named, the one the pod's annotation names, the first.
+    fn container(&self, pod: &Value) -> String {
+        if let Some(container) = &self.container {
+            return container.clone();
+        }
+        let names = items(pod, "/spec/containers").iter().map(|c| text(c, "/name"));
+        let names: Vec<&str> = names.collect();
+        let annotations = pod.pointer("/metadata/annotations");
+        let preferred = annotations.and_then(|all| all[DEFAULT_CONTAINER].as_str());
+        let chosen = preferred.filter(|name| names.contains(name)).or(names.first().copied());
+        let chosen = chosen.unwrap_or_default();
+        if names.len() > 1 {
+            eprintln!("container `{chosen}` out of {}; -c names another", names.join(", "));
+        }
+        chosen.to_owned()
+    }
+}
+
+/// `90`, `90s`, `5m`, `3h`, `2d`: seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)];
+    let unit = units.iter().find_map(|(unit, long)| Some((text.strip_suffix(unit)?, *long)));
+    let (number, long) = unit.unwrap_or((text, 1));
+    let number: Option<u64> = number.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(long))
+        .ok_or_else(|| "write a number and a unit: `90s`, `5m`, `3h`, `2d`".to_owned())
 }

@@ -10,6 +10,7 @@ mod check;
 mod completion;
 mod context;
 mod describe;
+mod describe_kinds;
 mod describe_parts;
 mod diff;
 mod doctor;
@@ -20,6 +21,7 @@ pub mod exit;
 mod get;
 mod logs;
 mod master;
+mod node;
 mod node_options;
 mod object;
 mod orders;
@@ -59,6 +61,7 @@ enum Command {
     Master(master::MasterArgs),
     Agent(agent::AgentArgs),
     Token(token::TokenArgs),
+    Node(node::NodeArgs),
     Check(check::CheckArgs),
     Diff(diff::DiffArgs),
     Status(status::StatusArgs),
@@ -88,6 +91,7 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Master(args) => master::run(args).await,
         Command::Agent(args) => agent::run(args).await,
         Command::Token(args) => token::run(&args, &context).await,
+        Command::Node(args) => node::run(&args, &context).await,
         Command::Check(args) => check::run(&args, &context),
         Command::Diff(args) => diff::run(&args, &context).await,
         Command::Status(args) => status::run(&args, &context).await,
@@ -104,7 +108,7 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Backup(args) => backup::backup(&args, &context).await,
         Command::Restore(args) => backup::restore(&args),
         Command::Doctor(args) => doctor::run(&args, &context).await,
-        Command::Version(args) => version::run(&args, &context),
+        Command::Version(args) => version::run(&args, &context).await,
         Command::Completion(args) => completion::run(&args),
     }
 }

@@ -57,7 +57,8 @@ pub async fn resume(_args: &ResumeArgs, context: &Context) -> Result<Exit, CliEr
     send(context, "resume", &Order { version: VERSION, ..Order::default() }).await
 }
 
-async fn send(context: &Context, what: &str, order: &Order) -> Result<Exit, CliError> {
+/// Sends an order, and says what was done.
+pub async fn send(context: &Context, what: &str, order: &Order) -> Result<Exit, CliError> {
     let done: Done = context.client()?.post(&format!("/kgit/v1/{what}"), order).await?;
     match context.for_programs() {
         true => context.print_json(&done)?,

@@ -50,6 +50,11 @@ pub fn kubeconfig(data: &Path) -> PathBuf {
     data.join("kubeconfig")
 }
 
+/// The address that this data directory's master listened on last.
+pub fn listen_file(data: &Path) -> PathBuf {
+    data.join("listen")
+}
+
 /// The agent's directory in the data of `kgit up`.
 pub fn agent_data(data: &Path) -> PathBuf {
     data.join("agent")

@@ -11,6 +11,7 @@ use crate::daemon::source::with_causes;
 use crate::domain::audit::AuditedStep;
 use crate::domain::desired::{Commit, Desired, TreeChange};
 use crate::domain::diagnostic::Diagnostic;
+use crate::domain::record::Meta;
 use crate::domain::world::World;
 use crate::graph;
 use crate::manifest::catalog::Catalog;
@@ -58,7 +59,7 @@ impl Planner {
             return Ok((view.world.clone(), catalog, commit));
         };
         let (catalog, commit) = self.read(from)?;
-        let before = forecast::forecast(&view.world, &catalog.desired(commit), now());
+        let before = forecast::forecast(&resumed(&view.world), &catalog.desired(commit), now());
         let (catalog, commit) = self.read(to)?;
         Ok((before.world, catalog, commit))
     }
@@ -72,6 +73,16 @@ impl Planner {
         catalog.apply(&change);
         Ok((catalog, commit))
     }
+}
+
+/// While commits are suspended, the question is what they will do when they no longer are.
+fn resumed(world: &World) -> World {
+    let mut world = world.clone();
+    if world.meta.suspended.is_some() {
+        let meta = Meta { suspended: None, ..(*world.meta).clone() };
+        world.meta = Arc::new(meta);
+    }
+    world
 }
 
 fn edited(view: &View, change: &TreeChange, complete: bool) -> Catalog {
@@ -92,7 +103,7 @@ fn diagnostics(catalog: &Catalog, desired: &Desired) -> Vec<Diagnostic> {
 }
 
 fn answer(world: &World, desired: &Desired, diagnostics: Vec<Diagnostic>) -> Forecast {
-    let forecast = forecast::forecast(world, desired, now());
+    let forecast = forecast::forecast(&resumed(world), desired, now());
     let lines = forecast.steps.iter().map(|step| Line { said: &step.said, reasons: &step.reasons });
     let text = text::plan(lines, &forecast.waits);
     let changes = forecast.steps.len();

@@ -30,8 +30,6 @@ use crate::store::Store;
 
 /// The name behind the token in the kubeconfig that a master writes.
 const OWNER: &str = "admin";
-/// Remembers the address, so that agents and kubeconfigs find the master again.
-const LISTEN_FILE: &str = "listen";
 
 /// A running master.
 pub struct Master {
@@ -72,8 +70,8 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
     let pki = config.data.join("pki");
     let authority = Authority::open(&pki, now())?;
     let listener = listen(config).await?;
-    let address = listener.local_addr().map_err(DaemonError::file("read", LISTEN_FILE))?;
-    config::write_private(&config.data.join(LISTEN_FILE), address.to_string().as_bytes())?;
+    let address = listener.local_addr().map_err(DaemonError::file("read", "the address"))?;
+    config::write_private(&config::listen_file(&config.data), address.to_string().as_bytes())?;
     let tls = authority.server_config(&config.advertise, now())?;
     let api = Api::new(Parts {
         master: handle.clone(),
@@ -105,7 +103,7 @@ async fn listen(config: &MasterConfig) -> Result<TcpListener, DaemonError> {
     if let Some(address) = &config.listen {
         return TcpListener::bind(address).await.map_err(|error| failed(address, error));
     }
-    let before = std::fs::read_to_string(config.data.join(LISTEN_FILE)).ok();
+    let before = std::fs::read_to_string(config::listen_file(&config.data)).ok();
     if let Some(address) = before.as_deref().map(str::trim) {
         // Everybody who knows this master knows it by this address: no other will do.
         return TcpListener::bind(address).await.map_err(|error| failed(address, error));

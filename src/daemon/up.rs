@@ -30,7 +30,8 @@ pub struct UpConfig {
 #[derive(Debug)]
 pub struct Up {
     pub master: Master,
-    agent: tokio::task::JoinHandle<Result<(), agent::AgentError>>,
+    /// `None` once its end was told.
+    agent: Option<tokio::task::JoinHandle<Result<(), agent::AgentError>>>,
     stop: CancellationToken,
 }
 
@@ -44,7 +45,7 @@ pub async fn start(config: &UpConfig) -> Result<Up, DaemonError> {
     config::write_private(&data.join(PID_FILE), std::process::id().to_string().as_bytes())?;
     let agent_config = agent_config(config, &master).await?;
     let stop = CancellationToken::new();
-    let agent = tokio::spawn(agent::run(agent_config, stop.clone()));
+    let agent = Some(tokio::spawn(agent::run(agent_config, stop.clone())));
     // The first plan is the better one if it knows of a node; but a node that does not come up
     // must not keep the manifests from being read.
     let _ = tokio::time::timeout(NODE_PATIENCE, node_told(&master)).await;
@@ -127,7 +128,10 @@ pub fn running(data: &Path) -> Option<u32> {
 impl Up {
     /// Waits until the agent ends by itself, which it does only when something is wrong.
     pub async fn failed(&mut self) -> DaemonError {
-        match (&mut self.agent).await {
+        let Some(agent) = &mut self.agent else { return std::future::pending().await };
+        let ended = agent.await;
+        self.agent = None;
+        match ended {
             Ok(Ok(())) => DaemonError::Refused("the agent ended".to_owned()),
             Ok(Err(error)) => error.into(),
             Err(error) => DaemonError::Refused(format!("the agent: {error}")),
@@ -137,7 +141,9 @@ impl Up {
     /// Ends master and agent. Containers go on.
     pub async fn stop(self, data: &Path) {
         self.stop.cancel();
-        let _ = self.agent.await;
+        if let Some(agent) = self.agent {
+            let _ = agent.await;
+        }
         self.master.stop().await;
         // Gone already is fine.
         let _ = std::fs::remove_file(data.join(PID_FILE));

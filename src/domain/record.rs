@@ -47,6 +47,9 @@ pub struct Held {
     pub plan: String,
     pub objects: Vec<ObjectKey>,
     pub reason: String,
+    /// Whether an approval lifts the brake; what else does, `reason` says.
+    #[serde(default)]
+    pub approvable: bool,
     pub since: Timestamp,
     pub commit: Arc<Commit>,
     /// By whom, once it is.

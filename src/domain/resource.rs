@@ -13,6 +13,12 @@ use crate::domain::key::ObjectKey;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::template::{ConfigContent, PodTemplate};
 
+/// The storage class that is there without a manifest, and the default one unless a manifest
+/// says otherwise: Docker volumes on the node that the pod is placed on.
+pub const BUILT_IN_CLASS: &str = "kgit-local";
+/// What provisions the volumes of that class.
+pub const PROVISIONER: &str = "kgit.dev/docker-volume";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     pub key: ObjectKey,

@@ -37,6 +37,15 @@ pub fn age(moment: &str, now: Timestamp) -> String {
     }
 }
 
+/// An RFC 3339 moment as `kubectl describe` writes it: `Sat, 21 Nov 2026 03:13:57 +0000`. Text
+/// that is none stays as it is.
+pub fn moment(text: &str) -> String {
+    match Timestamp::parse(text) {
+        Some(at) => at.to_jiff().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string(),
+        None => text.to_owned(),
+    }
+}
+
 /// A number of bytes as a quantity: `5Gi`, `1536Mi`, `1000`.
 pub fn bytes(bytes: u64) -> String {
     let units = [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
@@ -76,6 +85,12 @@ mod tests {
             ["8d", "729d", "2y", "7y364d", "8y"],
             [8, 729, 730, 2919, 2920].map(days).each_ref()
         );
+    }
+
+    #[test]
+    fn moments_are_written_out() {
+        assert_eq!(moment("2026-11-21T03:13:57Z"), "Sat, 21 Nov 2026 03:13:57 +0000");
+        assert_eq!(moment(""), "");
     }
 
     #[test]

@@ -9,10 +9,11 @@ pub mod defaults;
 pub mod deployment;
 pub mod discovery;
 pub mod dto;
+#[cfg(test)]
+mod dto_tests;
 pub mod event;
 #[cfg(test)]
 pub mod fixture;
-pub mod health;
 pub mod human;
 pub mod job;
 pub mod json;

@@ -202,8 +202,8 @@ fn conditions(seen: &Seen<'_>, pod: &Pod) -> Vec<Value> {
 /// Why the pod has no node, from what its workload waits for.
 fn unplaced_because(seen: &Seen<'_>, pod: &Pod) -> String {
     let waits = seen.waits.get(&seen.world.workload_of(pod)).into_iter().flatten();
-    let place = format!("a place for pod `{}`: ", pod.key.name);
-    let reasons = waits.filter_map(|waiting| waiting.for_what.strip_prefix(&place));
+    let unplaced = waits.filter_map(|waiting| waiting.unplaced.as_ref());
+    let reasons = unplaced.filter(|unplaced| unplaced.pod == pod.key).map(|u| u.because.as_str());
     reasons.collect::<Vec<_>>().join("; ")
 }
 

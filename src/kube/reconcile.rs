@@ -9,7 +9,7 @@ use crate::domain::audit::{Body, Entry, Trigger};
 use crate::domain::desired::Commit;
 use crate::domain::record::Held;
 use crate::kube::human;
-use crate::kube::json::{items, number, text, without_nulls};
+use crate::kube::json::{items, number, object, text, without_nulls};
 use crate::kube::seen::{Seen, Shown, ShownKey};
 use crate::kube::table::Column;
 
@@ -103,10 +103,14 @@ pub fn show_reconcile(entries: &[Entry]) -> Option<Shown> {
 /// What is waited for now, and the deletions that are held, if there are any.
 pub fn show_plans(seen: &Seen<'_>) -> Vec<Shown> {
     let waits: Vec<_> = seen.waits.values().flatten().collect();
-    let since = seen.world.nodes.values().map(|node| node.joined).min().unwrap_or_default();
+    let since = seen.world.meta.accepted.as_ref().map(|commit| commit.at);
     let phase = if waits.is_empty() { "Quiet" } else { "Waiting" };
     let current = json!({"status": {"phase": phase, "waits": waits}});
-    let current = shown("Plan", "current", seen.world.version, since, current);
+    let mut current =
+        shown("Plan", "current", seen.world.version, since.unwrap_or_default(), current);
+    if since.is_none() {
+        object(&mut current.object["metadata"]).remove("creationTimestamp");
+    }
     let held = seen.world.meta.held.as_ref().map(|held| show_held(held, seen.world.version));
     [Some(current), held].into_iter().flatten().collect()
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{ClaimPhase, Provisioned, VolumePhase, VolumeState};
-use crate::domain::resource::{AccessMode, ReclaimPolicy, Spec};
+use crate::domain::resource::{AccessMode, BUILT_IN_CLASS, PROVISIONER, ReclaimPolicy, Spec};
 use crate::domain::world::World;
 use crate::kube::json::{default, items, object, put, text};
 use crate::kube::metadata::Metadata;
@@ -13,9 +13,6 @@ use crate::kube::seen::{Seen, Shown};
 use crate::kube::table::Column;
 use crate::kube::{defaults, human};
 
-/// The class that is there without a manifest: volumes of the node's own Docker.
-pub const BUILT_IN_CLASS: &str = "kgit-local";
-const BUILT_IN_PROVISIONER: &str = "kgit.dev/docker";
 const DEFAULT_CLASS_ANNOTATION: &str = "storageclass.kubernetes.io/is-default-class";
 
 pub const CLASS_COLUMNS: &[Column] = &[
@@ -87,7 +84,7 @@ fn built_in_class(world: &World, key: &ObjectKey) -> Shown {
     let metadata = Metadata::new(key, &uid, 1, created).with_annotations(&annotations).build();
     let class = json!({
         "metadata": metadata,
-        "provisioner": BUILT_IN_PROVISIONER,
+        "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
     });
@@ -174,7 +171,7 @@ fn provisioned_spec(made: &Provisioned) -> Value {
         },
         "storageClassName": made.class,
         "csi": {
-            "driver": BUILT_IN_PROVISIONER,
+            "driver": PROVISIONER,
             "volumeHandle": made.docker_volume,
         },
     })

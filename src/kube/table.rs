@@ -171,6 +171,11 @@ pub enum Wide {
 /// A Table as aligned text, as `kubectl` prints it. `extra` puts columns of the caller's own in
 /// front: a title and one cell for each row.
 pub fn text(table: &Value, wide: Wide, extra: &[(&str, Vec<String>)]) -> String {
+    aligned(&lines(table, wide, extra))
+}
+
+/// The titles and the rows of a Table, as far as they are printed.
+pub fn lines(table: &Value, wide: Wide, extra: &[(&str, Vec<String>)]) -> Vec<Vec<String>> {
     let definitions = crate::kube::json::items(table, "/columnDefinitions");
     let is_shown = |index: usize| {
         wide == Wide::Yes
@@ -188,7 +193,7 @@ pub fn text(table: &Value, wide: Wide, extra: &[(&str, Vec<String>)]) -> String 
         let cells = crate::kube::json::items(row, "/cells").iter().map(plain).collect();
         lines.push(own.chain(shown(cells)).collect());
     }
-    aligned(&lines)
+    lines
 }
 
 fn plain(cell: &Value) -> String {
@@ -200,16 +205,22 @@ fn plain(cell: &Value) -> String {
 
 /// Columns three spaces apart; the last one is not padded.
 pub fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
+    aligned_with(&mut Vec::new(), lines)
+}
+
+/// The same for lines below others: columns are at least as wide as `widths`, which become as
+/// wide as the columns.
+pub fn aligned_with(widths: &mut Vec<usize>, lines: &[Vec<String>]) -> String {
+    for line in lines {
+        widths.resize(widths.len().max(line.len()), 0);
+        for (cell, width) in line.iter().zip(widths.iter_mut()) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
     let mut text = String::new();
     for line in lines {
         let mut shown = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
+        for (cell, width) in line.iter().zip(widths.iter()) {
             shown.push_str(&format!("{cell:<width$}   "));
         }
         text.push_str(shown.trim_end());

@@ -63,8 +63,8 @@ fn tables_of_what_workloads_stand_on_have_the_columns_that_people_know() {
     kube-system   Active   60m
     ");
     insta::assert_snapshot!(shown("sc"), @"
-    NAME                   PROVISIONER       RECLAIMPOLICY   VOLUMEBINDINGMODE      ALLOWVOLUMEEXPANSION   AGE
-    kgit-local (default)   kgit.dev/docker   Delete          WaitForFirstConsumer   false                  60m
+    NAME                   PROVISIONER              RECLAIMPOLICY   VOLUMEBINDINGMODE      ALLOWVOLUMEEXPANSION   AGE
+    kgit-local (default)   kgit.dev/docker-volume   Delete          WaitForFirstConsumer   false                  60m
     ");
     insta::assert_snapshot!(shown("pv"), @"
     NAME   CAPACITY   ACCESS MODES   RECLAIM POLICY   STATUS   CLAIM          STORAGECLASS   VOLUMEATTRIBUTESCLASS   REASON   AGE   VOLUMEMODE

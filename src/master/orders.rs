@@ -274,9 +274,11 @@ impl Core {
             let meta = Meta { suspended: by, ..(*self.world.meta).clone() };
             self.apply(batch, [Effect::Meta(Arc::new(meta))]);
         }
-        if resumed && self.source.commit.is_some() {
+        if let (true, Some(commit)) = (resumed, &self.source.commit) {
             let all = Dirty::everything(&self.world, &self.desired);
             batch.dirty.manifests.extend(all.manifests);
+            // What follows is the doing of the commit that waited.
+            batch.triggers.push(Trigger::Commit { commit: (**commit).clone() });
         }
         batch.answers.push(Answer::Done(reply));
     }

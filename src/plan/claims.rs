@@ -14,18 +14,14 @@ use crate::domain::record::{
     Applied, ClaimPhase, ClaimState, Provisioned, VolumePhase, VolumeState,
 };
 use crate::domain::resource::{
-    AccessMode, BindingMode, ClaimSpec, PersistentSource, PersistentVolumeSpec, ReclaimPolicy,
-    Spec, StorageClassSpec,
+    AccessMode, BUILT_IN_CLASS, BindingMode, ClaimSpec, PROVISIONER, PersistentSource,
+    PersistentVolumeSpec, ReclaimPolicy, Spec, StorageClassSpec,
 };
 use crate::domain::world::{Effect, Record, World};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::names;
 use crate::plan::scheduler::VolumeConstraint;
 
-/// The class that is always there: Docker volumes on the node that the pod is placed on.
-pub const BUILT_IN_CLASS: &str = "kgit-local";
-/// What provisions it.
-pub const PROVISIONER: &str = "kgit.dev/docker-volume";
 const DEFAULT_DRIVER: &str = "local";
 
 /// Plans one claim: gives it a state, and binds it if it can be bound without a pod.

@@ -28,6 +28,7 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
             kind: if failed { WaitKind::Blocked } else { WaitKind::Progress },
             deadline: None,
             consequence: "it is not started".to_owned(),
+            unplaced: None,
         });
     }
     held

@@ -148,6 +148,7 @@ impl Rollout<'_> {
                 kind: WaitKind::Progress,
                 deadline: None,
                 consequence: "the new revision is not started".to_owned(),
+                unplaced: None,
             });
             return;
         }
@@ -394,6 +395,7 @@ impl Rollout<'_> {
             kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
             deadline: Some(deadline),
             consequence: "ProgressDeadlineExceeded; the old revision keeps serving".to_owned(),
+            unplaced: None,
         });
         if !late {
             draft.wake(self.key, deadline);

@@ -70,6 +70,7 @@ impl<'a> Draft<'a> {
             kind: WaitKind::Blocked,
             deadline: None,
             consequence: consequence.to_owned(),
+            unplaced: None,
         });
     }
 

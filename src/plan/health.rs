@@ -1,6 +1,6 @@
 //! How an object is, by the health table of kubernetes-rules ("Health"; Argo CD's rules).
 
-use kgit_protocol::observation::{ContainerState, PodPhase};
+use kgit_protocol::observation::{ContainerObservation, ContainerState, PodPhase};
 use kgit_protocol::pod::RestartPolicy;
 use serde::{Deserialize, Serialize};
 
@@ -89,20 +89,72 @@ pub fn pod_health(pod: &Pod) -> Health {
 
 /// A container waits on an error or in back-off, or ended before and is not ready.
 fn is_failing(pod: &Pod) -> bool {
-    let Some(observed) = &pod.observed else { return false };
-    let mut containers = observed.init_containers.iter().chain(&observed.containers);
-    containers.any(|container| match &container.state {
-        ContainerState::Waiting { reason, .. } => {
-            reason.starts_with("Err")
-                || reason.ends_with("BackOff")
-                || reason.ends_with("Error")
-                || reason == "InvalidImageName"
-        }
+    containers(pod).any(|container| match &container.state {
+        ContainerState::Waiting { .. } => trouble(&container.state).is_some(),
         ContainerState::Terminated(end) => end.exit_code != 0,
         ContainerState::Running { .. } | ContainerState::Unknown => {
             !container.ready && container.last.is_some()
         }
     })
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerObservation> {
+    let observed = pod.observed.iter();
+    observed.flat_map(|observed| observed.init_containers.iter().chain(&observed.containers))
+}
+
+/// The error or back-off that a container waits on.
+fn trouble(state: &ContainerState) -> Option<&str> {
+    let ContainerState::Waiting { reason, .. } = state else { return None };
+    let is_trouble = reason.starts_with("Err")
+        || reason.ends_with("BackOff")
+        || reason.ends_with("Error")
+        || reason == "InvalidImageName";
+    is_trouble.then_some(reason)
+}
+
+/// The few words that explain the health of an object: `2/3 ready`, `Bound`.
+pub fn detail(world: &World, key: &ObjectKey) -> String {
+    let Some(applied) = world.objects.get(key) else { return "not there yet".to_owned() };
+    match &applied.resource.spec {
+        Spec::Deployment(spec) => {
+            let ready = world.deployments.get(key).map_or(0, |state| state.status.ready);
+            format!("{ready}/{} ready", spec.replicas)
+        }
+        Spec::ReplicaSet(spec) => {
+            let ready = world.replica_sets.get(key).map_or(0, |set| set.status.ready);
+            format!("{ready}/{} ready", spec.replicas)
+        }
+        Spec::Job(spec) => match world.jobs.get(key).and_then(|job| job.finished.as_ref()) {
+            Some(finish) if finish.succeeded => "complete".to_owned(),
+            Some(finish) => format!("failed: {}", finish.reason),
+            None if spec.suspend => "suspended".to_owned(),
+            None => "running".to_owned(),
+        },
+        Spec::Pod(_) => world.pods.get(key).map_or("not there yet".to_owned(), |pod| state(pod)),
+        Spec::PersistentVolumeClaim(_) => {
+            let phase = world.claims.get(key).map_or(ClaimPhase::Pending, |claim| claim.phase);
+            format!("{phase:?}")
+        }
+        Spec::Namespace
+        | Spec::StorageClass(_)
+        | Spec::PersistentVolume(_)
+        | Spec::ConfigMap(_)
+        | Spec::Secret(_)
+        | Spec::Service(_) => String::new(),
+    }
+}
+
+fn state(pod: &Pod) -> String {
+    if pod.deletion.is_some() {
+        return "terminating".to_owned();
+    }
+    let trouble = containers(pod).find_map(|container| trouble(&container.state));
+    match (pod.phase(), trouble) {
+        (PodPhase::Pending | PodPhase::Running, Some(reason)) => reason.to_owned(),
+        (PodPhase::Running, None) if pod.is_ready() => "ready".to_owned(),
+        (phase, _) => format!("{phase:?}").to_lowercase(),
+    }
 }
 
 /// The objects of a kind that have a health worth counting.

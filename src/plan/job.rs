@@ -236,6 +236,7 @@ impl Job<'_> {
                 kind: WaitKind::Progress,
                 deadline: Some(retry),
                 consequence: "the next pod is started".to_owned(),
+                unplaced: None,
             });
             draft.wake(self.key, retry);
             return;
@@ -285,9 +286,13 @@ impl Job<'_> {
     }
 
     fn labels(&self) -> Labels {
+        // The short forms are the older ones; scripts select by both.
+        let (name, uid) = (self.key.name.to_string(), self.applied.uid.clone());
         Labels::from([
-            ("batch.kubernetes.io/job-name".to_owned(), self.key.name.to_string()),
-            ("job-name".to_owned(), self.key.name.to_string()),
+            ("batch.kubernetes.io/controller-uid".to_owned(), uid.clone()),
+            ("batch.kubernetes.io/job-name".to_owned(), name.clone()),
+            ("controller-uid".to_owned(), uid),
+            ("job-name".to_owned(), name),
         ])
     }
 
@@ -312,6 +317,7 @@ impl Job<'_> {
             kind: WaitKind::Progress,
             deadline,
             consequence: "DeadlineExceeded: the job fails".to_owned(),
+            unplaced: None,
         });
     }
 

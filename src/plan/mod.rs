@@ -49,6 +49,7 @@ pub fn tick(world: &World, desired: &Desired, dirty: &Dirty, now: Timestamp) -> 
     draft.queue.extend(dirty.objects.iter().cloned());
     objects::plan_objects(&mut draft, &dirty.manifests);
     work_off(&mut draft);
+    prune::tell_held(&mut draft);
     assignments::issue(&mut draft);
     draft.plan
 }

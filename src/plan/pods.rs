@@ -8,7 +8,7 @@ use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::observation::PodPhase;
 
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
+use crate::domain::plan::{Reason, Said, Unplaced, Verb, WaitKind, Waiting};
 use crate::domain::record::{Deletion, Node, Placed, Pod};
 use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
@@ -101,6 +101,7 @@ pub fn wait_for_pods(draft: &mut Draft<'_>, key: &ObjectKey, for_what: String, n
         kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
         deadline: Some(deadline),
         consequence: "its reconcile ends without it; it is still being tried".to_owned(),
+        unplaced: None,
     });
     if !late {
         draft.wake(key, deadline);
@@ -115,6 +116,7 @@ fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
         kind: WaitKind::Blocked,
         deadline: None,
         consequence: "the pod stays pending".to_owned(),
+        unplaced: Some(Unplaced { pod: pod.key.clone(), because: why }),
     });
 }
 
@@ -222,6 +224,7 @@ fn wait_for_end(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod, deletion
         kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
         deadline: Some(deadline),
         consequence: "its address and its volumes stay taken until its node says it is gone".into(),
+        unplaced: None,
     });
     if !late {
         draft.wake(workload, deadline);

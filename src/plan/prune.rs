@@ -86,22 +86,11 @@ fn hold(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, brake: Brake) {
         return carry_out_approved(draft, keys, by);
     }
     let since = held.filter(|held| held.plan == plan).map_or(draft.now, |held| held.since);
-    let consequence = "nothing is removed".to_owned();
-    let next = match brake.approvable {
-        true => format!("approval of plan {plan} (`kgit approve {plan}`): {}", brake.reason),
-        false => format!("the manifests of {} objects: {}", keys.len(), brake.reason),
-    };
-    draft.wait(Waiting {
-        object: keys[0].clone(),
-        for_what: next,
-        kind: WaitKind::Blocked,
-        deadline: None,
-        consequence,
-    });
     let held = Held {
         plan,
         objects: keys,
         reason: brake.reason,
+        approvable: brake.approvable,
         since,
         commit: Arc::clone(&draft.desired.commit),
         approved: None,
@@ -131,6 +120,27 @@ fn carry_out_approved(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, by: String) {
     }
 }
 
+/// Says what is held with what its first object waits for, whenever that was found out anew.
+pub fn tell_held(draft: &mut Draft<'_>) {
+    let Some(held) = &draft.world.meta.held else { return };
+    let (plan, reason, count) = (&held.plan, &held.reason, held.objects.len());
+    let Some(first) = held.objects.first().filter(|key| draft.plan.waits.contains_key(key)) else {
+        return;
+    };
+    let for_what = match held.approvable {
+        true => format!("approval of plan {plan} (`kgit approve {plan}`): {reason}"),
+        false => format!("the manifests of {count} objects: {reason}"),
+    };
+    draft.wait(Waiting {
+        object: first.clone(),
+        for_what,
+        kind: WaitKind::Blocked,
+        deadline: None,
+        consequence: "nothing is removed".to_owned(),
+        unplaced: None,
+    });
+}
+
 /// Names a set of deletions by its content.
 pub fn plan_name(keys: &[ObjectKey]) -> String {
     let text: Vec<String> = keys.iter().map(ToString::to_string).collect();
@@ -147,6 +157,14 @@ fn release(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
 }
 
 fn set_held(draft: &mut Draft<'_>, held: Option<Held>) {
+    // Planned again, because it is its waits that tell what is held.
+    let before = draft.world.meta.held.as_ref();
+    let both = before.into_iter().chain(held.as_ref());
+    let tellers: Vec<ObjectKey> = both.filter_map(|held| held.objects.first().cloned()).collect();
+    for teller in tellers {
+        draft.start_over(&teller);
+        draft.queue.insert(teller);
+    }
     if draft.world.meta.held != held {
         let meta = Meta { held, ..(*draft.world.meta).clone() };
         draft.note_effect(Effect::Meta(Arc::new(meta)));

@@ -100,6 +100,7 @@ fn wait_for_node(draft: &mut Draft<'_>, set: &ReplicaSet, node: &NodeName, deadl
         kind: WaitKind::Progress,
         deadline: Some(deadline),
         consequence: "its pods are replaced on other nodes".to_owned(),
+        unplaced: None,
     });
     draft.wake(&set.owner, deadline);
 }

@@ -24,6 +24,12 @@ use crate::store::{Store, audit, create_private, lock, read_keys, schema};
 /// What of the data directory goes into a backup, besides the database.
 const FOLDERS: [&str; 3] = ["pki", "source.git", "kept.git"];
 
+/// What the agent of `kgit up` is known by. Its journal stays where it is: it tells of containers
+/// on that machine, which an agent with the same keys finds by itself.
+const AGENT: &str = "agent";
+const AGENT_FILES: [&str; 4] =
+    ["agent/identity.json", "agent/key.pem", "agent/spec.key", "agent/network.json"];
+
 /// The database as a restore writes it, until it is complete.
 const PARTIAL: &str = "kgit.db.restoring";
 
@@ -217,6 +223,11 @@ fn swap(dir: &Path, at: Timestamp) -> Result<Option<PathBuf>, StoreError> {
             fs::rename(&staged, &to).map_err(StoreError::io("putting in place", &to))?;
         }
     }
+    // An agent that lives in this directory knows more than the backup does.
+    let (staged, agent) = (staging(dir).join(AGENT), dir.join(AGENT));
+    if staged.exists() && !agent.exists() {
+        fs::rename(&staged, &agent).map_err(StoreError::io("putting in place", &agent))?;
+    }
     let to = dir.join(schema::FILE);
     fs::rename(dir.join(PARTIAL), &to).map_err(StoreError::io("putting in place", &to))?;
     sync_folder(&to)?;
@@ -239,6 +250,11 @@ fn list_files(dir: &Path) -> Result<Vec<FoundFile>, StoreError> {
     for folder in FOLDERS {
         if dir.join(folder).exists() {
             list_folder(dir, Path::new(folder), &mut found)?;
+        }
+    }
+    for path in AGENT_FILES {
+        if let Ok(meta) = fs::metadata(dir.join(path)) {
+            found.push(FoundFile { path: PathBuf::from(path), bytes: meta.len() });
         }
     }
     found.sort_by_key(|file: &FoundFile| {
@@ -314,7 +330,9 @@ fn extract(source: &Connection, from: &Path, to: &Path) -> Result<usize, StoreEr
 /// A backup comes from outside: it must not write anywhere else.
 fn is_ours(path: &Path) -> bool {
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    plain && FOLDERS.iter().any(|folder| path.starts_with(folder) && path != Path::new(folder))
+    let in_folder = |folder: &&str| path.starts_with(folder) && path != Path::new(folder);
+    let of_agent = AGENT_FILES.iter().any(|file| path == Path::new(file));
+    plain && (of_agent || FOLDERS.iter().any(in_folder))
 }
 
 fn write_file(path: &Path, mode: u32, body: &[u8]) -> Result<(), StoreError> {

@@ -62,8 +62,11 @@ fn completions_are_written_for_the_usual_shells() {
 
 #[test]
 fn the_version_is_one_line_for_people_and_json_for_programs() {
-    let run = Kgit::new().run(&["version"]);
+    let run = Kgit::new().run(&["version", "--client"]);
     assert_eq!(run.out.lines().count(), 1, "{run:?}");
+    let run = Kgit::new().run(&["version"]);
+    assert_eq!(run.code, 0);
+    assert!(run.out.contains("master unknown: failed to find the master"), "{run:?}");
     let run = Kgit::new().run(&["version", "-o", "json"]);
     let version: serde_json::Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!(version["kgit"], env!("CARGO_PKG_VERSION"));

@@ -33,6 +33,24 @@ fn more_deletions_than_the_budget_wait_for_approval() {
 }
 
 #[test]
+fn what_is_held_stays_held_and_told_whatever_else_goes_on() {
+    let jobs: Vec<String> = (0..7).map(|n| job(&format!("j{n}"), "m:1", "")).collect();
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("jobs.yaml", &jobs.join("---\n")), ("web.yaml", &web("web:1", 1))]);
+    // The jobs are under way and the rollout begins, so there is much to tell after the commit.
+    cluster.commit(&[("jobs.yaml", ""), ("web.yaml", &web("web:2", 1))]);
+    let plan = cluster.held().unwrap();
+    cluster.settle();
+    assert_eq!(cluster.held(), Some(plan.clone()));
+    let told = format!("`kgit approve {plan}`): 7 of 8 objects would go, and the budget is 5");
+    assert!(cluster.waits().iter().any(|wait| wait.ends_with(&told)), "{:?}", cluster.waits());
+    cluster.approve(&plan).unwrap();
+    cluster.settle();
+    assert_eq!((cluster.objects(), cluster.held()), (1, None));
+    cluster.ends_quietly();
+}
+
+#[test]
 fn an_emptied_source_removes_nothing() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.commit(&[("web.yaml", &web("web:1", 2))]);

@@ -106,7 +106,7 @@ impl Case {
         let turned = Turned {
             before: &self.before,
             after: &self.after,
-            waits: &BTreeMap::new(),
+            waits: &Waits::new(),
             now: self.cluster.now,
             readable,
             read: true,
@@ -190,7 +190,7 @@ fn generations_that_go_back_are_noticed() {
     let case = Case::new();
     let mut checks = Checks::default();
     let mut check = |world: &World| {
-        let (before, waits) = (world, &BTreeMap::new());
+        let (before, waits) = (world, &Waits::new());
         let now = case.cluster.now;
         checks.turn(&Turned { before, after: world, waits, now, readable: true, read: true })
     };

@@ -19,8 +19,13 @@ use crate::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
 use crate::observation::{NodeObservation, PodEvent, PodObservation};
 use crate::time::Timestamp;
 
-/// Sent by both sides with every message; a side refuses a major version it does not know.
+/// In the path of every request, and in every message that an agent sends; the master refuses a
+/// version that it does not know, and answers in the one that it was asked in.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The header with which an agent answers a [`StreamRequest`] that it can't serve, in place of
+/// bytes: why, for a person, in printable ASCII.
+pub const STREAM_REFUSAL_HEADER: &str = "kgit-refusal";
 
 /// A node asks to become part of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kgit_protocol::messages::{
     Acknowledged, Heartbeat, Join, Joined, Lease, Leave, PROTOCOL_VERSION, Pull, Pulled, Refusal,
-    Renew, Report,
+    Renew, Report, STREAM_REFUSAL_HEADER,
 };
 use reqwest::Client;
 use serde::Serialize;
@@ -14,9 +14,6 @@ use serde::de::DeserializeOwned;
 
 use crate::link::{Answer, Link, LinkError, tls};
 use crate::runtime::LogStream;
-
-/// Names a failure in place of a stream's bytes.
-pub const ERROR_HEADER: &str = "kgit-error";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -167,7 +164,7 @@ impl Link for HttpsLink {
             Err(message) => {
                 let plain: String =
                     message.chars().filter(|letter| (' '..='~').contains(letter)).collect();
-                request.header(ERROR_HEADER, plain)
+                request.header(STREAM_REFUSAL_HEADER, plain)
             }
         };
         accepted(request.send().await.map_err(unreachable)?).await.map(|_| ())

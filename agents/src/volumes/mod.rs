@@ -208,16 +208,19 @@ impl Places {
     ) -> Result<Root, VolumeError> {
         let name = order.name.clone();
         let engine = |error| VolumeError::Engine { volume: name.clone(), error };
-        let made = runtime.ensure_volume(&order).await.map_err(engine)?;
         let mark = self.made.join(&name);
-        if made && mark.exists() {
+        // Looked for before the volume is: two pods may make a new volume at once, both are told
+        // that they made it, and the mark of the one must not tell the other of lost data.
+        let existed = mark.exists();
+        let made = runtime.ensure_volume(&order).await.map_err(engine)?;
+        if made && existed {
             lost.push(name.clone());
         }
         let failed = |error: io::Error| VolumeError::Failed {
             volume: name.clone(),
             message: error.to_string(),
         };
-        if !mark.exists() {
+        if !existed {
             make_folder(&self.made, 0o700).and_then(|()| fs::write(&mark, b"")).map_err(failed)?;
         }
         if let (true, Some(_)) = (made, group)

@@ -39,7 +39,6 @@ pub async fn join(
     let key_digest = request.key_digest.clone();
     let join = Box::new(Join { token: String::new(), ..join });
     let joined = api.master.ask(|reply| Event::Join { join, key_digest, spends, reply }).await;
-    api.tokens.forget();
     joined?;
     tracing::info!(%node, token = %token.id, "node joined");
     signed(&api, node, &request)
@@ -92,8 +91,7 @@ fn checked_token(api: &Api, text: &str) -> Result<Token, AgentError> {
     let malformed = crate::api::auth::TokenRefused::Malformed;
     let text = TokenText::parse(text).ok_or_else(|| refused(malformed.to_string()))?;
     // A join must not be decided on by a list that is seconds old: the token may be spent by now.
-    api.tokens.forget();
-    let tokens = api.tokens.tokens(&*api.records)?;
+    let tokens = api.records.tokens()?;
     let token = check(&text, &tokens, &api.authority.digest(), api.now())
         .map_err(|error| refused(error.to_string()))?;
     match token.role {

@@ -3,11 +3,11 @@
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use kgit_protocol::messages::STREAM_REFUSAL_HEADER;
 
 use crate::api::authority::NodeIdentity;
 use crate::api::error::AgentError;
 use crate::api::state::Api;
-use crate::api::streams::REFUSAL_HEADER;
 
 /// Ends when the reader is done. The body may be endless; it is passed on as it comes.
 pub async fn answer(
@@ -18,7 +18,7 @@ pub async fn answer(
     body: Body,
 ) -> Result<StatusCode, AgentError> {
     let refusal = headers
-        .get(REFUSAL_HEADER)
+        .get(STREAM_REFUSAL_HEADER)
         .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     match api.streams.answer(&identity.node, &stream, refusal, body).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),

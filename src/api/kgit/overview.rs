@@ -1,26 +1,19 @@
 //! Status and diagnostics: how everything is, from one view.
 
 use axum::Json;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 
-use crate::api::auth::Caller;
-use crate::api::kube::read::sight;
 use crate::api::state::Api;
 use crate::domain::diagnostic::Severity;
 use crate::domain::record::Held;
 use crate::domain::world::World;
 use crate::kube::dto::{
-    ClusterStatus, Diagnostics, HeldDeletions, NodeLine, ObjectLine, SourceStatus, VERSION,
+    self, ClusterStatus, Diagnostics, HeldDeletions, NodeLine, ObjectLine, SourceStatus, VERSION,
 };
-use crate::kube::health;
-use crate::kube::resource_type::Noun;
-use crate::kube::seen::{Seen, of_row};
 use crate::master::view::View;
+use crate::plan::health::{Health, counts_for_health, detail, health};
 
-pub async fn status(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-) -> Json<ClusterStatus> {
+pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
     let view = api.master.view();
     let (world, meta) = (&view.world, &view.world.meta);
     let count = |severity| view.diagnostics.iter().filter(|d| d.severity == severity).count();
@@ -36,7 +29,7 @@ pub async fn status(
         reconciling: view.reconciling,
         held: meta.held.as_ref().map(held),
         nodes: nodes(&view),
-        objects: objects(&sight(&api, &caller, &view)),
+        objects: objects(world),
         waits: view.waits.values().flatten().cloned().collect(),
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),
@@ -74,25 +67,28 @@ fn nodes(view: &View) -> Vec<NodeLine> {
     view.world.nodes.values().map(|node| line(node)).collect()
 }
 
-/// Every object with a manifest that has a health.
-fn objects(seen: &Seen<'_>) -> Vec<ObjectLine> {
-    let world: &World = seen.world;
-    let lines = world.objects.iter().filter_map(|(key, applied)| {
-        let shown = of_row(seen, Noun::Recorded(key.kind), key).pop();
-        let shown = shown.map(|shown| health::of(key.kind, &shown.object));
-        let (health, detail) = match shown {
-            Some(health) => health?,
-            None => (crate::kube::dto::Health::Missing, "not there yet".to_owned()),
-        };
-        Some(ObjectLine {
-            object: key.clone(),
-            health,
-            detail,
-            place: applied.resource.place.to_string(),
-            retained: applied.retained,
-        })
+/// Every object with a manifest that has a health worth counting.
+fn objects(world: &World) -> Vec<ObjectLine> {
+    let counted = world.objects.iter().filter(|(key, _)| counts_for_health(key.kind));
+    let lines = counted.map(|(key, applied)| ObjectLine {
+        object: key.clone(),
+        health: shown(health(world, key)),
+        detail: detail(world, key),
+        place: applied.resource.place.to_string(),
+        retained: applied.retained,
     });
     lines.collect()
+}
+
+fn shown(health: Health) -> dto::Health {
+    match health {
+        Health::Healthy => dto::Health::Healthy,
+        Health::Suspended => dto::Health::Suspended,
+        Health::Progressing => dto::Health::Progressing,
+        Health::Missing => dto::Health::Missing,
+        Health::Degraded => dto::Health::Degraded,
+        Health::Unknown => dto::Health::Unknown,
+    }
 }
 
 pub async fn diagnostics(State(api): State<Api>) -> Json<Diagnostics> {

@@ -11,8 +11,8 @@ use kgit_protocol::pod::HostPathKind;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::{
-    AccessMode, BindingMode, ClaimSpec, PersistentSource, PersistentVolumeSpec, ReclaimPolicy,
-    ReferenceKind, StorageClassSpec,
+    AccessMode, BUILT_IN_CLASS, BindingMode, ClaimSpec, PROVISIONER, PersistentSource,
+    PersistentVolumeSpec, ReclaimPolicy, ReferenceKind, StorageClassSpec,
 };
 use crate::domain::selector::Labels;
 use crate::manifest::lower::Object;
@@ -22,10 +22,6 @@ use crate::manifest::lower::selector::label_selector;
 use crate::manifest::lower::volume::{check_sources, host_path};
 use crate::manifest::path::Path;
 
-/// The class that is there without a manifest, and the default one.
-pub const BUILT_IN_CLASS: &str = "kgit-local";
-/// Makes Docker volumes.
-pub const PROVISIONER: &str = "kgit.dev/docker-volume";
 /// For classes whose volumes are all written by hand.
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 const DEFAULT_CLASS_ANNOTATION: &str = "storageclass.kubernetes.io/is-default-class";

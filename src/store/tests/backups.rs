@@ -88,6 +88,27 @@ fn a_restore_sets_aside_what_was_there_and_spares_what_is_not_its_own() {
 }
 
 #[test]
+fn the_agent_beside_the_master_keeps_its_identity_and_never_loses_a_newer_one() {
+    let (dir, mut store) = open();
+    store.commit(1, &[put_claim("a", "v")], &[]).unwrap();
+    write(dir.path(), "agent/key.pem", "key", 0o600);
+    write(dir.path(), "agent/assignments.json", "journal", 0o600);
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("b");
+    store.backup(&file).unwrap();
+    let fresh = out.path().join("fresh");
+    restore(&file, &fresh, AT, "ada").unwrap();
+    assert_eq!(fs::read_to_string(fresh.join("agent/key.pem")).unwrap(), "key");
+    assert!(!fresh.join("agent/assignments.json").exists());
+
+    drop(store);
+    write(dir.path(), "agent/key.pem", "newer", 0o600);
+    restore(&file, dir.path(), AT, "ada").unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("agent/key.pem")).unwrap(), "newer");
+    assert!(dir.path().join("agent/assignments.json").exists());
+}
+
+#[test]
 fn an_interrupted_restore_is_not_taken_for_an_empty_directory() {
     let (dir, mut store) = open();
     store.commit(1, &[put_claim("a", "v")], &[]).unwrap();

@@ -1,0 +1,369 @@
+//! Every message as it stands on the wire, one file each in `tests/golden`. A change of such a
+//! file is a change of the protocol: may an older side still read it?
+//!
+//! Each message is also read back as an older release would have to read a newer one's: with
+//! fields that it does not know.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use kgit_protocol::assignment::{
+    AssignmentSet, Delta, Order, PodAssignment, PodNetwork, Stamp, content_digest,
+};
+use kgit_protocol::ids::{Attempt, BootId, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
+use kgit_protocol::messages::{
+    Acknowledged, AuditHead, Heartbeat, Join, Joined, Lease, Leave, LogRequest, Orders,
+    PROTOCOL_VERSION, Pull, Pulled, Refusal, Renew, Report, StreamKind, StreamRequest,
+};
+use kgit_protocol::observation::{
+    Capacity, ContainerObservation, ContainerState, Drift, DriftKind, NodeCondition, NodeFacts,
+    NodeObservation, PodEvent, PodObservation, PodPhase, Termination,
+};
+use kgit_protocol::pod::{
+    ContainerPort, ContainerSecurity, ContainerSpec, Dns, EnvVar, File, Handler, HostAlias,
+    HostPathKind, Mount, PodSecurity, PodSpec, Probe, Protocol, PullPolicy, RegistryLogin,
+    Resources, RestartPolicy, Volume, VolumeSource,
+};
+use kgit_protocol::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Fields whose objects have keys that people chose: a new key there is data, no new field.
+const MAPS: [&str; 4] = ["labels", "options", "pods", "sysctls"];
+
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let text = serde_json::to_string_pretty(message).unwrap();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+    assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), message, "{name} is read otherwise");
+    let mut newer: Value = serde_json::from_str(&text).unwrap();
+    add_unknown_fields(&mut newer, "");
+    let read: T = serde_json::from_value(newer).expect("unknown fields are tolerated");
+    assert_eq!(&read, message, "{name} is read otherwise from a newer release");
+}
+
+fn add_unknown_fields(value: &mut Value, field: &str) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(|item| add_unknown_fields(item, field)),
+        Value::Object(fields) => {
+            for (key, value) in fields.iter_mut() {
+                add_unknown_fields(value, key);
+            }
+            // `{"Set": …}` names a variant; it has no fields of its own.
+            let is_variant = fields.keys().any(|key| key.starts_with(char::is_uppercase));
+            if !is_variant && !MAPS.contains(&field) {
+                fields.insert("of_a_later_release".to_owned(), Value::Bool(true));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_767_323_045_000);
+
+fn stamp(generation: u64) -> Stamp {
+    let digest = content_digest(std::iter::empty(), &[], false);
+    Stamp { epoch: Epoch(1), generation: Generation(generation), digest }
+}
+
+fn head() -> AuditHead {
+    AuditHead { sequence: 12, digest: Digest::of(b"head") }
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn container() -> ContainerSpec {
+    let probe = |handler| Probe {
+        handler,
+        initial_delay_seconds: 0,
+        period_seconds: 10,
+        timeout_seconds: 1,
+        success_threshold: 1,
+        failure_threshold: 3,
+    };
+    let http = Handler::Http {
+        host: None,
+        port: 80,
+        path: text("/healthz"),
+        https: false,
+        headers: vec![(text("Accept"), text("text/plain"))],
+    };
+    ContainerSpec {
+        name: text("web"),
+        image: text("example/web:1"),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: vec![text("serve")],
+        args: vec![text("--port=80")],
+        working_dir: Some(text("/srv")),
+        env: vec![EnvVar { name: text("MODE"), value: text("fast") }],
+        ports: vec![ContainerPort {
+            name: Some(text("http")),
+            port: 80,
+            protocol: Protocol::Tcp,
+            host_port: Some(8080),
+            host_ip: None,
+        }],
+        mounts: vec![Mount {
+            volume: text("data"),
+            path: text("/data"),
+            sub_path: Some(text("web")),
+            read_only: true,
+        }],
+        resources: Resources {
+            cpu_request_millis: Some(100),
+            memory_limit_bytes: Some(64 << 20),
+            ..Resources::default()
+        },
+        liveness: Some(probe(Handler::Exec { command: vec![text("true")] })),
+        readiness: Some(probe(http)),
+        startup: Some(probe(Handler::Tcp { host: None, port: 80 })),
+        post_start: None,
+        pre_stop: Some(Handler::Sleep { seconds: 1 }),
+        security: ContainerSecurity { run_as_user: Some(1000), ..ContainerSecurity::default() },
+        stdin: false,
+        tty: false,
+        sidecar: false,
+        termination_message_path: text("/dev/termination-log"),
+        termination_message_from_logs: false,
+    }
+}
+
+fn volumes() -> Vec<Volume> {
+    let volume = |name: &str, source| Volume { name: text(name), source };
+    let file = File { path: text("key"), mode: 0o600, content: text("c2VjcmV0") };
+    let options = BTreeMap::from([(text("type"), text("nfs"))]);
+    vec![
+        volume("scratch", VolumeSource::EmptyDir { memory: true, size_limit_bytes: None }),
+        volume(
+            "host",
+            VolumeSource::HostPath { path: text("/srv/x"), kind: HostPathKind::Directory },
+        ),
+        volume("files", VolumeSource::Files { files: vec![file], secret: true }),
+        volume(
+            "data",
+            VolumeSource::Docker { volume: text("kgit-1"), driver: text("local"), options },
+        ),
+    ]
+}
+
+fn spec() -> PodSpec {
+    PodSpec {
+        hostname: text("web-1"),
+        address: Some([10, 1, 0, 2].into()),
+        host_network: false,
+        host_pid: false,
+        host_ipc: false,
+        share_process_namespace: false,
+        dns: Dns { options: vec![text("ndots:5")], ..Dns::default() },
+        host_aliases: vec![HostAlias { ip: text("10.0.0.1"), hostnames: vec![text("db")] }],
+        init_containers: Vec::new(),
+        containers: vec![container()],
+        volumes: volumes(),
+        restart_policy: RestartPolicy::Always,
+        termination_grace_seconds: 30,
+        active_deadline_seconds: None,
+        security: PodSecurity {
+            fs_group: Some(1000),
+            supplemental_groups: Vec::new(),
+            sysctls: BTreeMap::from([(text("net.core.somaxconn"), text("1024"))]),
+        },
+        registry_logins: vec![RegistryLogin {
+            registry: text("registry.example.com"),
+            username: text("ann"),
+            password: text("secret"),
+        }],
+    }
+}
+
+fn assignment(order: Order) -> PodAssignment {
+    PodAssignment {
+        uid: PodUid::new("uid-1"),
+        namespace: text("default"),
+        name: text("web-1"),
+        order,
+        digest: Digest::of(b"spec"),
+        spec: spec(),
+    }
+}
+
+fn pulled(orders: Orders) -> Pulled {
+    let logs = LogRequest {
+        pod: PodUid::new("uid-1"),
+        container: text("web"),
+        follow: true,
+        previous: false,
+        timestamps: false,
+        tail_lines: Some(10),
+        since: Some(NOW),
+        limit_bytes: None,
+    };
+    let stream = StreamRequest { id: text("7"), kind: StreamKind::Logs(logs) };
+    Pulled { orders, streams: vec![stream], audit_head: Some(head()), now: NOW }
+}
+
+fn observed(name: &str, state: ContainerState) -> ContainerObservation {
+    ContainerObservation {
+        name: text(name),
+        attempt: Attempt(2),
+        state,
+        last: None,
+        restarts: 2,
+        ready: false,
+        started: true,
+        container_id: Some(text("c0ffee")),
+        image_id: Some(text("sha256:1")),
+    }
+}
+
+fn pod() -> PodObservation {
+    let ended = Termination {
+        exit_code: 137,
+        reason: text("OOMKilled"),
+        message: Some(text("last words")),
+        started_at: Some(NOW),
+        finished_at: Some(NOW),
+        container_id: Some(text("c0ffee")),
+    };
+    let waiting = ContainerState::Waiting { reason: text("ImagePullBackOff"), message: None };
+    PodObservation {
+        uid: PodUid::new("uid-1"),
+        phase: PodPhase::Running,
+        reason: None,
+        message: None,
+        ready: false,
+        ready_since: None,
+        started_at: Some(NOW),
+        init_containers: vec![observed("init", ContainerState::Terminated(ended.clone()))],
+        containers: vec![
+            observed("web", ContainerState::Running { started_at: NOW }),
+            ContainerObservation { last: Some(ended), ..observed("side", waiting) },
+            observed("lost", ContainerState::Unknown),
+        ],
+        drifts: vec![Drift {
+            number: 1,
+            at: NOW,
+            container: text("web"),
+            kind: DriftKind::Removed,
+            seen: text("the container is gone"),
+        }],
+    }
+}
+
+fn node() -> NodeObservation {
+    NodeObservation {
+        capacity: Capacity { cpu_millis: 2000, memory_bytes: 4 << 30, pods: 110, disk_bytes: 1 },
+        conditions: vec![NodeCondition {
+            kind: text("DiskPressure"),
+            status: None,
+            reason: text("EngineSilent"),
+            message: text("the engine does not answer"),
+        }],
+        facts: NodeFacts { hostname: text("a"), ..NodeFacts::default() },
+    }
+}
+
+#[test]
+fn joining_renewing_and_leaving() {
+    let version = PROTOCOL_VERSION;
+    let network = PodNetwork { range: "10.1.0.0/24".parse().unwrap() };
+    let request = text("-----BEGIN CERTIFICATE REQUEST-----");
+    golden(
+        "join",
+        &Join {
+            version,
+            token: text("kgit1.digest.id.secret"),
+            node: NodeName::new("a"),
+            labels: BTreeMap::from([(text("disk"), text("ssd"))]),
+            certificate_request: request.clone(),
+            network,
+        },
+    );
+    let node = NodeName::new("a");
+    golden("renew", &Renew { version, node: node.clone(), certificate_request: request });
+    golden(
+        "joined",
+        &Joined {
+            cluster: ClusterId::new("0123456789abcdef"),
+            node,
+            certificate: text("-----BEGIN CERTIFICATE-----"),
+            authority: text("-----BEGIN CERTIFICATE-----"),
+        },
+    );
+    golden("leave", &Leave { version });
+    golden("refusal", &Refusal { reason: text("NotAMember"), message: text("join again") });
+}
+
+#[test]
+fn pulling_orders() {
+    let have = Some(stamp(1));
+    let witness = Some(head());
+    golden(
+        "pull",
+        &Pull { version: PROTOCOL_VERSION, have, wait_seconds: 60, audit_witness: witness },
+    );
+    golden("pulled-unchanged", &pulled(Orders::Unchanged));
+    let run = assignment(Order::Run);
+    let set = AssignmentSet {
+        stamp: stamp(2),
+        pods: BTreeMap::from([(run.uid.clone(), run)]),
+        remove_volumes: vec![text("kgit-2")],
+        keep_others: true,
+    };
+    golden("pulled-set", &pulled(Orders::Set(set)));
+    let delta = Delta {
+        base: stamp(1),
+        next: stamp(2),
+        changed: vec![assignment(Order::Stop { grace_seconds: 30 })],
+        removed: vec![PodUid::new("uid-2")],
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    };
+    golden("pulled-delta", &pulled(Orders::Delta(delta)));
+}
+
+#[test]
+fn reporting() {
+    let event = PodEvent {
+        uid: PodUid::new("uid-1"),
+        at: NOW,
+        warning: true,
+        reason: text("BackOff"),
+        message: text("back-off 10s restarting failed container"),
+        field_path: Some(text("spec.containers{web}")),
+    };
+    golden(
+        "report",
+        &Report {
+            version: PROTOCOL_VERSION,
+            boot: BootId::new("boot"),
+            sequence: 3,
+            applied: Some(stamp(2)),
+            node: Some(node()),
+            pods: vec![pod()],
+            events: vec![event],
+            volumes_removed: vec![text("kgit-2")],
+            complete: true,
+        },
+    );
+    golden("acknowledged", &Acknowledged { sequence: 3 });
+    let boot = BootId::new("boot");
+    golden("heartbeat", &Heartbeat { version: PROTOCOL_VERSION, boot });
+    golden("lease", &Lease { seconds: 40 });
+}
+
+#[test]
+fn what_the_first_release_may_leave_out_is_filled_in() {
+    let pull: Pull =
+        serde_json::from_str(r#"{"version":1,"have":null,"wait_seconds":60}"#).unwrap();
+    assert_eq!(pull.audit_witness, None);
+    let pulled: Pulled = serde_json::from_str(r#"{"orders":"Unchanged"}"#).unwrap();
+    assert_eq!((pulled.streams.len(), pulled.audit_head, pulled.now), (0, None, Timestamp(0)));
+    let report = r#"{"version":1,"boot":"b","sequence":1,"applied":null}"#;
+    let report: Report = serde_json::from_str(report).unwrap();
+    assert!(report.pods.is_empty() && report.node.is_none() && !report.complete);
+}
