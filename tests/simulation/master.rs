@@ -112,7 +112,8 @@ impl Master {
 
     /// Changes a row of the audit behind the store's back.
     pub fn tamper(&self) -> usize {
-        let sql = "UPDATE audit SET at_ms = at_ms + 1 WHERE sequence = (SELECT max(sequence) FROM audit)";
+        let sql =
+            "UPDATE audit SET at_ms = at_ms + 1 WHERE sequence = (SELECT max(sequence) FROM audit)";
         database(&self.dir).execute(sql, []).unwrap()
     }
 
