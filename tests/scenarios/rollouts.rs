@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit_protocol::observation::PodObservation;
+use kgit_protocol::time::Timestamp;
 
 use crate::cluster::{Behaviour, Cluster};
 use crate::manifests::{config, web, web_with};
@@ -277,5 +279,39 @@ fn a_pod_that_a_late_complete_report_lacks_is_not_gone() {
     assert!(cluster.pods().iter().any(|found| found.key == pod));
     cluster.settle();
     assert!(cluster.pods().is_empty());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn of_two_ready_pods_the_one_that_is_not_available_yet_goes_first() {
+    let mut cluster = Cluster::new(&["a"]);
+    let sized = |replicas| web("web:1", replicas) + "  minReadySeconds: 5\n";
+    cluster.commit(&[("web.yaml", &sized(2))]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(60));
+    let pods = cluster.pods();
+    // All else being equal, the first by name would go.
+    for (pod, ready_seconds) in pods.iter().zip([6, 4]) {
+        let since = Timestamp(cluster.now.0 - ready_seconds * 1000);
+        let seen = (**pod.observed.as_ref().unwrap()).clone();
+        let seen = PodObservation { ready_since: Some(since), ..seen };
+        cluster.report("a", None, vec![seen]);
+    }
+    cluster.commit(&[("web.yaml", &sized(1))]);
+    let told: Vec<bool> = cluster.pods().iter().map(|pod| pod.deletion.is_some()).collect();
+    assert_eq!(told, [false, true]);
+}
+
+#[test]
+fn pods_that_were_ending_when_their_deployment_was_deleted_are_still_waited_for() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    cluster.behaviour.insert("web-".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("web.yaml", &web("web:1", 0))]);
+    cluster.commit(&[("web.yaml", "")]);
+    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for pod `web-dz6clcrlxq-mr2cq` to end on a");
+    cluster.behaviour.clear();
+    cluster.settle();
     cluster.ends_quietly();
 }

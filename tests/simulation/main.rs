@@ -4,8 +4,8 @@
 //! to rest within a bounded time.
 //!
 //! `KGIT_SIM_SEED=N cargo test --test simulation replay -- --nocapture` shows one run;
-//! `KGIT_SIM_SEEDS=N [KGIT_SIM_FROM=M] cargo test --test simulation many -- --nocapture` makes
-//! as many as one likes.
+//! `KGIT_SIM_SEEDS=N [KGIT_SIM_FROM=M] cargo test --test simulation as_many -- --nocapture`
+//! makes as many as one likes.
 //!
 //! What is not covered: the worker's tasks, timers and probe attempts, and HTTP. Their part is
 //! played by `agent`, `calls` and `cluster` here.
@@ -191,7 +191,7 @@ fn one_seed_is_one_history() {
 
 /// As many seeds as `KGIT_SIM_SEEDS` says; without it, this has nothing to do.
 #[test]
-fn many() {
+fn as_many_seeds_as_asked() {
     let Some(count) = number("KGIT_SIM_SEEDS") else { return };
     let from = number("KGIT_SIM_FROM").unwrap_or(0);
     let (coverage, failures) = simulate_all(from..from + count);
