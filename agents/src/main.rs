@@ -70,7 +70,9 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-#[tokio::main]
+// An agent waits most of the time: two threads keep up with eight pods in flight, and each costs
+// memory.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KGIT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

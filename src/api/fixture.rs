@@ -210,27 +210,30 @@ fn fake_loop(world: World, records: Arc<FakeRecords>) -> (Handle, mpsc::Sender<V
     (handle, commits)
 }
 
-/// Whether the token was good for one more.
-fn spend_token(records: &FakeRecords, id: &str) -> bool {
+fn spend(order: &TokenOrder, records: &FakeRecords) -> Result<(), Refused> {
+    let TokenOrder::Spend { id } = order else { return Ok(()) };
     let mut tokens = records.tokens.lock().unwrap();
-    let token = tokens.iter_mut().find(|token| token.id == id).unwrap();
+    let token = tokens.iter_mut().find(|token| token.id == *id).unwrap();
     match token.uses_left {
-        Some(0) => return false,
-        Some(uses) => token.uses_left = Some(uses - 1),
-        None => {}
+        Some(0) => Err(Refused { reason: "Spent", message: "used already".to_owned() }),
+        Some(uses) => {
+            token.uses_left = Some(uses - 1);
+            Ok(())
+        }
+        None => Ok(()),
     }
-    true
 }
 
 fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
     match event {
-        Event::Join { join, key_digest, spend, reply } => {
-            let spent = spend.is_none_or(|id| spend_token(records, &id));
-            let refused = Refused { reason: "Spent", message: "used already".to_owned() };
-            let _ = reply.send(if spent { Ok(()) } else { Err(refused) });
+        Event::Join { join, key_digest, spends, reply } => {
+            if let Err(refused) = spends.map_or(Ok(()), |order| spend(&order, records)) {
+                let _ = reply.send(Err(refused));
+                return Vec::new();
+            }
+            let _ = reply.send(Ok(()));
             let node = node(join.node.as_str(), key_digest);
-            let joined = Effect::Put(node_key(&join.node), Record::Node(Arc::new(node)));
-            spent.then_some(joined).into_iter().collect()
+            vec![Effect::Put(node_key(&join.node), Record::Node(Arc::new(node)))]
         }
         Event::Report { report, reply, .. } => {
             let _ = reply.send(Ok(report.sequence));

@@ -246,11 +246,11 @@ impl Core {
     }
 
     fn holds_more(&self, plan: &Plan) -> bool {
-        let meta = plan.effects.iter().filter_map(|effect| match effect {
+        let mut meta = plan.effects.iter().filter_map(|effect| match effect {
             Effect::Meta(meta) => Some(meta),
             _ => None,
         });
-        let held = meta.last().and_then(|meta| meta.held.as_ref());
+        let held = meta.next_back().and_then(|meta| meta.held.as_ref());
         let before = self.world.meta.held.as_ref();
         held.is_some() && held.map(|held| &held.plan) != before.map(|held| &held.plan)
     }

@@ -25,12 +25,12 @@ pub enum Event {
     },
     /// It can be read again, and nothing in it changed.
     SourceRecovered,
-    /// A node asks to join; its token was checked, its key's digest taken from its request.
+    /// A node asks to join; its token was checked, its key's digest taken from its request. The
+    /// token is spent in the transaction that records the node: a crash costs neither or both.
     Join {
         join: Box<Join>,
         key_digest: Digest,
-        /// The token that a new node costs: spent with the same commit that makes it a member.
-        spend: Option<String>,
+        spends: Option<TokenOrder>,
         reply: Reply<()>,
     },
     /// A node says what set it has; the answer waits in the view.

@@ -11,7 +11,6 @@ use crate::domain::audit::Trigger;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta, Node};
-use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Record, Table, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
@@ -47,9 +46,9 @@ impl Core {
                 self.source.error = None;
                 self.source.checked = batch.now;
             }
-            Event::Join { join, key_digest, spend, reply } => {
-                if self.join(batch, &join, key_digest, reply) == Joining::New {
-                    batch.tokens.extend(spend.map(|id| TokenOrder::Spend { id }));
+            Event::Join { join, key_digest, spends, reply } => {
+                if self.join(batch, &join, key_digest, reply) {
+                    batch.tokens.extend(spends);
                 }
             }
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness, store),
@@ -78,13 +77,14 @@ impl Core {
         }
     }
 
+    /// False if the node was refused.
     fn join(
         &mut self,
         batch: &mut Batch,
         join: &Join,
         key_digest: Digest,
         reply: Reply<()>,
-    ) -> Joining {
+    ) -> bool {
         let key = node_key(&join.node);
         let known = self.world.nodes.get(&key).map(|row| (*row.value).clone());
         let taken = known
@@ -97,10 +97,8 @@ impl Core {
                 join.node
             );
             drop(reply.send(Err(Refused { reason: "NameTaken", message })));
-            return Joining::Refused;
+            return false;
         }
-        // A node whose key was reset is new again.
-        let member = known.as_ref().is_some_and(|node| node.key_digest == key_digest);
         let node = match known {
             Some(node) => Node { labels: labels(join), network: join.network, key_digest, ..node },
             None => self.new_node(batch, join, key_digest),
@@ -110,7 +108,7 @@ impl Core {
         batch.triggers.push(Trigger::Node { node: join.node.to_string(), what });
         batch.mark([key]);
         batch.answers.push(Answer::Done(reply));
-        if member { Joining::Member } else { Joining::New }
+        true
     }
 
     fn new_node(&self, batch: &Batch, join: &Join, key_digest: Digest) -> Node {
@@ -293,15 +291,6 @@ impl Core {
         batch.triggers.push(Trigger::Api { by, what: format!("reset of node {name}") });
         batch.answers.push(Answer::Done(reply));
     }
-}
-
-/// What came of a node's wish to join.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Joining {
-    New,
-    /// It was a member with this key already: the answer before was lost.
-    Member,
-    Refused,
 }
 
 fn labels(join: &Join) -> crate::domain::selector::Labels {

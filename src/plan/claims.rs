@@ -199,7 +199,7 @@ fn misfit(
 pub fn readable_bytes(bytes: u64) -> String {
     [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)]
         .into_iter()
-        .find(|(_, shift)| bytes >= 1 << shift && bytes % (1 << shift) == 0)
+        .find(|(_, shift)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift))
         .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
 

@@ -99,14 +99,15 @@ impl Face {
 
     /// How things stand, for the message of a test that failed.
     pub fn account(&self) -> String {
-        let logs = self.logs();
+        let logs = self.log_text();
         let status = self.api("/kgit/v1/status").unwrap_or_default();
         let pods = self.kubectl(&["get", "pods,deployments,jobs,pvc", "-A", "-o", "wide"]);
         let events = self.kubectl(&["get", "events", "-A"]);
         format!("{logs}--- status\n{status:#}\n--- objects\n{pods}\n--- events\n{events}")
     }
 
-    fn logs(&self) -> String {
+    /// The end of every log in the room.
+    pub fn log_text(&self) -> String {
         let mut shown = String::new();
         for entry in std::fs::read_dir(&self.room).into_iter().flatten().flatten() {
             let path = entry.path();

@@ -2,6 +2,7 @@
 //! sees to both.
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
+mod brakes;
 mod cluster;
 mod crashes;
 mod engine;

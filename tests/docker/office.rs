@@ -8,9 +8,9 @@ use crate::engine::{Container, Engine};
 use crate::face::Face;
 use crate::hosts::Hosts;
 use crate::process::{Process, kgit_on};
+use crate::ran::Ran;
 use crate::repo::Repo;
 use crate::room::Room;
-use crate::wait;
 
 const PORT: u16 = 7443;
 const OFFICE: &str = "office";
@@ -109,7 +109,7 @@ impl Drop for Office {
 /// What listens for TCP on a host, by port: what the host's own kernel says.
 pub fn listening(hosts: &Hosts, host: &str) -> Vec<u16> {
     let mut command = hosts.command(host, "cat");
-    let ran = crate::ran::Ran::of(command.args(["/proc/self/net/tcp", "/proc/self/net/tcp6"]));
+    let ran = Ran::of(command.args(["/proc/self/net/tcp", "/proc/self/net/tcp6"]));
     ran.out.lines().filter_map(listener).collect()
 }
 
@@ -125,13 +125,7 @@ fn listener(line: &str) -> Option<u16> {
 
 /// Whether a TCP connection from one host to another comes about.
 pub fn reaches(hosts: &Hosts, from: &str, to: &str, port: u16) -> bool {
-    let mut command = hosts.command(from, "busybox");
-    let port = port.to_string();
-    command.args(["nc", "-w", "1", "-z", &hosts.address(to), &port]);
-    crate::ran::Ran::of(command.stdin(std::process::Stdio::null())).code == 0
-}
-
-/// Waits for what concerns no master.
-pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
-    wait::until(what, String::new, condition)
+    let connect = format!("exec 3<>/dev/tcp/{}/{port}", hosts.address(to));
+    let mut command = hosts.command(from, "timeout");
+    Ran::of(command.args(["1", "bash", "-c", &connect])).code == 0
 }

@@ -48,8 +48,6 @@ pub enum Behaviour {
     Succeeds,
     /// Started, never ready.
     NeverReady,
-    /// Does not end when told to.
-    NeverEnds,
     /// Ends with an error.
     Fails,
 }
@@ -90,7 +88,7 @@ impl Cluster {
             network: PodNetwork { range: format!("10.77.{index}.0/24").parse().unwrap() },
         };
         let key_digest = Digest::of(name.as_bytes());
-        self.turn(vec![Event::Join { join: Box::new(join), key_digest, spend: None, reply }]);
+        self.turn(vec![Event::Join { join: Box::new(join), key_digest, spends: None, reply }]);
         let node = NodeObservation {
             capacity: Capacity {
                 cpu_millis: 4000,
@@ -232,7 +230,6 @@ impl Cluster {
             .map(|(_, behaviour)| *behaviour);
         let before = self.reported.get(uid);
         let (phase, ready) = match (order, behaviour, policy) {
-            (Order::Stop { .. }, Some(Behaviour::NeverEnds), _) => (PodPhase::Running, true),
             (Order::Stop { .. }, ..) => (PodPhase::Gone, false),
             (Order::Run, Some(Behaviour::NeverReady), _) => (PodPhase::Running, false),
             (Order::Run, Some(Behaviour::Fails), _) => (PodPhase::Failed, false),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kgit::domain::key::{Kind, ObjectKey};
-use kgit::domain::plan::Waiting;
+use kgit::domain::plan::Waits;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::{DeploymentSpec, IntOrPercent, Spec, Strategy};
 use kgit::domain::world::{World, node_key};
@@ -42,7 +42,7 @@ pub struct Checks {
 pub struct Turned<'a> {
     pub before: &'a World,
     pub after: &'a World,
-    pub waits: &'a BTreeMap<ObjectKey, Vec<Waiting>>,
+    pub waits: &'a Waits,
     pub now: Timestamp,
     /// Every file of the commit that the master has can be read.
     pub readable: bool,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kgit::domain::key::ObjectKey;
-use kgit::domain::plan::Waiting;
+use kgit::domain::plan::Waits;
 use kgit::domain::world::World;
 use kgit::master::event::Event;
 use kgit_agent::decide::outcome::{Note, ProbeResult, PullTold};
@@ -172,7 +172,7 @@ pub struct Cluster {
     pub store_fails: bool,
     /// What the master's turns began and ended with, last.
     pub world: World,
-    pub waits: BTreeMap<ObjectKey, Vec<Waiting>>,
+    pub waits: Waits,
     /// Old orders, for an agent that takes them.
     old: Vec<Pulled>,
     at_once: (Timestamp, u32),
@@ -212,7 +212,7 @@ impl Cluster {
             coverage: Coverage::default(),
             store_fails: false,
             world,
-            waits: BTreeMap::new(),
+            waits: Waits::new(),
             old: Vec::new(),
             at_once: (now, 0),
             _dir: dir,
@@ -413,7 +413,7 @@ impl Cluster {
             Turned { before: &before, after: &view.world, waits: &view.waits, now, readable, read };
         self.checks.turn(&turned)?;
         self.world = view.world.clone();
-        self.waits = (*view.waits).clone();
+        self.waits = view.waits.clone();
         self.master.turn_at = None;
         if self.strikes(Fault::MasterDiesAfterCommit) {
             self.kill_master();
@@ -1047,7 +1047,7 @@ fn join(agent: &Agent) -> Event {
         network: kgit_protocol::assignment::PodNetwork { range: agent.range },
     };
     let key_digest = Digest::of(agent.name.as_str().as_bytes());
-    Event::Join { join: Box::new(join), key_digest, spend: None, reply }
+    Event::Join { join: Box::new(join), key_digest, spends: None, reply }
 }
 
 /// Memory where there is some: a run makes thousands of durable writes.

@@ -191,7 +191,7 @@ pub struct BindMount {
 pub enum MountSource {
     /// A path on the host.
     Path(String),
-    /// A Docker volume, and a folder in it if only that is wanted.
+    /// A Docker volume; if only a folder in it is wanted, that folder's path on the host.
     Volume { name: String, sub_path: Option<String> },
 }
 

@@ -266,7 +266,9 @@ impl Places {
                 (Root::Docker(name), None) => {
                     MountSource::Volume { name: name.clone(), sub_path: None }
                 }
-                (Root::Folder(path), Some(sub)) => within(path, sub, &mount.volume)?,
+                (Root::Folder(path), Some(sub)) => {
+                    MountSource::Path(within(path, sub, &mount.volume)?)
+                }
                 (Root::Docker(name), Some(sub)) => {
                     let engine =
                         |error| VolumeError::Engine { volume: mount.volume.clone(), error };
@@ -275,7 +277,8 @@ impl Places {
                         volume: mount.volume.clone(),
                         message: "its driver has no folder to take a subPath of".to_owned(),
                     })?;
-                    within(Path::new(&path), sub, &mount.volume)?
+                    let folder = within(Path::new(&path), sub, &mount.volume)?;
+                    MountSource::Volume { name: name.clone(), sub_path: Some(folder) }
                 }
             };
             mounts.push(BindMount {
@@ -377,12 +380,10 @@ fn memory_volume(uid: &PodUid, name: &str) -> String {
     format!("kgit-memory-{uid}-{name}")
 }
 
-fn within(root: &Path, sub: &str, volume: &str) -> Result<MountSource, VolumeError> {
-    sub_path::resolve(root, sub).map(|path| MountSource::Path(text(&path))).map_err(|error| {
-        VolumeError::Failed {
-            volume: volume.to_owned(),
-            message: format!("subPath {sub}: {error}"),
-        }
+fn within(root: &Path, sub: &str, volume: &str) -> Result<String, VolumeError> {
+    sub_path::resolve(root, sub).map(|path| text(&path)).map_err(|error| VolumeError::Failed {
+        volume: volume.to_owned(),
+        message: format!("subPath {sub}: {error}"),
     })
 }
 

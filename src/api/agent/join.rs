@@ -12,7 +12,7 @@ use crate::api::auth::{TokenText, check};
 use crate::api::authority::{NodeIdentity, NodeRequest};
 use crate::api::error::AgentError;
 use crate::api::state::Api;
-use crate::domain::token::{Role, Token};
+use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::node_key;
 use crate::master::event::Event;
 
@@ -26,28 +26,22 @@ pub async fn join(
 ) -> Result<Json<Joined>, AgentError> {
     let join = message(body, |join| join.version)?;
     check_name(&join.node)?;
+    let token = checked_token(&api, &join.token)?;
     let request = read_request(&join.certificate_request)?;
-    let spend = match known_key(&api, &join.node) {
-        // It asks again because the answer was lost: its token is spent by now, and the request's
-        // own signature proves the key, as for a renewal.
+    // Before the token is spent: a refusal that can be foreseen should not cost one.
+    let spends = match known_key(&api, &join.node) {
         Some(key) if key == request.key_digest => None,
-        known => {
-            let token = checked_token(&api, &join.token)?;
-            // An empty key was reset: whoever has a token may take the name.
-            if known.is_some_and(|key| !key.0.is_empty()) {
-                return Err(name_taken(&join.node));
-            }
-            Some(token.id)
-        }
+        Some(_) => return Err(name_taken(&join.node)),
+        // The loop counts: of two joins with one single-use token, the second is refused there.
+        None => Some(TokenOrder::Spend { id: token.id.clone() }),
     };
     let node = join.node.clone();
     let key_digest = request.key_digest.clone();
     let join = Box::new(Join { token: String::new(), ..join });
-    let token = spend.clone();
-    let joined = api.master.ask(|reply| Event::Join { join, key_digest, spend, reply }).await;
+    let joined = api.master.ask(|reply| Event::Join { join, key_digest, spends, reply }).await;
     api.tokens.forget();
     joined?;
-    tracing::info!(%node, token, "node joined");
+    tracing::info!(%node, token = %token.id, "node joined");
     signed(&api, node, &request)
 }
 

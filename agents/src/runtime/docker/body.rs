@@ -109,12 +109,16 @@ fn log_config() -> HostConfigLogConfig {
 fn mount(mount: &BindMount) -> Mount {
     let (typ, source) = match &mount.source {
         MountSource::Path(path) => (MountType::BIND, path.clone()),
-        MountSource::Volume { name, .. } => (MountType::VOLUME, name.clone()),
+        MountSource::Volume { name, sub_path: None } => (MountType::VOLUME, name.clone()),
+        MountSource::Volume { sub_path: Some(path), .. } => (MountType::BIND, path.clone()),
     };
-    let bind_options = (typ == MountType::BIND).then(|| MountBindOptions {
-        propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
-        ..Default::default()
-    });
+    let propagation = match mount.source {
+        MountSource::Path(_) => MountBindOptionsPropagationEnum::RPRIVATE,
+        // The engine refuses a private mount of what lies beneath its own root.
+        MountSource::Volume { .. } => MountBindOptionsPropagationEnum::RSLAVE,
+    };
+    let bind_options = (typ == MountType::BIND)
+        .then(|| MountBindOptions { propagation: Some(propagation), ..Default::default() });
     Mount {
         target: Some(mount.target.clone()),
         source: Some(source),
