@@ -2,10 +2,10 @@
 //! every call that changes the engine, and at random; then it must arrive where it would have arrived without.
 //!
 //! The points come from a run without a crash, which counts them. In CI each kind of call, and every so many commits,
-//! is hit. All of them, and fifty random kills, with minutes of time:
+//! is hit. All of them, and fifty random kills, take a quarter of an hour, more than nextest gives a test:
 //!
 //! ```text
-//! KGIT_CRASH_POINTS=all KGIT_RANDOM_KILLS=50 tests/run docker -- -E 'test(crashes)' --no-capture
+//! KGIT_CRASH_POINTS=all KGIT_RANDOM_KILLS=50 cargo test --test docker crashes -- --nocapture --test-threads=1
 //! ```
 //!
 //! `KGIT_SEED` repeats a random run.
