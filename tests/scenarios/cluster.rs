@@ -48,6 +48,8 @@ pub enum Behaviour {
     Succeeds,
     /// Started, never ready.
     NeverReady,
+    /// Does not end when told to.
+    NeverEnds,
     /// Ends with an error.
     Fails,
 }
@@ -241,6 +243,7 @@ impl Cluster {
             .map(|(_, behaviour)| *behaviour);
         let before = self.reported.get(uid);
         let (phase, ready) = match (order, behaviour, policy) {
+            (Order::Stop { .. }, Some(Behaviour::NeverEnds), _) => (PodPhase::Running, true),
             (Order::Stop { .. }, ..) => (PodPhase::Gone, false),
             (Order::Run, Some(Behaviour::NeverReady), _) => (PodPhase::Running, false),
             (Order::Run, Some(Behaviour::Fails), _) => (PodPhase::Failed, false),

@@ -1,9 +1,9 @@
 //! The checks bite: promises broken on purpose are noticed, by a history with a broken part in it
 //! or by a pair of Worlds that no turn may make.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kgit::domain::plan::Waits;
 use kgit::domain::record::{Deletion, Node, Pod, ReplicaSet};
 use kgit::domain::resource::{Spec, Strategy};
 use kgit::domain::world::{Effect, Record, Table, World, node_key};
