@@ -51,6 +51,9 @@ pub struct Held {
     pub commit: Arc<Commit>,
     /// By whom, once it is.
     pub approved: Option<String>,
+    /// Whether an approval lets them go ahead; otherwise only the manifests can.
+    #[serde(default)]
+    pub approvable: bool,
 }
 
 /// A manifest's object in the form that is in force.

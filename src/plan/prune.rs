@@ -100,6 +100,7 @@ fn hold(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, brake: Brake) {
         since,
         commit: Arc::clone(&draft.desired.commit),
         approved: None,
+        approvable: brake.approvable,
     };
     set_held(draft, Some(held));
 }
@@ -140,6 +141,14 @@ fn release(draft: &mut Draft<'_>) {
 }
 
 fn set_held(draft: &mut Draft<'_>, held: Option<Held>) {
+    let spokesman =
+        |held: &Option<Held>| held.as_ref().and_then(|held| held.objects.first().cloned());
+    let (before, after) = (spokesman(&draft.world.meta.held), spokesman(&held));
+    if let Some(object) = before.filter(|before| Some(before) != after.as_ref()) {
+        // The wait was told of this object; what else it may be waiting for is found anew.
+        draft.start_over(&object);
+        draft.queue.insert(object);
+    }
     if draft.world.meta.held != held {
         let meta = Meta { held, ..(*draft.world.meta).clone() };
         draft.note_effect(Effect::Meta(Arc::new(meta)));

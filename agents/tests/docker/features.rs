@@ -93,7 +93,11 @@ async fn ports_hooks_probes_groups_and_volumes_are_as_asked_for() {
     bench.until(&pod.uid, "gone", |pod| pod.phase == PodPhase::Gone).await;
     assert_eq!(bench.in_volume(&volume, "bye").await, "bye\n", "by the preStop hook");
     let left = bench.docker().volumes().await.unwrap();
-    assert_eq!(left, std::slice::from_ref(&volume), "the claim's data stays, what was in memory goes");
+    assert_eq!(
+        left,
+        std::slice::from_ref(&volume),
+        "the claim's data stays, what was in memory goes"
+    );
     bench.master.forget(&pod.uid);
     bench.master.remove_volume(&volume);
     let begun = Instant::now();
