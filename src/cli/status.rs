@@ -65,6 +65,8 @@ fn source(status: &ClusterStatus) -> String {
         (Some(error), _, _) => format!("the source can't be read: {error}"),
         (None, Some(by), _) => format!("suspended by {by}; `kgit resume` goes on"),
         (None, None, Some(reconcile)) => format!("reconcile {reconcile} is under way"),
+        (None, None, None) if status.held.is_some() => "deletions are held".to_owned(),
+        (None, None, None) if status.errors > 0 => "in sync, but for broken manifests".to_owned(),
         (None, None, None) => "in sync".to_owned(),
     };
     text.push_str(&format!("State:    {state}\n"));
@@ -85,7 +87,10 @@ fn findings(status: &ClusterStatus) -> String {
     if let Some(held) = &status.held {
         let (count, reason) = (held.objects.len(), &held.reason);
         text.push_str(&format!("Held:     {count} deletions: {reason}\n"));
-        text.push_str(&format!("          `kgit approve {}` lets them go ahead\n", held.plan));
+        text.push_str(&match held.approvable {
+            true => format!("          `kgit approve {}` lets them go ahead\n", held.plan),
+            false => "          nothing is removed until the manifests are repaired\n".to_owned(),
+        });
     }
     text
 }

@@ -56,6 +56,9 @@ pub struct HeldDeletions {
     pub objects: Vec<String>,
     pub reason: String,
     pub approved_by: Option<String>,
+    /// Whether an approval lets them go ahead; otherwise only the manifests can.
+    #[serde(default)]
+    pub approvable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

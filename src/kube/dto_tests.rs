@@ -119,6 +119,7 @@ fn the_status() {
         objects: vec![web().to_string()],
         reason: text("7 of 8 objects would go, and the budget is 5"),
         approved_by: None,
+        approvable: true,
     };
     let node = NodeLine { name: text("a"), ready: None, pods: 3, heard_of: Some(NOW) };
     let object = ObjectLine {

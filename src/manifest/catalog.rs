@@ -336,7 +336,7 @@ impl Catalog {
         round.objects.into_iter().filter(|key| self.judge_one(key)).collect()
     }
 
-    /// True if what is wanted of the object changed.
+    /// True if what is wanted of the object changed, or the file in which it stands.
     fn judge_one(&mut self, key: &ObjectKey) -> bool {
         let definitions = self.definitions.get(key).map(Vec::as_slice).unwrap_or_default();
         let doubled = definitions.len() > 1;
@@ -356,8 +356,10 @@ impl Catalog {
             Some(resource) => self.objects.insert(key.clone(), resource),
             None => self.objects.remove(key),
         };
-        let digest = |it: Option<Arc<Resource>>| it.map(|resource| resource.digest.clone());
-        broken_before != broken || digest(before) != digest(accepted)
+        let told = |it: Option<Arc<Resource>>| {
+            it.map(|resource| (resource.digest.clone(), resource.place.file.clone()))
+        };
+        broken_before != broken || told(before) != told(accepted)
     }
 
     /// The references of an object that lead nowhere, where they must lead somewhere.

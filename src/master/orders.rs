@@ -244,6 +244,11 @@ impl Core {
             drop(reply.send(Err(Refused { reason: "NoSuchPlan", message })));
             return;
         };
+        if !held.approvable {
+            let message = format!("plan `{plan}` can't be approved: {}", held.reason);
+            drop(reply.send(Err(Refused { reason: "NotApprovable", message })));
+            return;
+        }
         let count = held.objects.len();
         let held = Held { approved: Some(by.clone()), ..held };
         let meta = Meta { held: Some(held), ..(*self.world.meta).clone() };

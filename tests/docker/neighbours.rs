@@ -38,7 +38,17 @@ fn clusters_on_one_engine_leave_each_other_and_strangers_alone() {
     let Some(engine) = Engine::of_this_machine() else { return };
     let name = format!("kgit-stranger-{}", std::process::id());
     let labels = ["--label", "dev.kgit.pod=web", "--label", "dev.kgit.cluster=somebody-elses"];
-    let run = ["run", "-d", "--name", &name, labels[0], labels[1], labels[2], labels[3], "kgit-test/web:1"];
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        &name,
+        labels[0],
+        labels[1],
+        labels[2],
+        labels[3],
+        "kgit-test/web:1",
+    ];
     let stranger = Foreign(&engine, engine.docker(&run));
     let mut one = Cluster::up_with(&engine, &[("web.yaml", PODS)]);
     let two = Cluster::up_with(&engine, &[("web.yaml", PODS)]);

@@ -58,7 +58,9 @@ fn probes_decide_what_is_ready_and_what_is_started_anew() {
     cluster.until_ready("http");
     cluster.until_ready("tcp");
     let exec = cluster.until("it runs", || cluster.running("exec").pop());
-    let container = |pod: &str| cluster.object("pods", pod).map(|pod| pod["status"]["containerStatuses"][0].clone());
+    let container = |pod: &str| {
+        cluster.object("pods", pod).map(|pod| pod["status"]["containerStatuses"][0].clone())
+    };
     let exec_status = || container("exec").unwrap_or_default();
     touch(&cluster, &exec, "/tmp/ready");
     assert_eq!(exec_status()["started"], false, "readiness waits for startup");
@@ -71,7 +73,11 @@ fn probes_decide_what_is_ready_and_what_is_started_anew() {
     assert_ne!(anew.id(), exec.id());
     assert_eq!(exec_status()["ready"], false, "a new container has everything before it");
     assert_eq!(container("absent").unwrap_or_default()["ready"], false, "404 is no success");
-    assert_eq!(container("absent").unwrap_or_default()["restartCount"], 0, "readiness restarts nothing");
+    assert_eq!(
+        container("absent").unwrap_or_default()["restartCount"],
+        0,
+        "readiness restarts nothing"
+    );
 }
 
 fn touch(cluster: &Cluster, container: &Container, file: &str) {
@@ -136,7 +142,9 @@ spec:
 fn what_ends_is_restarted_with_back_off_or_left_as_its_policy_says() {
     let Some(engine) = Engine::of_this_machine() else { return };
     let cluster = Cluster::up_with(&engine, &[("endings.yaml", ENDINGS)]);
-    let status = |pod: &str| cluster.object("pods", pod).map(|pod| pod["status"].clone()).unwrap_or_default();
+    let status = |pod: &str| {
+        cluster.object("pods", pod).map(|pod| pod["status"].clone()).unwrap_or_default()
+    };
     let crashed = cluster.until("a crash loop", || {
         let container = status("crashes")["containerStatuses"][0].clone();
         let waits = container["state"]["waiting"]["reason"] == "CrashLoopBackOff";
@@ -145,7 +153,8 @@ fn what_ends_is_restarted_with_back_off_or_left_as_its_policy_says() {
     assert_eq!(crashed["lastState"]["terminated"]["exitCode"], 3);
     assert_eq!(log_of(&cluster, &["crashes"], "down"), "going down\n");
     cluster.until("phases", || {
-        let phases = (status("fails-once")["phase"] == "Failed", status("succeeds")["phase"] == "Succeeded");
+        let phases =
+            (status("fails-once")["phase"] == "Failed", status("succeeds")["phase"] == "Succeeded");
         (phases == (true, true)).then_some(())
     });
     assert_eq!(status("fails-once")["containerStatuses"][0]["state"]["terminated"]["exitCode"], 7);
@@ -181,7 +190,8 @@ fn a_pod_ends_with_its_hook_then_term_then_kill() {
     let room = Room::new();
     let (shared, manifests) = (room.folder("shared"), room.folder("manifests"));
     let allowed = shared.display().to_string();
-    std::fs::write(manifests.join("pods.yaml"), ORDERLY.replace("SHARED", &allowed)).expect("a file can be written");
+    std::fs::write(manifests.join("pods.yaml"), ORDERLY.replace("SHARED", &allowed))
+        .expect("a file can be written");
     let cluster = Cluster::up(&engine, room, &manifests, &["--allow-host-path", &allowed]);
     cluster.until_ready("orderly");
     cluster.until_ready("stubborn");
@@ -219,7 +229,8 @@ fn limits_security_and_log_rotation_reach_the_engine() {
     let limited = cluster.running("limited").remove(0);
     let host = |field: &str| limited.at(&format!("/HostConfig/{field}"));
     assert_eq!(host("Memory"), 32 << 20);
-    let cpus = host("NanoCpus") == 500_000_000 || host("CpuQuota").as_i64() == host("CpuPeriod").as_i64().map(|p| p / 2);
+    let cpus = host("NanoCpus") == 500_000_000
+        || host("CpuQuota").as_i64() == host("CpuPeriod").as_i64().map(|p| p / 2);
     assert!(cpus, "half a core: {}", limited.at("/HostConfig"));
     assert_eq!(host("CpuShares"), 102, "a tenth of 1024");
     assert_eq!(host("ReadonlyRootfs"), true);
@@ -328,8 +339,12 @@ fn settings_reach_a_pod_as_variables_and_as_files() {
     let files = log_of(&cluster, &["volumes"], "read-only");
     let wanted = "answer=42\nprivate\n400\n640\ntier=\"front\"\nin memory\nanswer=42\nread-only\n";
     assert_eq!(files, wanted);
-    let shown = [cluster.kgit(&["audit", "export"]).out, cluster.kgit(&["events"]).out, cluster.log_text()];
-    assert!(shown.iter().all(|text| !text.contains("hush") && !text.contains("aHVzaA==")), "a Secret's value shows nowhere");
+    let shown =
+        [cluster.kgit(&["audit", "export"]).out, cluster.kgit(&["events"]).out, cluster.log_text()];
+    assert!(
+        shown.iter().all(|text| !text.contains("hush") && !text.contains("aHVzaA==")),
+        "a Secret's value shows nowhere"
+    );
 }
 
 /// A pod's log, once it holds some text.

@@ -59,8 +59,11 @@ fn an_emptied_source_removes_nothing() {
     cluster.settle();
     assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for the manifests of 1 objects: the source yields no objects at all");
     assert_eq!(cluster.pods().len(), 2);
+    let plan = cluster.held().unwrap();
+    assert!(cluster.approve(&plan).is_err(), "there is nothing to approve, only to repair");
     cluster.commit(&[("web.yaml", &web("web:1", 2))]);
     cluster.ends_quietly();
+    assert!(cluster.waits().is_empty(), "{:?}", cluster.waits());
 }
 
 #[test]
@@ -103,6 +106,7 @@ fn a_repo_wide_rename_is_not_a_delete() {
     cluster.settle();
     let after: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
     assert_eq!(before, after);
+    assert_eq!(cluster.file_of("Deployment", "web"), "apps/web.yaml");
     cluster.ends_quietly();
 }
 

@@ -303,6 +303,14 @@ impl Cluster {
         self.core.view(&self.store).world.objects.len()
     }
 
+    /// The file in which an object of the namespace `default` stands, as far as it is on record.
+    pub fn file_of(&self, kind: &str, name: &str) -> String {
+        let view = self.core.view(&self.store);
+        let wanted = format!("{kind}/default/{name}");
+        let found = view.world.objects.iter().find(|(key, _)| key.to_string() == wanted);
+        found.map(|(_, row)| row.resource.place.file.to_string()).unwrap_or_default()
+    }
+
     /// The name of the plan that waits for approval.
     pub fn held(&self) -> Option<String> {
         self.core.view(&self.store).world.meta.held.as_ref().map(|held| held.plan.clone())

@@ -37,12 +37,15 @@ pub struct Master {
     pub turn_at: Option<Timestamp>,
 }
 
+/// Whose report, which request, and where the answer comes.
+pub type Asked = (usize, u64, oneshot::Receiver<Result<u64, Refused>>);
+
 pub struct Running {
     pub core: Core,
     pub store: Store,
     pub inbox: Vec<Event>,
     /// Reports in the inbox: whose, which request, and where the answer comes.
-    pub asked: Vec<(usize, u64, oneshot::Receiver<Result<u64, Refused>>)>,
+    pub asked: Vec<Asked>,
     pub held: BTreeMap<usize, Held>,
     /// Sets as they were issued to each node, for deltas.
     past: BTreeMap<NodeName, VecDeque<AssignmentSet>>,

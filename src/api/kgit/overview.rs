@@ -54,6 +54,7 @@ fn held(held: &Held) -> HeldDeletions {
         objects: held.objects.iter().map(ToString::to_string).collect(),
         reason: held.reason.clone(),
         approved_by: held.approved.clone(),
+        approvable: held.approvable,
     }
 }
 
