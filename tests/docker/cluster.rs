@@ -90,11 +90,6 @@ impl Cluster {
         self.room.join("data")
     }
 
-    /// The folder for everything that belongs to this cluster.
-    pub fn room(&self) -> &Path {
-        self.room.path()
-    }
-
     /// Where [`Cluster::up_with`] put a file.
     pub fn file(&self, path: &str) -> PathBuf {
         self.room.join("manifests").join(path)

@@ -66,13 +66,6 @@ impl Face {
         self.api("/kgit/v1/status")
     }
 
-    /// The first wait that concerns an object of this name.
-    pub fn wait_of(&self, name: &str) -> Option<Value> {
-        let status = self.status()?;
-        let waits = status["waits"].as_array()?;
-        waits.iter().find(|wait| wait["object"]["name"] == name).cloned()
-    }
-
     /// Waits until the condition yields a value; if it never does, says how things stand.
     pub fn until<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
         wait::until(what, || self.account(), condition)

@@ -32,10 +32,6 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn lives(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

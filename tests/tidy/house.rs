@@ -8,7 +8,10 @@ use crate::tree::{File, Offence};
 const MOST_LINES: usize = 600;
 
 /// Files that are longer for a reason: (path, why).
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[(
+    "tests/simulation/cluster.rs",
+    "the simulated cluster: every fault touches its state; to be split by master, link and agents",
+)];
 
 /// What a newcomer finds in the root: the product, and settings in dotfiles.
 const ROOT: &[&str] = &[

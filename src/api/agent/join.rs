@@ -26,21 +26,26 @@ pub async fn join(
 ) -> Result<Json<Joined>, AgentError> {
     let join = message(body, |join| join.version)?;
     check_name(&join.node)?;
-    let token = checked_token(&api, &join.token)?;
     let request = read_request(&join.certificate_request)?;
-    // Before the token is spent: a refusal that can be foreseen should not cost one.
-    let spends = match known_key(&api, &join.node) {
-        Some(key) if key == request.key_digest => None,
-        Some(_) => return Err(name_taken(&join.node)),
+    let known = known_key(&api, &join.node);
+    let spends = if known.as_ref() == Some(&request.key_digest) {
+        // Its answer was lost, and its token is spent. The request's own signature proves the
+        // key, as it does for a renewal.
+        None
+    } else {
+        let token = checked_token(&api, &join.token)?;
+        // Before the token is spent: a refusal that can be foreseen should not cost one.
+        if known.is_some() {
+            return Err(name_taken(&join.node));
+        }
         // The loop counts: of two joins with one single-use token, the second is refused there.
-        None => Some(TokenOrder::Spend { id: token.id.clone() }),
+        Some(TokenOrder::Spend { id: token.id })
     };
     let node = join.node.clone();
     let key_digest = request.key_digest.clone();
     let join = Box::new(Join { token: String::new(), ..join });
-    let joined = api.master.ask(|reply| Event::Join { join, key_digest, spends, reply }).await;
-    joined?;
-    tracing::info!(%node, token = %token.id, "node joined");
+    api.master.ask(|reply| Event::Join { join, key_digest, spends, reply }).await?;
+    tracing::info!(%node, "node joined");
     signed(&api, node, &request)
 }
 

@@ -78,7 +78,7 @@ proptest! {
             let changed = catalog.apply(&change(commit));
             let after = catalog.desired(Default::default());
             for key in before.objects.keys().chain(after.objects.keys()).chain(&before.broken).chain(&after.broken) {
-                let digest = |it: &crate::domain::desired::Desired| it.objects.get(key).map(|r| r.digest.clone());
+                let digest = |it: &crate::domain::desired::Desired| it.objects.get(key).map(|r| (r.digest.clone(), r.place.file.clone()));
                 let same = digest(&before) == digest(&after)
                     && before.broken.contains(key) == after.broken.contains(key);
                 prop_assert_eq!(!same, changed.contains(key), "{}", key);
