@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kgit_agent::agent;
 use kgit_agent::policy::NodePolicy;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::config;
 use crate::daemon::error::DaemonError;
@@ -44,7 +44,9 @@ async fn end_process(pid: u32) -> Result<(), DaemonError> {
     };
     kill_process(process, Signal::TERM).map_err(failed)?;
     let deadline = tokio::time::Instant::now() + PROCESS_GRACE;
-    while test_kill_process(process).is_ok() {
+    // A zombie, whose parent has not asked for its end yet, has no command line any more.
+    let command = format!("/proc/{pid}/cmdline");
+    while std::fs::read(&command).is_ok_and(|line| !line.is_empty()) {
         if tokio::time::Instant::now() >= deadline {
             kill_process(process, Signal::KILL).map_err(failed)?;
         }
