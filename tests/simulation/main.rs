@@ -19,12 +19,16 @@ mod chaos;
 mod checks;
 mod cluster;
 mod coverage;
+mod link;
 mod master;
 mod random;
 mod repo;
 mod rest;
 mod trace;
+mod turns;
 mod weather;
+mod words;
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
