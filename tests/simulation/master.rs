@@ -28,6 +28,9 @@ const PAST_SETS: usize = 8;
 const CLUSTER: &str = "0123456789abcdef";
 const KEY: [u8; 32] = [7; 32];
 
+/// Where the loop's answer to a report comes.
+type Acknowledging = oneshot::Receiver<Result<u64, Refused>>;
+
 pub struct Master {
     dir: PathBuf,
     pub running: Option<Running>,
@@ -42,7 +45,7 @@ pub struct Running {
     pub store: Store,
     pub inbox: Vec<Event>,
     /// Reports in the inbox: whose, which request, and where the answer comes.
-    pub asked: Vec<(usize, u64, oneshot::Receiver<Result<u64, Refused>>)>,
+    pub asked: Vec<(usize, u64, Acknowledging)>,
     pub held: BTreeMap<usize, Held>,
     /// Sets as they were issued to each node, for deltas.
     past: BTreeMap<NodeName, VecDeque<AssignmentSet>>,
