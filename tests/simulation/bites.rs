@@ -110,6 +110,7 @@ impl Case {
             now: self.cluster.now,
             readable,
             read: true,
+            through: true,
         };
         Checks::default().turn(&turned)
     }
@@ -192,7 +193,8 @@ fn generations_that_go_back_are_noticed() {
     let mut check = |world: &World| {
         let (before, waits) = (world, &Waits::new());
         let now = case.cluster.now;
-        checks.turn(&Turned { before, after: world, waits, now, readable: true, read: true })
+        let (readable, read, through) = (true, true, true);
+        checks.turn(&Turned { before, after: world, waits, now, readable, read, through })
     };
     check(&case.before).unwrap();
     let mut back = case.before.clone();

@@ -119,6 +119,15 @@ impl Job {
         Self { pod, hashes, calls, made: None }
     }
 
+    /// Leaves out what is left of a start that can't go on; the pod's next step is another matter.
+    pub fn skip_start(&mut self) {
+        let of_start =
+            |next: &Call| matches!(next, Call::Create { .. } | Call::Run { id: None, .. });
+        while self.calls.front().is_some_and(of_start) {
+            self.calls.pop_front();
+        }
+    }
+
     /// Makes one call.
     pub fn make(&mut self, call: &Call, engine: &Sim, scope: &Scope) -> Outcome {
         let result = match call {

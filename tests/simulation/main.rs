@@ -19,12 +19,16 @@ mod chaos;
 mod checks;
 mod cluster;
 mod coverage;
+mod link;
 mod master;
 mod random;
 mod repo;
 mod rest;
 mod trace;
+mod turns;
 mod weather;
+mod words;
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -47,11 +51,12 @@ const ASK_EVERY: Duration = Duration::from_secs(15);
 const SHOWN_LINES: usize = 60;
 
 /// Seeds that found a bug once, by its name. What a seed means changes with the generators here, so
-/// each bug has a test of its own as well, where it was.
+/// a bug that is easily told gets a test of its own as well, where it was.
 const REGRESSIONS: &[(&str, u64)] = &[
     ("any observation let go what the brakes held", 6),
     ("a late complete report made running pods gone", 23),
     ("a rollout lost an available pod instead of one that was not yet", 76),
+    ("a pull behind a step that failed was never begun", 3324),
     ("the pods of a pruned Deployment were waited for by nobody", 90),
 ];
 

@@ -28,6 +28,9 @@ const PAST_SETS: usize = 8;
 const CLUSTER: &str = "0123456789abcdef";
 const KEY: [u8; 32] = [7; 32];
 
+/// Whose report, which request, and where the answer comes.
+pub type Asked = (usize, u64, oneshot::Receiver<Result<u64, Refused>>);
+
 pub struct Master {
     dir: PathBuf,
     pub running: Option<Running>,
@@ -36,9 +39,6 @@ pub struct Master {
     /// When the loop turns next.
     pub turn_at: Option<Timestamp>,
 }
-
-/// Whose report, which request, and where the answer comes.
-pub type Asked = (usize, u64, oneshot::Receiver<Result<u64, Refused>>);
 
 pub struct Running {
     pub core: Core,

@@ -178,6 +178,9 @@ pub fn decide(input: Input<'_>, facts: &mut PodFacts) -> Decision {
         Some(pod) if matches!(pod.order, Order::Run) => end::settle(&mut draft, facts, pod),
         Some(_) | None => end::remove(&mut draft, facts, input.assignment),
     }
+    // What is done apart can't fail, and the facts say already that it is under way: it goes first,
+    // or the failure of another step would drop it, and nobody would begin it again.
+    draft.steps.sort_by_key(|step| !matches!(step, Step::Pull { .. } | Step::Hook { .. }));
     let observation = status::observe(&mut draft, facts);
     let probes = probing::targets(input.assignment, facts);
     Decision { steps: draft.steps, observation, events: draft.events, probes, wake: draft.wake }

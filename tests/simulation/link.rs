@@ -1,0 +1,165 @@
+//! The link: what the agents' tasks send and wait for, and what becomes of it on the way.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use kgit_protocol::messages::Report;
+
+use crate::agent::{Pending, Process};
+use crate::checks::Checked;
+use crate::cluster::{Answer, Cluster, Happening, Request, Sabotage, Sends};
+use crate::weather::Fault;
+
+/// As in the agent's tasks and its link.
+const POLL_LIMIT: Duration = Duration::from_secs(40);
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+/// A quarter of the shortest lease.
+const BEAT: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    pub fn travel(&mut self) -> Vec<Duration> {
+        if self.strikes(Fault::MessageLost) {
+            return Vec::new();
+        }
+        let mut times = vec![self.random.millis(1, 30)];
+        if self.strikes(Fault::MessageLate) {
+            times[0] = self.random.millis(1_000, 45_000);
+        }
+        if self.strikes(Fault::MessageDoubled) {
+            times.push(self.random.millis(1, 30_000));
+        }
+        times
+    }
+
+    pub fn reply(&mut self, node: usize, id: u64, answer: Answer) {
+        if self.agents[node].cut || self.agents[node].deaf {
+            return;
+        }
+        let life = self.agents[node].life;
+        for delay in self.travel() {
+            let answer = answer.clone();
+            self.at(delay, Happening::AtAgent { node, life, id, answer });
+        }
+    }
+
+    pub fn send(&mut self, node: usize, life: u64, what: Sends) {
+        self.requests += 1;
+        let pending = Pending { id: self.requests };
+        let loses = self.sabotage == Sabotage::LosesReports;
+        let Some(process) = self.process(node, life) else { return };
+        let (request, limit) = match what {
+            Sends::Pull => {
+                process.pull = Some(pending);
+                let (have, witness) = (process.have.clone(), process.witness.clone());
+                (Request::Pull { have, witness }, POLL_LIMIT)
+            }
+            Sends::Beat => {
+                process.beat = Some(pending);
+                (Request::Heartbeat, REQUEST_LIMIT)
+            }
+            Sends::Report => {
+                if process.reporting.as_ref().is_some_and(|(pending, _)| pending.id > 0) {
+                    return;
+                }
+                let again = process.reporting.take().map(|(_, report)| report);
+                let Some(mut report) = again.or_else(|| take(process)) else { return };
+                if loses {
+                    report.pods.clear();
+                }
+                process.reporting = Some((pending, report.clone()));
+                (Request::Report(Box::new(report)), REQUEST_LIMIT)
+            }
+        };
+        self.at(limit, Happening::TimedOut { node, life, id: pending.id });
+        if self.agents[node].cut {
+            return;
+        }
+        for delay in self.travel() {
+            let (request, id) = (request.clone(), pending.id);
+            self.at(delay, Happening::AtMaster { node, life, id, request });
+        }
+    }
+
+    /// A request failed, or was given up.
+    pub fn failed(&mut self, node: usize, life: u64, id: u64) {
+        let Some(process) = self.process(node, life) else { return };
+        let is = |pending: &Option<Pending>| pending.is_some_and(|pending| pending.id == id);
+        let what = if is(&process.pull) {
+            process.pull = None;
+            Sends::Pull
+        } else if is(&process.beat) {
+            process.beat = None;
+            Sends::Beat
+        } else if let Some((pending, _)) = &mut process.reporting
+            && pending.id == id
+        {
+            pending.id = 0;
+            Sends::Report
+        } else {
+            return;
+        };
+        let delay = process.backoff();
+        self.at(delay, Happening::AgentSends { node, life, what });
+    }
+
+    pub fn at_agent(&mut self, node: usize, life: u64, id: u64, answer: Answer) -> Checked {
+        let now = self.now;
+        let Some(process) = self.process(node, life) else { return Ok(()) };
+        match answer {
+            Answer::Failed => self.failed(node, life, id),
+            Answer::Lease => {
+                if process.beat.is_some_and(|pending| pending.id == id) {
+                    process.beat = None;
+                    process.failures = 0;
+                    self.at(BEAT, Happening::AgentSends { node, life, what: Sends::Beat });
+                }
+            }
+            Answer::Acknowledged(sequence) => {
+                let current =
+                    process.reporting.take_if(|(p, r)| p.id == id && sequence >= r.sequence);
+                if let Some((_, report)) = current {
+                    process.outbox.acknowledged(&report);
+                    process.failures = 0;
+                    self.send(node, life, Sends::Report);
+                }
+            }
+            Answer::Pulled(pulled) => {
+                // An answer that comes late or twice is taken as well: orders are fenced.
+                let current = process.pull.take_if(|pending| pending.id == id).is_some();
+                let (taken, have) = process.take_orders(*pulled, now);
+                if current {
+                    process.have = have;
+                    process.failures = 0;
+                }
+                self.trace.say(now, || format!("n{node} takes orders: {taken:?}"));
+                self.took(node)?;
+                self.send(node, life, Sends::Report);
+                if current {
+                    self.send(node, life, Sends::Pull);
+                }
+                self.look_later(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the agent may run from now on, and that its orders only ever go ahead.
+    pub fn took(&mut self, node: usize) -> Checked {
+        let agent = &mut self.agents[node];
+        let Some(set) = agent.process.as_ref().and_then(|process| process.node.set()) else {
+            return Ok(());
+        };
+        let place = (set.stamp.epoch.0, set.stamp.generation.0);
+        if agent.newest.is_some_and(|newest| place < newest) {
+            return Err(format!("{}'s orders went back to {place:?}", agent.name));
+        }
+        agent.newest = Some(place);
+        agent.given.extend(set.pods.keys().cloned());
+        Ok(())
+    }
+}
+
+/// What the outbox has; nothing waits in virtual time.
+fn take(process: &Process) -> Option<Report> {
+    process.outbox.next().now_or_never()
+}

@@ -1,0 +1,201 @@
+//! The master's part in the cluster: its process comes and goes, turns, and answers.
+
+use std::time::Duration;
+
+use kgit::domain::world::World;
+use kgit::master::event::Event;
+use kgit_protocol::messages::Orders;
+use tokio::sync::oneshot;
+
+use crate::checks::{Checked, Turned};
+use crate::cluster::{Answer, Cluster, Happening, Request};
+use crate::master::Held;
+use crate::weather::Fault;
+use crate::words::{differences, word};
+
+/// How long a pull is held, as the agent asks for it.
+const POLL: Duration = Duration::from_secs(25);
+
+impl Cluster {
+    pub fn wake_master(&mut self, delay: Duration) {
+        let at = self.now.after(delay);
+        if self.master.turn_at.is_none_or(|due| due > at || due <= self.now) {
+            self.master.turn_at = Some(at);
+        }
+        let life = self.master.life;
+        self.at(delay, Happening::MasterTurns { life });
+    }
+
+    pub fn start_master(&mut self) {
+        if self.master.running.is_some() {
+            return;
+        }
+        self.say(|| "master starts".to_owned());
+        self.master.start(self.now);
+        self.wake_master(Duration::ZERO);
+        let life = self.master.life;
+        let delay = self.random.millis(0, 5000);
+        self.at(delay, Happening::SourceDelivers { life });
+    }
+
+    pub fn kill_master(&mut self) {
+        self.say(|| "master dies".to_owned());
+        self.master.die();
+        let delay = self.random.pick(&[100, 1_000, 10_000, 120_000, 500_000]);
+        self.at(Duration::from_millis(delay), Happening::MasterStarts);
+    }
+
+    pub fn deliver(&mut self, life: u64) {
+        let (head, now) = (self.repo.head, self.now);
+        let Some(running) = &mut self.master.running else { return };
+        if life != self.master.life || running.delivered_head == head {
+            return;
+        }
+        running.deliver(head, &self.tree, now);
+        self.say(|| format!("source delivers {head}"));
+        self.wake_master(Duration::ZERO);
+    }
+
+    pub fn turn(&mut self) -> Checked {
+        if self.strikes(Fault::MasterDiesBeforeCommit) {
+            self.kill_master();
+            return Ok(());
+        }
+        self.coverage.turns += 1;
+        let now = self.now;
+        let Some(running) = &mut self.master.running else { return Ok(()) };
+        let before = running.world();
+        let events = std::mem::take(&mut running.inbox);
+        let said: Vec<String> = match self.trace.kept {
+            true => events.iter().map(word).collect(),
+            false => Vec::new(),
+        };
+        let turn = running.core.turn(events, now, &mut running.store);
+        let view = running.core.view(&running.store);
+        running.note_issued(&view.world);
+        let read = view.source.commit.is_some();
+        let wake = running.core.next_wake();
+        if turn.failed.is_some() && !self.store_fails {
+            return Err(format!("the store failed: {:?}", turn.failed));
+        }
+        self.coverage.transactions += u64::from(turn.committed.is_some());
+        self.say_turn(&said, &before, &view.world);
+        let readable = view.catalog.desired(Default::default()).unreadable.is_empty();
+        let turned = Turned {
+            before: &before,
+            after: &view.world,
+            waits: &view.waits,
+            now,
+            readable,
+            read,
+            through: turn.failed.is_none(),
+        };
+        self.checks.turn(&turned)?;
+        self.world = view.world.clone();
+        self.waits = view.waits.clone();
+        self.master.turn_at = None;
+        if self.strikes(Fault::MasterDiesAfterCommit) {
+            self.kill_master();
+            return self.on_disk(&view.world);
+        }
+        self.answer_reports();
+        self.answer_pulls(&view.world);
+        if let Some(wake) = wake {
+            self.wake_master(wake.since(now).max(Duration::from_millis(1)));
+        }
+        Ok(())
+    }
+
+    /// What was committed is what a restart finds.
+    pub fn on_disk(&mut self, world: &World) -> Checked {
+        if self.store_fails {
+            return Ok(());
+        }
+        self.master.start(self.now);
+        let loaded = self.master.view().expect("it was just started").world;
+        self.master.die();
+        if format!("{:?}", loaded.pods) == format!("{:?}", world.pods)
+            && format!("{:?}", loaded.nodes) == format!("{:?}", world.nodes)
+            && loaded.meta == world.meta
+        {
+            return Ok(());
+        }
+        Err("a restart finds another World than was committed".to_owned())
+    }
+
+    pub fn say_turn(&mut self, said: &[String], before: &World, after: &World) {
+        if !self.trace.kept || (said.is_empty() && before.version == after.version) {
+            return;
+        }
+        self.say(|| format!("master turns: {}", said.join(", ")));
+        for line in differences(before, after) {
+            self.say(|| format!("    {line}"));
+        }
+    }
+
+    pub fn answer_reports(&mut self) {
+        let Some(running) = &mut self.master.running else { return };
+        let asked = std::mem::take(&mut running.asked);
+        for (node, id, mut answer) in asked {
+            let answer = match answer.try_recv() {
+                Ok(Ok(sequence)) => Answer::Acknowledged(sequence),
+                Ok(Err(_)) | Err(_) => Answer::Failed,
+            };
+            self.reply(node, id, answer);
+        }
+    }
+
+    pub fn answer_pulls(&mut self, world: &World) {
+        let now = self.now;
+        let Some(running) = &mut self.master.running else { return };
+        let mut answers = Vec::new();
+        for (node, held) in &running.held {
+            let orders = running.orders(world, &self.agents[*node].name, held.have.as_ref());
+            if orders != Orders::Unchanged || held.until <= now {
+                answers.push((*node, held.id, running.pulled(orders, now)));
+            }
+        }
+        for (node, _, _) in &answers {
+            running.held.remove(node);
+        }
+        for (node, id, pulled) in answers {
+            self.reply(node, id, Answer::Pulled(Box::new(pulled)));
+        }
+    }
+
+    pub fn at_master(&mut self, node: usize, life: u64, id: u64, request: Request) {
+        let now = self.now;
+        if life != self.agents[node].life {
+            // A dead process's connection is dead. Were its last report to come after the first
+            // one of the next process, the master could not tell which is newer: boot ids have no
+            // order (found as seed 89, open).
+            return;
+        }
+        let name = self.agents[node].name.clone();
+        let Some(running) = &mut self.master.running else {
+            return self.at(
+                Duration::from_millis(5),
+                Happening::AtAgent { node, life, id, answer: Answer::Failed },
+            );
+        };
+        match request {
+            Request::Pull { have, witness } => {
+                running.held.insert(node, Held { id, have: have.clone(), until: now.after(POLL) });
+                running.inbox.push(Event::Pull { node: name, have, witness });
+                self.at(POLL, Happening::MasterTurns { life: self.master.life });
+            }
+            Request::Report(report) => {
+                let (reply, answer) = oneshot::channel();
+                running.asked.push((node, id, answer));
+                running.inbox.push(Event::Report { node: name, report, reply });
+            }
+            Request::Heartbeat => {
+                let boot = kgit_protocol::ids::BootId::new("any");
+                running.inbox.push(Event::Heartbeat { node: name, boot });
+                self.reply(node, id, Answer::Lease);
+            }
+        }
+        let delay = self.random.millis(0, 4);
+        self.wake_master(delay);
+    }
+}
