@@ -14,7 +14,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::master::stopped;
 use crate::cli::node_options::NodeOptions;
-use crate::daemon::{agent, up};
+use crate::daemon::{agent, config, up};
 
 /// Run on this host's Docker what a master assigns to it
 #[derive(Debug, Args)]
@@ -79,7 +79,7 @@ fn config(args: &AgentArgs) -> Result<AgentConfig, CliError> {
     let crash = std::env::var("KGIT_CRASH_AT").ok();
     Ok(AgentConfig {
         master_url: master_url.trim_end_matches('/').to_owned(),
-        data_dir: args.data.clone(),
+        data_dir: config::data_directory(Some(&args.data)),
         kept_dirs: Vec::new(),
         node: args.name.as_deref().map_or_else(up::host_name, NodeName::new),
         labels: args.labels.iter().cloned().collect(),

@@ -55,7 +55,7 @@ pub async fn backup(args: &BackupArgs, context: &Context) -> Result<Exit, CliErr
 }
 
 pub fn restore(args: &RestoreArgs) -> Result<Exit, CliError> {
-    let data = args.data.clone().unwrap_or_else(config::default_data);
+    let data = config::data_directory(args.data.as_deref());
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
     backup::restore(&args.file, &data, now(), &user)?;
     eprintln!("restored into {}; start the master again", data.display());

@@ -37,7 +37,7 @@ impl Context {
         let named = self.kubeconfig.clone();
         let path = named
             .or_else(|| std::env::var_os("KUBECONFIG").filter(|v| !v.is_empty()).map(PathBuf::from))
-            .unwrap_or_else(|| config::kubeconfig(&config::default_data()));
+            .unwrap_or_else(|| config::kubeconfig(&config::data_directory(None)));
         Ok(Kubeconfig::read(&path)?)
     }
 

@@ -73,7 +73,7 @@ impl Finding {
 }
 
 pub async fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, CliError> {
-    let data = args.data.clone().unwrap_or_else(config::default_data);
+    let data = config::data_directory(args.data.as_deref());
     let mut findings = vec![
         engine(&args.docker).await,
         data_directory(&data),

@@ -29,7 +29,7 @@ pub struct DownArgs {
 }
 
 pub async fn run(args: DownArgs) -> Result<Exit, CliError> {
-    let data = args.data.unwrap_or_else(config::default_data);
+    let data = config::data_directory(args.data.as_deref());
     if args.purge && !args.yes && !confirmed(&data)? {
         eprintln!("nothing was removed");
         return Ok(Exit::Error);

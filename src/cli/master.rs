@@ -46,7 +46,7 @@ pub struct MasterOptions {
 
 impl MasterOptions {
     pub fn data(&self) -> PathBuf {
-        self.data.clone().unwrap_or_else(config::default_data)
+        config::data_directory(self.data.as_deref())
     }
 
     pub fn config(&self, source: String) -> MasterConfig {

@@ -32,8 +32,15 @@ pub struct MasterConfig {
     pub git_token: Option<String>,
 }
 
+/// The data directory that was named, or else the default one; absolute, because the engine is
+/// told of files in it.
+pub fn data_directory(named: Option<&Path>) -> PathBuf {
+    let data = named.map_or_else(default_data, Path::to_owned);
+    std::path::absolute(&data).unwrap_or(data)
+}
+
 /// The data directory if nobody names one: the system's for root, the user's own otherwise.
-pub fn default_data() -> PathBuf {
+fn default_data() -> PathBuf {
     if let Some(named) = std::env::var_os("KGIT_DATA") {
         return PathBuf::from(named);
     }
