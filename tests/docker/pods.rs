@@ -263,7 +263,13 @@ spec:
   containers:
   - name: c
     image: kgit-test/busybox:1
-    command: [sh, -c, 'env | sort; echo $(PLAIN) $$(PLAIN)']
+    # From the kernel: a shell drops variables that it has no syntax for.
+    command:
+    - sh
+    - -c
+    - |
+      tr '\\0' '\\n' </proc/1/environ
+      echo '$(PLAIN) $$(PLAIN)'
     resources: {limits: {memory: 32Mi}}
     envFrom:
     - {prefix: CM_, configMapRef: {name: settings}}

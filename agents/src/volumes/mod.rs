@@ -287,7 +287,7 @@ impl Places {
             mounts.push(BindMount {
                 source,
                 target: mount.path.clone(),
-                read_only: mount.read_only,
+                read_only: mount.read_only || is_written_by_kgit(pod, &mount.volume),
             });
         }
         Ok(mounts)
@@ -437,6 +437,13 @@ fn write_identity_files(folder: &Path, pod: &PodAssignment) -> io::Result<()> {
         resolv.push_str(&format!("options {}\n", dns.options.join(" ")));
     }
     write_in_place(&folder.join("resolv.conf"), &resolv)
+}
+
+/// What comes from ConfigMaps, Secrets and the downward API is read-only in every container, whatever its mount says
+/// (<https://kubernetes.io/docs/concepts/configuration/configmap/>, as for Secrets and projected volumes).
+fn is_written_by_kgit(pod: &PodAssignment, volume: &str) -> bool {
+    let mut volumes = pod.spec.volumes.iter();
+    volumes.any(|found| found.name == volume && matches!(found.source, VolumeSource::Files { .. }))
 }
 
 /// Keeps the file's inode, since containers have it mounted.
