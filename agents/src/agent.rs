@@ -160,7 +160,7 @@ async fn identity(
 ) -> Result<Identity, AgentError> {
     if let Some(known) = journal.identity()? {
         if known.node != config.node {
-            let (known, asked) = (known.node.0, config.node.0.clone());
+            let (known, asked) = (known.node.to_string(), config.node.to_string());
             return Err(AgentError::OtherName { known, asked });
         }
         return Ok(known);

@@ -14,7 +14,7 @@ const FIRST_SECOND_BYTE: u32 = 32;
 /// two of them seldom choose the same. `None` if 10/8 is all taken.
 pub fn choose(seed: &str, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
     let digest = Digest::of(seed.as_bytes());
-    let start = u32::from_str_radix(digest.0.get(..8).unwrap_or("0"), 16).unwrap_or(0);
+    let start = u32::from_str_radix(digest.as_str().get(..8).unwrap_or("0"), 16).unwrap_or(0);
     let candidates = (256 - FIRST_SECOND_BYTE) * 256;
     (0..candidates)
         .map(|step| nth((start % candidates + step) % candidates))

@@ -93,7 +93,9 @@ impl TokenText {
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.trim().split('.').collect();
         let (authority, id, secret) = match parts.as_slice() {
-            [FORMAT, authority, id, secret] => (Some(Digest((*authority).to_owned())), id, secret),
+            [FORMAT, authority, id, secret] => {
+                (Some(Digest::new((*authority).to_owned())), id, secret)
+            }
             [id, secret] => (None, id, secret),
             _ => return None,
         };

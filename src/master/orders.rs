@@ -87,9 +87,9 @@ impl Core {
     ) -> bool {
         let key = node_key(&join.node);
         let known = self.world.nodes.get(&key).map(|row| (*row.value).clone());
-        let taken = known
-            .as_ref()
-            .is_some_and(|node| !node.key_digest.0.is_empty() && node.key_digest != key_digest);
+        let taken = known.as_ref().is_some_and(|node| {
+            !node.key_digest.as_str().is_empty() && node.key_digest != key_digest
+        });
         if taken {
             let message = format!(
                 "a node `{0}` with another key is a member already; choose another name, or \

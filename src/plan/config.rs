@@ -113,5 +113,5 @@ pub fn revision_digest(world: &World, template: &PodTemplate, needs: &Needs) -> 
             hash.update(format!("\n{}:{key}={}:{value}", key.len(), value.len()));
         }
     }
-    Digest(hex(&hash.finalize()))
+    Digest::new(hex(&hash.finalize()))
 }

@@ -35,7 +35,7 @@ pub fn owned_uid(owner_uid: &str, what: &str) -> String {
 
 /// The uid of an owner's `counter`-th pod.
 pub fn pod_uid(owner_uid: &str, counter: u64) -> PodUid {
-    PodUid(uuid(&[b"pod", owner_uid.as_bytes(), &counter.to_be_bytes()]))
+    PodUid::new(uuid(&[b"pod", owner_uid.as_bytes(), &counter.to_be_bytes()]))
 }
 
 /// The name of an owner's `counter`-th pod.
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn uids_are_shaped_like_uuids() {
-        let uid = pod_uid("u", 1).0;
+        let uid = pod_uid("u", 1).to_string();
         assert_eq!(uid.len(), 36);
         assert_eq!(uid.as_bytes()[14], b'8');
     }

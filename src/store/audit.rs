@@ -148,8 +148,8 @@ fn insert(
             line.kind,
             BODY_VERSION,
             line.text,
-            body_digest.0,
-            digest.0,
+            body_digest.as_str(),
+            digest.as_str(),
         ])
     })
     .map_err(StoreError::sql("writing an audit entry"))?;
@@ -187,7 +187,7 @@ pub(super) fn remove(
         .map_err(StoreError::sql(failed))?;
     let body = Body::Anchor {
         removed_through: through,
-        last_digest: Digest(last_digest),
+        last_digest: Digest::new(last_digest),
         by: by.to_owned(),
     };
     append(tx, key, tip, &[AuditDraft { at, reconcile: Belongs::New, body }])

@@ -23,7 +23,7 @@ impl std::fmt::Debug for AuditKey {
 
 impl AuditKey {
     pub(super) fn digest(&self, body: &[u8]) -> Digest {
-        Digest(hex(&keyed(&self.0, body)))
+        Digest::new(hex(&keyed(&self.0, body)))
     }
 }
 
@@ -53,6 +53,11 @@ pub(super) fn link(
     body_digest: &Digest,
 ) -> Digest {
     // One line per part: no two different entries have the same text.
-    let text = format!("{}\n{sequence}\n{}\n{reconcile}\n{}\n", previous.0, at.0, body_digest.0);
-    Digest(hex(&Sha256::digest(text.as_bytes())))
+    let text = format!(
+        "{}\n{sequence}\n{}\n{reconcile}\n{}\n",
+        previous.as_str(),
+        at.0,
+        body_digest.as_str()
+    );
+    Digest::new(hex(&Sha256::digest(text.as_bytes())))
 }

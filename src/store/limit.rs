@@ -47,13 +47,13 @@ impl Tally {
         (self.omitted_steps + self.omitted_lines > 0).then(|| Body::Omitted {
             steps: self.omitted_steps,
             lines: self.omitted_lines,
-            digest: Digest(self.omitted_digest.clone()),
+            digest: Digest::new(self.omitted_digest.clone()),
         })
     }
 
     fn omit(&mut self, text: &str) {
         let chained = format!("{}\n{text}", self.omitted_digest);
-        self.omitted_digest = Digest::of(chained.as_bytes()).0;
+        self.omitted_digest = Digest::of(chained.as_bytes()).to_string();
     }
 }
 

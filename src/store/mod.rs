@@ -195,7 +195,7 @@ impl Store {
                 )
                 .and_then(|mut statement| {
                     let sequence = row::int(head.sequence);
-                    statement.execute(params![node.as_str(), sequence, head.digest.0])
+                    statement.execute(params![node.as_str(), sequence, head.digest.as_str()])
                 })
                 .map_err(StoreError::sql("keeping an agent's testimony"))?;
             Ok(())
@@ -278,7 +278,7 @@ fn read_keys(connection: &Connection) -> Result<Keys, StoreError> {
     let cluster = String::from_utf8(value(property::CLUSTER)?)
         .map_err(|_| StoreError::Property { name: property::CLUSTER.to_owned() })?;
     Ok(Keys {
-        cluster: ClusterId(cluster),
+        cluster: ClusterId::new(cluster),
         secret: value(property::SECRET_KEY)?,
         audit: AuditKey(value(property::AUDIT_KEY)?),
     })

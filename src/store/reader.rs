@@ -231,8 +231,8 @@ impl RawEntry {
             reconcile: number(row.get(2)?),
             kind: row.get(3)?,
             body: row.get(4)?,
-            body_digest: Digest(row.get(5)?),
-            digest: Digest(row.get(6)?),
+            body_digest: Digest::new(row.get::<_, String>(5)?),
+            digest: Digest::new(row.get::<_, String>(6)?),
         })
     }
 
@@ -289,8 +289,9 @@ fn write_line(out: &mut dyn Write, entry: &Entry) -> Result<(), StoreError> {
 }
 
 fn read_witness(row: &Row<'_>) -> rusqlite::Result<(NodeName, AuditHead)> {
-    let head = AuditHead { sequence: number(row.get(1)?), digest: Digest(row.get(2)?) };
-    Ok((NodeName(row.get(0)?), head))
+    let head =
+        AuditHead { sequence: number(row.get(1)?), digest: Digest::new(row.get::<_, String>(2)?) };
+    Ok((NodeName::new(row.get::<_, String>(0)?), head))
 }
 
 pub(super) fn number(value: i64) -> u64 {

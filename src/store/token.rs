@@ -35,7 +35,7 @@ fn create(tx: &Transaction<'_>, token: &Token) -> Result<(), StoreError> {
             token.id,
             token.name,
             role_name(token.role),
-            token.secret_hash.0,
+            token.secret_hash.as_str(),
             token.created.0,
             token.expires.map(|expires| expires.0),
             token.uses_left,
@@ -68,7 +68,7 @@ pub(super) fn by_secret(
     let sql = format!("SELECT {COLUMNS} FROM token WHERE secret_hash = ?1");
     connection
         .prepare_cached(&sql)
-        .and_then(|mut statement| statement.query_row([&secret_hash.0], read).optional())
+        .and_then(|mut statement| statement.query_row([&secret_hash.as_str()], read).optional())
         .map_err(StoreError::sql("reading a token"))
 }
 
@@ -84,7 +84,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
                 format!("`{role}` is no role").into(),
             )
         })?,
-        secret_hash: Digest(row.get(3)?),
+        secret_hash: Digest::new(row.get::<_, String>(3)?),
         created: Timestamp(row.get(4)?),
         expires: row.get::<_, Option<i64>>(5)?.map(Timestamp),
         uses_left: row.get(6)?,

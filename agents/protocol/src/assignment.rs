@@ -147,7 +147,7 @@ pub fn content_digest<'a>(
     if keep_others {
         hash.update("keep others\n");
     }
-    Digest(hex(&hash.finalize()))
+    Digest::new(hex(&hash.finalize()))
 }
 
 #[cfg(test)]

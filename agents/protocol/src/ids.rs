@@ -1,6 +1,8 @@
-//! Identifiers. Each is a type of its own, so that one can't be passed for another.
+//! Identifiers. Each is a type of its own, so that one can't be passed for another. Texts are
+//! shared, since rows, indexes and messages hold copies of them everywhere.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -10,10 +12,10 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(Arc<str>);
 
         impl $name {
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
             pub fn as_str(&self) -> &str {
@@ -29,7 +31,7 @@ macro_rules! text_id {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
             }
         }
     };
@@ -59,7 +61,7 @@ text_id! {
 impl Digest {
     /// The digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(hex(&Sha256::digest(bytes)))
+        Self::new(hex(&Sha256::digest(bytes)))
     }
 
     /// The first 12 digits: enough to recognise, for people.

@@ -39,7 +39,7 @@ impl JoinToken {
             Some((name, secret)) if !name.is_empty() && !secret.is_empty() => {}
             _ => return Err(LinkError::Token("it is cut off")),
         }
-        Ok(Self { authority: Digest(digest.to_ascii_lowercase()), secret: secret.to_owned() })
+        Ok(Self { authority: Digest::new(digest.to_ascii_lowercase()), secret: secret.to_owned() })
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     fn tokens_are_taken_apart_and_damaged_ones_refused() {
         let digest = "ab".repeat(32);
         let token = JoinToken::parse(&format!("kgit1.{digest}.ci.s3cret\n")).unwrap();
-        assert_eq!(token.authority.0, digest);
+        assert_eq!(token.authority.as_str(), digest);
         assert_eq!(token.secret, "ci.s3cret");
         for bad in ["", "kgit2.x.y.z", "kgit1.short.a.b", &format!("kgit1.{digest}.only")] {
             assert!(JoinToken::parse(bad).is_err(), "{bad}");

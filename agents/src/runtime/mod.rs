@@ -40,7 +40,7 @@ impl Scope {
     /// The name of the node's bridge network: one for each cluster and node on an engine.
     pub fn network(&self) -> String {
         let node = kgit_protocol::ids::Digest::of(self.node.as_str().as_bytes());
-        format!("kgit-{}-{}", self.short(), node.0.get(..4).unwrap_or("0000"))
+        format!("kgit-{}-{}", self.short(), node.as_str().get(..4).unwrap_or("0000"))
     }
 }
 

@@ -163,7 +163,7 @@ impl Bench {
             return None;
         };
         let unique = Digest::of(format!("{number} {}", std::process::id()).as_bytes());
-        let scope = Scope { cluster: unique.0[..16].into(), node: "bench".into() };
+        let scope = Scope { cluster: unique.as_str()[..16].into(), node: "bench".into() };
         let third = number.wrapping_add(u8::try_from(std::process::id() % 200).unwrap());
         let mut bench = Self {
             socket,
@@ -378,7 +378,7 @@ pub fn pod(bench: &Bench, host: u8, spec: serde_json::Value) -> PodAssignment {
     let spec: PodSpec = serde_json::from_value(whole).unwrap();
     let uid = Digest::of(format!("{}{host}", bench.scope.cluster).as_bytes());
     let mut assignment = json!({
-        "uid": &uid.0[..32],
+        "uid": &uid.as_str()[..32],
         "namespace": "default",
         "name": format!("pod-{host}"),
         "order": "Run",

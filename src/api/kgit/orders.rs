@@ -88,7 +88,7 @@ pub async fn reset_node(
     Path(name): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
     caller.must_be(Role::Admin, "reset nodes")?;
-    let (node, by) = (NodeName::new(&name), caller.name);
+    let (node, by) = (NodeName::new(name.as_str()), caller.name);
     api.master.ask(|reply| Event::ResetNode { node, by, reply }).await?;
     Ok(done(format!("node {name} was reset; a machine may join under this name")))
 }

@@ -56,7 +56,7 @@ pub fn fits(
     constraints: &Constraints,
 ) -> Result<Load, Unfit> {
     let placement = &pod.template.placement;
-    if placement.node_name.as_ref().is_some_and(|name| *name != node.name.0) {
+    if placement.node_name.as_ref().is_some_and(|name| *name != node.name.as_str()) {
         return Err(Unfit::OtherNodeNamed);
     }
     // A node that has joined but not told of itself yet has no capacity to judge by.

@@ -50,7 +50,7 @@ pub(super) fn in_scope(of: &Scope, labels: &HashMap<String, String>) -> bool {
 pub(super) fn identity(labels: &HashMap<String, String>) -> Option<Identity> {
     let get = |key: &str| labels.get(key).cloned();
     Some(Identity {
-        pod: PodUid(get(POD_UID)?),
+        pod: PodUid::new(get(POD_UID)?),
         namespace: get(NAMESPACE)?,
         pod_name: get(POD)?,
         container: get(CONTAINER)?,

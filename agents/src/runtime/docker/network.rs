@@ -56,7 +56,7 @@ impl Docker {
     /// The bridge's name on the host: at most 15 letters, the same after each making.
     fn bridge(&self) -> String {
         let name = kgit_protocol::ids::Digest::of(self.scope.network().as_bytes());
-        format!("kgit-{}", name.0.get(..8).unwrap_or("0"))
+        format!("kgit-{}", name.as_str().get(..8).unwrap_or("0"))
     }
 
     async fn show_network(&self) -> Outcome<Option<NetworkInspect>> {
