@@ -1,6 +1,7 @@
 //! What one turn of the loop collects until its transaction: rows, token orders, answers that may
 //! be given only once everything is on disk, and what set it all off.
 
+use kgit_protocol::ids::{BootId, NodeName};
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::audit::Trigger;
@@ -21,6 +22,8 @@ pub struct Batch {
     pub triggers: Vec<Trigger>,
     /// What agents saw, in words.
     pub seen: Vec<String>,
+    /// Nodes whose last report this turn replaced, with the one before: undone if the turn is.
+    pub reports: Vec<(NodeName, Option<(BootId, u64)>)>,
     /// Steps that an explicit order already took.
     pub ordered: Plan,
 }
@@ -35,6 +38,7 @@ impl Batch {
             answers: Vec::new(),
             triggers: Vec::new(),
             seen: Vec::new(),
+            reports: Vec::new(),
             ordered: Plan::default(),
         }
     }

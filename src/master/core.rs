@@ -1,7 +1,7 @@
 //! The loop's state and its turn: events in, one transaction out. Synchronous, and without a
 //! clock of its own, so that a simulation runs the very same code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Core {
     pub(super) source: SourceStatus,
     pub(super) heartbeats: OrdMap<NodeName, Timestamp>,
     /// The last report of each node that was folded in, so that a late one is told apart.
-    pub(super) reports: OrdMap<NodeName, (BootId, u64)>,
+    pub(super) reports: BTreeMap<NodeName, (BootId, u64)>,
     cycles: Vec<Diagnostic>,
     diagnostics: Arc<Vec<Diagnostic>>,
     dirty: Dirty,
@@ -53,6 +53,18 @@ pub struct Core {
     reconcile: Option<Reconcile>,
     started: Timestamp,
     retry: Option<Timestamp>,
+}
+
+/// What a turn gives back if the store can't take it. All of it is cheap to copy.
+#[derive(Debug)]
+struct Before {
+    world: World,
+    waits: Waits,
+    progressing: OrdSet<ObjectKey>,
+    wakes: OrdMap<ObjectKey, Timestamp>,
+    timers: OrdSet<(Timestamp, ObjectKey)>,
+    leases: OrdSet<(Timestamp, NodeName)>,
+    reconcile: Option<Reconcile>,
 }
 
 /// What a turn leaves for the outside.
@@ -73,7 +85,7 @@ impl Core {
             desired: Desired::default(),
             source,
             heartbeats: OrdMap::new(),
-            reports: OrdMap::new(),
+            reports: BTreeMap::new(),
             cycles: Vec::new(),
             diagnostics: Arc::default(),
             dirty: Dirty::default(),
@@ -96,7 +108,7 @@ impl Core {
 
     /// Handles a batch of events, plans, and commits.
     pub fn turn(&mut self, events: Vec<Event>, now: Timestamp, store: &mut Store) -> Turn {
-        let before = self.clone();
+        let before = self.before();
         let mut batch = Batch::new(now);
         batch.dirty = std::mem::take(&mut self.dirty);
         for event in events {
@@ -273,7 +285,7 @@ impl Core {
 
     fn finish(
         &mut self,
-        before: Self,
+        before: Before,
         mut batch: Batch,
         plan: Plan,
         mut audit: Vec<AuditDraft>,
@@ -301,8 +313,8 @@ impl Core {
 
     fn conclude(
         &mut self,
-        before: Self,
-        batch: Batch,
+        before: Before,
+        mut batch: Batch,
         outcome: Result<(), StoreError>,
         committed: bool,
     ) -> Turn {
@@ -315,26 +327,45 @@ impl Core {
                 Turn { committed, failed: None }
             }
             Err(error) => {
-                self.take_back(before, &batch);
                 let refused = Refused { reason: "StoreFailed", message: error.to_string() };
-                let answers = batch.answers.into_iter();
-                answers.for_each(|answer| answer.give(Err(refused.clone())));
+                let answers = std::mem::take(&mut batch.answers);
+                self.take_back(before, batch);
+                answers.into_iter().for_each(|answer| answer.give(Err(refused.clone())));
                 Turn { committed: None, failed: Some(error) }
             }
         }
     }
 
+    fn before(&self) -> Before {
+        Before {
+            world: self.world.clone(),
+            waits: self.waits.clone(),
+            progressing: self.progressing.clone(),
+            wakes: self.wakes.clone(),
+            timers: self.timers.clone(),
+            leases: self.leases.clone(),
+            reconcile: self.reconcile.clone(),
+        }
+    }
+
     /// Nothing of this turn happened, except that its work is still to be done. What was read of
-    /// the source stays read.
-    fn take_back(&mut self, before: Self, batch: &Batch) {
-        let read = (self.catalog.clone(), self.desired.clone(), self.source.clone());
-        let listed = (self.cycles.clone(), Arc::clone(&self.diagnostics));
-        let heartbeats = std::mem::take(&mut self.heartbeats);
-        *self = before;
-        (self.catalog, self.desired, self.source) = read;
-        (self.cycles, self.diagnostics) = listed;
-        self.heartbeats = heartbeats;
-        self.dirty.extend(batch.dirty.clone());
+    /// the source stays read, and who was heard of was heard of.
+    fn take_back(&mut self, before: Before, batch: Batch) {
+        let Before { world, waits, progressing, wakes, timers, leases, reconcile } = before;
+        self.world = world;
+        self.waits = waits;
+        self.progressing = progressing;
+        self.wakes = wakes;
+        self.timers = timers;
+        self.leases = leases;
+        self.reconcile = reconcile;
+        for (node, last) in batch.reports.into_iter().rev() {
+            match last {
+                Some(last) => drop(self.reports.insert(node, last)),
+                None => drop(self.reports.remove(&node)),
+            }
+        }
+        self.dirty.extend(batch.dirty);
         self.retry = Some(batch.now.after(RETRY_DELAY));
     }
 

@@ -184,7 +184,8 @@ impl Core {
         if late {
             return;
         }
-        self.reports.insert(name.clone(), (report.boot.clone(), report.sequence));
+        let last = self.reports.insert(name.clone(), (report.boot.clone(), report.sequence));
+        batch.reports.push((name.clone(), last));
         let folded = observe::fold(&self.world, name, report, batch.now);
         for line in &folded.said {
             let what = line.clone();
@@ -221,7 +222,9 @@ impl Core {
         }
         self.apply(batch, effects);
         self.heartbeats.remove(name);
-        self.reports.remove(name);
+        if let Some(last) = self.reports.remove(name) {
+            batch.reports.push((name.clone(), Some(last)));
+        }
         batch.mark(workloads);
     }
 

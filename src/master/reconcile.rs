@@ -1,8 +1,7 @@
 //! A reconcile: from what set it off until nothing more is to be done. It holds the forecast that
 //! was made at its start against the steps that are taken, for the audit.
 
-use std::collections::BTreeMap;
-
+use imbl::{OrdMap, Vector};
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::audit::{AuditedStep, Body, MAX_STEPS_LISTED, Trigger};
@@ -12,23 +11,26 @@ use crate::store::audit::{AuditDraft, Belongs};
 
 /// Lines of outcome that a reconcile keeps; what is beyond is counted.
 const MAX_OUTCOME_LINES: usize = 200;
+/// Observations that are kept to find the cause of a step in: an older one is hardly its cause.
+const MAX_SEEN: usize = 200;
 
+/// Cheap to copy, since each turn of the loop may be taken back.
 #[derive(Clone, Debug)]
 pub struct Reconcile {
     /// Steps that were forecast and not taken yet, with how often.
-    expected: BTreeMap<Said, u32>,
+    expected: OrdMap<Said, u32>,
     steps: u32,
     deviations: u32,
-    outcome: Vec<String>,
+    outcome: Vector<String>,
     beyond: u32,
     /// What was seen since the last steps: the cause of steps that were not forecast.
-    seen: Vec<String>,
+    seen: Vector<String>,
 }
 
 impl Reconcile {
     /// Starts one, with the first entry of its record.
     pub fn start(trigger: Trigger, forecast: &[Step], at: Timestamp) -> (Self, AuditDraft) {
-        let mut expected = BTreeMap::new();
+        let mut expected: OrdMap<Said, u32> = OrdMap::new();
         for step in forecast {
             *expected.entry(normal(&step.said)).or_insert(0) += 1;
         }
@@ -38,23 +40,25 @@ impl Reconcile {
             expected,
             steps: 0,
             deviations: 0,
-            outcome: Vec::new(),
+            outcome: Vector::new(),
             beyond: 0,
-            seen: Vec::new(),
+            seen: Vector::new(),
         };
         (reconcile, AuditDraft { at, reconcile: Belongs::New, body })
     }
 
     /// What agents told, in the order in which they did.
     pub fn saw(&mut self, lines: &[String]) {
-        self.seen.extend_from_slice(lines);
         for line in lines {
+            self.seen.push_back(line.clone());
             if self.outcome.len() < MAX_OUTCOME_LINES {
-                self.outcome.push(line.clone());
+                self.outcome.push_back(line.clone());
             } else {
                 self.beyond += 1;
             }
         }
+        let old = self.seen.len().saturating_sub(MAX_SEEN);
+        self.seen = self.seen.split_off(old);
     }
 
     /// Records the steps of one tick; `None` if it took none.
@@ -97,7 +101,7 @@ impl Reconcile {
     fn cause(&self, step: &Step) -> String {
         let name = step.said.object.to_string();
         let about = self.seen.iter().rev().find(|line| line.starts_with(&name));
-        match about.or(self.seen.last()) {
+        match about.or(self.seen.back()) {
             Some(line) => line.clone(),
             None => step.reasons.first().map(text::because).unwrap_or_default(),
         }
@@ -107,7 +111,7 @@ impl Reconcile {
     pub fn finish(self, waits: &[Waiting], superseded: bool, at: Timestamp) -> Vec<AuditDraft> {
         let draft = |body| AuditDraft { at, reconcile: Belongs::Newest, body };
         let mut drafts = Vec::new();
-        let mut lines = self.outcome;
+        let mut lines: Vec<String> = self.outcome.into_iter().collect();
         if self.beyond > 0 {
             lines.push(format!("and {} more", self.beyond));
         }
