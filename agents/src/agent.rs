@@ -35,6 +35,10 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// The longest sleep before looking at the certificate again: clocks get set.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(3600);
 
+/// How long an empty network may refuse to go before that is told.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
+const NETWORK_POLL: Duration = Duration::from_millis(250);
+
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error("the agent's data directory")]
@@ -49,6 +53,10 @@ pub enum AgentError {
     OtherName { known: String, asked: String },
     #[error("no part of 10.0.0.0/8 is free for pods on this host")]
     NoFreeRange,
+    #[error(
+        "all else is removed, but the engine keeps the pods' network, as `docker network ls` shows"
+    )]
+    NetworkStays(#[source] RuntimeError),
     #[error("the worker")]
     Worker(#[from] WorkerError),
     #[error("the folder {0}")]
@@ -253,6 +261,7 @@ async fn note_taken_down(
 
 /// Removes everything of this node from the engine and the disk, its data directory included.
 pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
+    let mut network_went = Ok(());
     {
         let journal = Journal::open(&config.data_dir)?;
         if let Some((docker, network)) = known_engine(&journal, config)? {
@@ -260,13 +269,28 @@ pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentErr
             for volume in docker.volumes().await? {
                 docker.remove_volume(&volume).await?;
             }
-            docker.remove_network().await?;
+            network_went = remove_network(&docker).await;
         }
         if let Some(joined) = journal.identity()? {
             remove_folder(&places(config, &scope(&joined)).secrets)?;
         }
     }
-    remove_folder(&config.data_dir)
+    remove_folder(&config.data_dir)?;
+    network_went
+}
+
+/// The engine lets go of endpoints some time after their containers are gone.
+async fn remove_network(docker: &Docker) -> Result<(), AgentError> {
+    let deadline = tokio::time::Instant::now() + NETWORK_PATIENCE;
+    loop {
+        match docker.remove_network().await {
+            Ok(()) => return Ok(()),
+            Err(_) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(NETWORK_POLL).await;
+            }
+            Err(error) => return Err(AgentError::NetworkStays(error)),
+        }
+    }
 }
 
 /// Takes the node out of its cluster: tells the master, then removes everything.

@@ -24,17 +24,19 @@ pub async fn down(data: &Path, docker_socket: &str, purge: bool) -> Result<(), D
         end_process(pid).await?;
     }
     let agent_data = config::agent_data(data);
+    let mut agent_went = Ok(());
     if agent_data.exists() {
         let agent = own_agent(data, docker_socket, NodePolicy::default());
-        match purge {
-            true => agent::purge(&agent, CONTAINER_GRACE).await?,
-            false => agent::stop_all(&agent, CONTAINER_GRACE).await?,
-        }
+        agent_went = match purge {
+            true => agent::purge(&agent, CONTAINER_GRACE).await,
+            false => agent::stop_all(&agent, CONTAINER_GRACE).await,
+        };
     }
-    if purge && data.exists() {
+    // While the agent's folder stands, what it made on the engine can be found again.
+    if purge && data.exists() && !agent_data.exists() {
         std::fs::remove_dir_all(data).map_err(DaemonError::file("remove", data))?;
     }
-    Ok(())
+    Ok(agent_went?)
 }
 
 async fn end_process(pid: u32) -> Result<(), DaemonError> {
