@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::domain::audit::AuditedStep;
 use crate::domain::desired::TreeChange;
 use crate::domain::diagnostic::Diagnostic;
+use crate::domain::key::ObjectKey;
 use crate::domain::plan::Waiting;
 use crate::master::view::View;
 
@@ -37,6 +38,8 @@ pub struct Forecast {
     pub steps: Vec<AuditedStep>,
     /// What is still waited for when everything else has converged.
     pub waits: Vec<Waiting>,
+    /// Objects whose manifests are gone, and whose deletion a brake holds.
+    pub held: Vec<ObjectKey>,
     pub diagnostics: Vec<Diagnostic>,
     /// How many steps there are; 0 means that nothing would happen.
     pub changes: usize,

@@ -4,6 +4,7 @@ use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::cli::context::print;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 
@@ -15,6 +16,8 @@ pub struct CompletionArgs {
 }
 
 pub fn run(args: &CompletionArgs) -> Result<Exit, CliError> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "kgit", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "kgit", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Success)
 }

@@ -19,7 +19,7 @@ use crate::source::files;
 /// Say what would change: where, in which order, and why
 ///
 /// Without arguments: what the followed source still has to bring about. Exits with 0 if nothing
-/// would change, 1 if something would, 2 on errors.
+/// would change, 1 if something would or deletions are held, 2 on errors.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     /// A commit of the followed repository: a branch, a tag, an id, or two as `A..B`; or a folder
@@ -38,10 +38,10 @@ pub async fn run(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
         Output::Text | Output::Wide | Output::Name => show(&answer)?,
     }
     let has_errors = answer.diagnostics.iter().any(|d| d.severity == Severity::Error);
-    Ok(match (has_errors, answer.changes) {
-        (true, _) => Exit::Error,
-        (false, 0) => Exit::Success,
-        (false, _) => Exit::Found,
+    Ok(match (has_errors, answer.changes, answer.held.is_empty()) {
+        (true, _, _) => Exit::Error,
+        (false, 0, true) => Exit::Success,
+        (false, _, _) => Exit::Found,
     })
 }
 
@@ -62,7 +62,7 @@ fn show(answer: &DiffAnswer) -> Result<(), CliError> {
     for diagnostic in answer.diagnostics.iter().filter(|d| d.severity != Severity::Note) {
         eprintln!("{}", Rendered(diagnostic));
     }
-    if answer.changes == 0 {
+    if answer.changes == 0 && answer.held.is_empty() {
         eprintln!("nothing would change");
     }
     print(&answer.text)

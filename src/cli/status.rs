@@ -12,6 +12,9 @@ use crate::kube::dto::{ClusterStatus, Health, ObjectLine};
 use crate::kube::human;
 use crate::kube::table::aligned;
 
+/// Held deletions that are listed; `kgit diff` and `-o json` list more.
+const HELD_LISTED: usize = 10;
+
 /// Show the source, its commit, the health of everything, and what is waited for
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -57,9 +60,14 @@ fn source(status: &ClusterStatus) -> String {
     }
     text.push('\n');
     if let Some(commit) = &source.commit {
-        let when = ago(commit.at, status.now);
         let (short, summary) = (commit.short(), &commit.summary);
-        text.push_str(&format!("Commit:   {short} {summary}, by {}, {when}\n", commit.author));
+        text.push_str(&match commit.id.is_empty() {
+            true => format!("Commit:   {summary}\n"),
+            false => {
+                let when = ago(commit.at, status.now);
+                format!("Commit:   {short} {summary}, by {}, {when}\n", commit.author)
+            }
+        });
     }
     let state = match (&source.error, &status.suspended_by, status.reconciling) {
         (Some(error), _, _) => format!("the source can't be read: {error}"),
@@ -82,14 +90,20 @@ fn findings(status: &ClusterStatus) -> String {
         ));
     }
     if status.restored {
-        text.push_str("Restored: the master came from a backup and removes nothing until told\n");
+        text.push_str("Restored: the master came from a backup and removes nothing until deletions that it holds are approved\n");
     }
     if let Some(held) = &status.held {
         let (count, reason) = (held.objects.len(), &held.reason);
         text.push_str(&format!("Held:     {count} deletions: {reason}\n"));
+        for object in held.objects.iter().take(HELD_LISTED) {
+            text.push_str(&format!("          - {object}\n"));
+        }
+        if count > HELD_LISTED {
+            text.push_str(&format!("          and {} more\n", count - HELD_LISTED));
+        }
         text.push_str(&match held.approvable {
             true => format!("          `kgit approve {}` lets them go ahead\n", held.plan),
-            false => "          nothing is removed until the manifests are repaired\n".to_owned(),
+            false => "          nothing is removed until the manifests are repaired; `kgit down` stops everything\n".to_owned(),
         });
     }
     text

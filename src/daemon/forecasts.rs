@@ -105,12 +105,15 @@ fn diagnostics(catalog: &Catalog, desired: &Desired) -> Vec<Diagnostic> {
 fn answer(world: &World, desired: &Desired, diagnostics: Vec<Diagnostic>) -> Forecast {
     let forecast = forecast::forecast(&resumed(world), desired, now());
     let lines = forecast.steps.iter().map(|step| Line { said: &step.said, reasons: &step.reasons });
-    let text = text::plan(lines, &forecast.waits);
+    let mut text = text::plan(lines, &forecast.waits);
+    let held = forecast.world.meta.held.as_ref().filter(|held| held.approved.is_none());
+    text.push_str(&held.map(text::held).unwrap_or_default());
+    let held = held.map(|held| held.objects.clone()).unwrap_or_default();
     let changes = forecast.steps.len();
     let steps = forecast.steps.into_iter().map(|step| AuditedStep {
         said: step.said,
         reasons: step.reasons,
         deviation: None,
     });
-    Forecast { steps: steps.collect(), waits: forecast.waits, diagnostics, changes, text }
+    Forecast { steps: steps.collect(), waits: forecast.waits, held, diagnostics, changes, text }
 }

@@ -110,7 +110,8 @@ pub fn start(chosen: Chosen, master: Handle) -> Result<Follower, DaemonError> {
             }
             Delivery::Changed { commit, change } => {
                 last_error = None;
-                if let Err(error) = history.keep(&commit.id) {
+                let kept = if commit.id.is_empty() { Ok(()) } else { history.keep(&commit.id) };
+                if let Err(error) = kept {
                     tracing::warn!(commit = commit.short(), %error, "failed to keep a commit");
                 }
                 Event::Source { commit, change }

@@ -119,6 +119,9 @@ pub struct DiffAnswer {
     pub version: u32,
     pub steps: Vec<AuditedStep>,
     pub waits: Vec<Waiting>,
+    /// Deletions that a brake holds: what an approval would let happen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<ObjectKey>,
     pub diagnostics: Vec<Diagnostic>,
     pub changes: usize,
     /// All of it, for people.

@@ -166,6 +166,7 @@ fn a_diff_and_its_answer() {
         version: VERSION,
         steps: vec![step()],
         waits: vec![waiting()],
+        held: Vec::new(),
         diagnostics: vec![diagnostic()],
         changes: 1,
         text: text("  1. ~ scale"),

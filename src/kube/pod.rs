@@ -67,7 +67,7 @@ fn status(seen: &Seen<'_>, pod: &Pod) -> Value {
     put(&mut status, "startTime", started.map(|at| at.to_string()));
     addresses(seen.world, pod, &mut status);
     status.insert("conditions".to_owned(), Value::Array(conditions(seen, pod)));
-    if pod.placed.is_some() {
+    if pod.placed.is_some() && !is_refused(pod) {
         let seen_init = observed.map_or(&[][..], |observed| &observed.init_containers);
         let init = statuses(&pod.template.init_containers, seen_init, "PodInitializing");
         put_list(&mut status, "initContainerStatuses", init);
@@ -80,6 +80,14 @@ fn status(seen: &Seen<'_>, pod: &Pod) -> Value {
         put_list(&mut status, "containerStatuses", main);
     }
     Value::Object(status)
+}
+
+/// The node never made its containers: there is nothing to say of them, as when a kubelet refuses.
+fn is_refused(pod: &Pod) -> bool {
+    pod.phase() == PodPhase::Failed
+        && pod.observed.as_deref().is_some_and(|seen| {
+            seen.reason.is_some() && seen.containers.is_empty() && seen.init_containers.is_empty()
+        })
 }
 
 fn phase_name(phase: PodPhase) -> &'static str {

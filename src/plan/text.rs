@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::domain::plan::{Reason, Said, Verb, Waiting};
+use crate::domain::record::Held;
 
 /// One step with its reasons, as people read it.
 #[derive(Clone, Debug)]
@@ -13,6 +14,9 @@ pub struct Line<'a> {
 
 /// Field changes shown under a step; the rest is counted.
 const MAX_FIELDS: usize = 8;
+
+/// Held deletions that are listed; the rest is counted.
+const HELD_LISTED: usize = 20;
 
 /// The steps, numbered in order, each with its reasons; then what is waited for.
 pub fn plan<'a>(steps: impl IntoIterator<Item = Line<'a>>, waits: &[Waiting]) -> String {
@@ -123,4 +127,21 @@ pub fn because(reason: &Reason) -> String {
         Reason::Approved { by } => format!("{by} approved it"),
         Reason::Limit { what } => what.clone(),
     }
+}
+
+/// The deletions that a brake holds, for people.
+pub fn held(held: &Held) -> String {
+    let count = held.objects.len();
+    let mut out = format!("held, {count} to be deleted: {}\n", held.reason);
+    for object in held.objects.iter().take(HELD_LISTED) {
+        let fate = if object.kind.holds_data() { " (its data is kept)" } else { "" };
+        out.push_str(&format!("  - {object}{fate}\n"));
+    }
+    if count > HELD_LISTED {
+        out.push_str(&format!("  and {} more\n", count - HELD_LISTED));
+    }
+    if held.approvable {
+        out.push_str(&format!("  `kgit approve {}` lets them go ahead\n", held.plan));
+    }
+    out
 }

@@ -14,6 +14,11 @@ pub enum SourceError {
     #[error("there is no branch `{branch}` in {location}: push it, or name another with --branch")]
     NoBranch { branch: String, location: String },
 
+    #[error(
+        "HEAD of {location} names `{branch}`, which has no commit; there is `{others}`: name the one to follow with --branch"
+    )]
+    OtherBranches { branch: String, location: String, others: String },
+
     #[error("the branch `{branch}` is gone from {location}; what was read last stays in force")]
     BranchGone { branch: String, location: String },
 

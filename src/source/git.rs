@@ -14,6 +14,8 @@ use crate::source::tree::TreeReader;
 use crate::source::watch::{self, Watch, Watching};
 use crate::source::{Snapshot, Source};
 
+/// Branches that an error names.
+const BRANCHES_NAMED: usize = 5;
 /// A look that finds nothing reads one reference; this is the backstop behind the watching.
 const BACKSTOP: Duration = Duration::from_secs(10);
 
@@ -128,6 +130,8 @@ pub(super) enum Tip {
     /// The repository has no commit yet, or not on this branch, which HEAD names.
     Unborn {
         branch: String,
+        /// Branches that do have commits.
+        others: Vec<String>,
     },
 }
 
@@ -146,8 +150,9 @@ fn branch_tip(repo: &Repository, branch: Option<&str>, location: &str) -> Result
             Ok(Tip::At { commit: commit.id(), branch })
         }
         Err(error) if error.code() == ErrorCode::NotFound => {
-            match head.as_deref() == Some(&branch) || has_no_branch(repo)? {
-                true => Ok(Tip::Unborn { branch }),
+            let others = branches(repo)?;
+            match head.as_deref() == Some(&branch) || others.is_empty() {
+                true => Ok(Tip::Unborn { branch, others }),
                 false => Err(SourceError::NoBranch { branch, location: location.to_owned() }),
             }
         }
@@ -164,10 +169,13 @@ fn head_branch(repo: &Repository, location: &str) -> Result<Option<String>, Sour
     Ok(target.and_then(|target| target.strip_prefix("refs/heads/").map(str::to_owned)))
 }
 
-fn has_no_branch(repo: &Repository) -> Result<bool, SourceError> {
-    let mut names =
-        repo.references_glob("refs/heads/*").map_err(SourceError::git("listing the branches"))?;
-    Ok(names.next().is_none())
+/// Some of the repository's branches, by name.
+fn branches(repo: &Repository) -> Result<Vec<String>, SourceError> {
+    let listing = || SourceError::git("listing the branches");
+    let mut found = repo.references_glob("refs/heads/*").map_err(listing())?;
+    let names = found.names().take(BRANCHES_NAMED);
+    let names = names.map(|name| Ok(name.map_err(listing())?["refs/heads/".len()..].to_owned()));
+    names.collect()
 }
 
 /// A folder with the parts of a repository in it that can't be opened: better an error about a
@@ -212,7 +220,7 @@ impl BranchFollow {
     ) -> Result<Option<Snapshot>, SourceError> {
         let (commit, branch) = match tip {
             Tip::At { commit, branch } => (commit, branch),
-            Tip::Unborn { branch } => return self.unborn(branch, location),
+            Tip::Unborn { branch, others } => return self.unborn(branch, others, location),
         };
         if matches!(&self.last, Last::Delivered { commit: last, .. } if *last == commit) {
             return Ok(None);
@@ -230,11 +238,22 @@ impl BranchFollow {
 
     /// An empty repository is an empty tree; a branch that was there and is gone is a failure,
     /// not an order to remove everything.
-    fn unborn(&mut self, branch: String, location: &str) -> Result<Option<Snapshot>, SourceError> {
+    fn unborn(
+        &mut self,
+        branch: String,
+        others: Vec<String>,
+        location: &str,
+    ) -> Result<Option<Snapshot>, SourceError> {
         match self.last {
             Last::Delivered { .. } | Last::Before(_) => {
                 Err(SourceError::BranchGone { branch, location: location.to_owned() })
             }
+            // `git init --bare` and a push of another branch than HEAD names.
+            Last::Nothing | Last::Unborn if !others.is_empty() => Err(SourceError::OtherBranches {
+                branch,
+                location: location.to_owned(),
+                others: others.join("`, `"),
+            }),
             Last::Unborn => Ok(None),
             Last::Nothing => {
                 self.last = Last::Unborn;

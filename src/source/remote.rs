@@ -150,7 +150,9 @@ impl Remote {
             Some(branch) => branch.clone(),
             None => match default_branch(heads) {
                 Some(branch) => branch,
-                None if heads.is_empty() => return Ok(Tip::Unborn { branch: "HEAD".to_owned() }),
+                None if heads.is_empty() => {
+                    return Ok(Tip::Unborn { branch: "HEAD".to_owned(), others: Vec::new() });
+                }
                 None => {
                     return Err(SourceError::Detached { location: self.location.clone() });
                 }
@@ -158,7 +160,7 @@ impl Remote {
         };
         match named(&format!("refs/heads/{branch}")) {
             Some(head) => Ok(Tip::At { commit: head.oid(), branch }),
-            None if heads.is_empty() => Ok(Tip::Unborn { branch }),
+            None if heads.is_empty() => Ok(Tip::Unborn { branch, others: Vec::new() }),
             None => Err(SourceError::NoBranch { branch, location: self.location.clone() }),
         }
     }

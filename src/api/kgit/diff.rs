@@ -69,6 +69,7 @@ async fn forecast(api: &Api, wanted: Wanted) -> Result<Json<DiffAnswer>, ApiErro
         version: VERSION,
         steps: forecast.steps,
         waits: forecast.waits,
+        held: forecast.held,
         diagnostics: forecast.diagnostics,
         changes: forecast.changes,
         text: forecast.text,

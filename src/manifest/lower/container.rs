@@ -124,8 +124,34 @@ fn image(object: &mut Object<'_, '_>, path: &Path<'_>, written: &Container) -> S
     } else if repository(&image).contains(|c: char| c.is_ascii_uppercase()) {
         let message = format!("`{image}` is not the name of an image: repositories are lower-case");
         object.error(&path, message);
+    } else if let Some(wrong) = wrong_suffix(&image) {
+        object.error(&path, format!("`{image}` is not the name of an image: {wrong}"));
     }
     image
+}
+
+/// What is wrong with an image's tag or digest. Source:
+/// <https://pkg.go.dev/github.com/distribution/reference>.
+fn wrong_suffix(image: &str) -> Option<&'static str> {
+    let (name, digest) = match image.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (image, None),
+    };
+    let is_hex = |text: &str| text.len() >= 32 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if digest.is_some_and(|digest| !digest.split_once(':').is_some_and(|(_, hex)| is_hex(hex))) {
+        return Some("what follows `@` is no digest, such as `sha256:` and 64 hexadecimal digits");
+    }
+    let last = name.rsplit('/').next().unwrap_or_default();
+    let is_tag = |tag: &str| {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        tag.starts_with(word)
+            && tag.len() <= 128
+            && tag.chars().all(|c| word(c) || matches!(c, '.' | '-'))
+    };
+    match last.split_once(':') {
+        Some((_, tag)) if !is_tag(tag) => Some("what follows `:` is no tag"),
+        _ => None,
+    }
 }
 
 /// The image's name without its registry, tag and digest.

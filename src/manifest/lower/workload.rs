@@ -14,6 +14,8 @@ use crate::manifest::lower::pod::{Restarts, template};
 use crate::manifest::lower::selector::{label_selector, must_match};
 use crate::manifest::path::Path;
 
+/// What one workload may ask for: as many pods as a whole cluster of kgit is made for (docs/performance.md).
+const MAX_PODS: u32 = 10_000;
 /// Source: `SetDefaults_Deployment`.
 const DEFAULT_REVISION_HISTORY: u32 = 10;
 const DEFAULT_PROGRESS_DEADLINE_SECONDS: u32 = 600;
@@ -71,7 +73,17 @@ pub fn deployment(object: &mut Object<'_, '_>, written: &WrittenDeployment) -> D
 
 fn replicas(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
     let path = Path::ROOT.key("spec");
-    object.count(&path.key("replicas"), written.map(i64::from), 1, 0)
+    let replicas = object.count(&path.key("replicas"), written.map(i64::from), 1, 0);
+    at_most_pods(object, &path.key("replicas"), replicas)
+}
+
+/// Refuses a number of pods that no plan could be made for.
+fn at_most_pods(object: &mut Object<'_, '_>, path: &Path<'_>, count: u32) -> u32 {
+    if count <= MAX_PODS {
+        return count;
+    }
+    object.error(path, format!("{count} is out of range: at most {MAX_PODS} pods of one workload"));
+    MAX_PODS
 }
 
 fn min_ready(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
@@ -148,6 +160,7 @@ pub fn job(object: &mut Object<'_, '_>, written: &WrittenJob) -> JobSpec {
         optional("activeDeadlineSeconds", written.active_deadline_seconds, 1);
     let ttl = written.ttl_seconds_after_finished.map(i64::from);
     let ttl_seconds_after_finished = optional("ttlSecondsAfterFinished", ttl, 0);
+    let parallelism = parallelism.map(|n| at_most_pods(object, &path.key("parallelism"), n));
     let modes = [("NonIndexed", false), ("Indexed", true)];
     let mode = written.completion_mode.as_deref();
     let indexed = object.choice(&path.key("completionMode"), mode, false, &modes);

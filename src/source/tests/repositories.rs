@@ -136,6 +136,16 @@ fn a_branch_that_was_never_there_is_a_failure_that_names_it() {
 }
 
 #[test]
+fn a_repository_whose_head_names_no_commit_says_which_branches_there_are() {
+    let repo = Repo::new();
+    repo.git(&["checkout", "-q", "-b", "prod"]);
+    repo.commit("on prod");
+    repo.git(&["symbolic-ref", "HEAD", "refs/heads/master"]);
+    let error = refusal(&mut repo.source());
+    assert!(error.contains("names `master`, which has no commit; there is `prod`"), "{error}");
+}
+
+#[test]
 fn one_folder_of_a_repository_is_followed_alone() {
     let repo = Repo::new();
     repo.write("clusters/a/web.yaml", "1");
