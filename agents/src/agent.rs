@@ -126,7 +126,7 @@ fn scope(joined: &Identity) -> Scope {
 }
 
 fn places(config: &AgentConfig, scope: &Scope) -> Places {
-    let socket = config.docker_socket.strip_prefix("unix://").unwrap_or(&config.docker_socket);
+    let socket = &config.docker_socket;
     let kept = |path: &Path, holds| Kept { path: path.to_owned(), holds };
     let mut paths = vec![
         kept(Path::new(socket), Holds::EngineSocket),

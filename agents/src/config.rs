@@ -23,7 +23,7 @@ pub struct AgentConfig {
     /// The join token; needed on the first start only.
     pub token: Option<String>,
     pub policy: NodePolicy,
-    /// The engine's socket: a path, or `unix://` and a path.
+    /// The path of the engine's socket.
     pub docker_socket: String,
     /// Where Docker keeps registry logins: `~/.docker/config.json`.
     pub docker_config: Option<PathBuf>,

@@ -14,7 +14,7 @@ use kgit_agent::agent;
 use kgit_agent::config::AgentConfig;
 use kgit_agent::policy::NodePolicy;
 use kgit_agent::runtime::crash::CrashPoint;
-use kgit_agent::runtime::docker::DEFAULT_SOCKET;
+use kgit_agent::runtime::docker::{DEFAULT_SOCKET, parse_socket};
 use kgit_protocol::ids::NodeName;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kgit-agent", global = true)]
     data: PathBuf,
     /// The Docker engine's socket
-    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET, global = true)]
+    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET, value_parser = parse_socket, global = true)]
     docker: String,
     /// A folder that hostPath volumes may lie in; may be repeated
     #[arg(long, value_name = "DIR")]

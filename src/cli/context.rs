@@ -1,7 +1,7 @@
 //! What all commands share: how to reach the master, and in what form to answer.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -34,16 +34,25 @@ impl Context {
 
     /// Where the master is: `--kubeconfig`, `$KUBECONFIG`, or the default data directory's.
     pub fn kubeconfig(&self) -> Result<Kubeconfig, CliError> {
+        self.kubeconfig_in(&config::data_directory(None))
+    }
+
+    fn kubeconfig_in(&self, data: &Path) -> Result<Kubeconfig, CliError> {
         let named = self.kubeconfig.clone();
         let path = named
             .or_else(|| std::env::var_os("KUBECONFIG").filter(|v| !v.is_empty()).map(PathBuf::from))
-            .unwrap_or_else(|| config::kubeconfig(&config::data_directory(None)));
+            .unwrap_or_else(|| config::kubeconfig(data));
         Ok(Kubeconfig::read(&path)?)
     }
 
     /// A client of the master.
     pub fn client(&self) -> Result<Client, CliError> {
         Ok(Client::new(&self.kubeconfig()?)?)
+    }
+
+    /// The same, if nothing else is named, of the master whose data directory this is.
+    pub fn client_in(&self, data: &Path) -> Result<Client, CliError> {
+        Ok(Client::new(&self.kubeconfig_in(data)?)?)
     }
 
     /// Whether a program reads the output.

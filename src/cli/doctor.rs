@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use clap::Args;
-use kgit_agent::runtime::docker::DEFAULT_SOCKET;
+use kgit_agent::runtime::docker::{DEFAULT_SOCKET, parse_socket};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -39,7 +39,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "DIR", env = "KGIT_DATA")]
     data: Option<PathBuf>,
     /// The Docker engine's socket
-    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET, value_parser = parse_socket)]
     docker: String,
 }
 
@@ -82,7 +82,7 @@ pub async fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, CliError>
         cgroups(),
         git().await,
     ];
-    findings.extend(master(context).await);
+    findings.extend(master(context, &data).await);
     match context.for_programs() {
         true => context.print_json(&findings)?,
         false => findings.iter().try_for_each(|finding| print(&line(finding)))?,
@@ -103,10 +103,9 @@ fn line(finding: &Finding) -> String {
     }
 }
 
-async fn engine(socket: &str) -> Finding {
+async fn engine(path: &str) -> Finding {
     const INSTALL: &str = "install Docker (Debian, Ubuntu: `apt-get install docker.io`), start it, and let this \
          user reach its socket";
-    let path = socket.strip_prefix("unix://").unwrap_or(socket);
     let asked = tokio::time::timeout(ENGINE_TIMEOUT, ask_engine(path)).await;
     let answer = match asked {
         Ok(Ok(answer)) => answer,
@@ -144,6 +143,13 @@ fn data_directory(data: &Path) -> Finding {
     let shown = data.display();
     match std::fs::metadata(data) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let above = data.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+            if let Err(error) = rustix::fs::access(above, rustix::fs::Access::WRITE_OK) {
+                return Finding::fail(
+                    format!("data directory {shown} can't be made in {}: {error}", above.display()),
+                    "name another with --data",
+                );
+            }
             Finding::ok(format!("data directory {shown} is not there yet; `kgit up` makes it"))
         }
         Err(error) => Finding::fail(
@@ -237,8 +243,8 @@ async fn git() -> Finding {
 }
 
 /// The master that the kubeconfig leads to: whether it answers, its clock, its source.
-async fn master(context: &Context) -> Vec<Finding> {
-    let Ok(client) = context.client() else {
+async fn master(context: &Context, data: &Path) -> Vec<Finding> {
+    let Ok(client) = context.client_in(data) else {
         let hint = "`kgit up` starts one; --kubeconfig names another";
         return vec![Finding::warn("no master is known on this machine", hint)];
     };

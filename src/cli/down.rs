@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
-use kgit_agent::runtime::docker::DEFAULT_SOCKET;
+use kgit_agent::runtime::docker::{DEFAULT_SOCKET, parse_socket};
 
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -24,7 +24,7 @@ pub struct DownArgs {
     #[arg(long, value_name = "DIR", env = "KGIT_DATA")]
     data: Option<PathBuf>,
     /// The Docker engine's socket
-    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET, value_parser = parse_socket)]
     docker: String,
 }
 

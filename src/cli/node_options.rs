@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kgit_agent::policy::NodePolicy;
-use kgit_agent::runtime::docker::DEFAULT_SOCKET;
+use kgit_agent::runtime::docker::{DEFAULT_SOCKET, parse_socket};
 
 #[derive(Clone, Debug, Args)]
 pub struct NodeOptions {
     /// The Docker engine's socket
-    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET, value_parser = parse_socket)]
     pub docker: String,
     /// A folder that hostPath volumes may lie in; may be repeated
     #[arg(long, value_name = "DIR")]

@@ -36,6 +36,20 @@ use crate::runtime::{
 
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
+/// Reads a socket as people and `DOCKER_HOST` write it: a path, or `unix://` and a path.
+///
+/// # Errors
+/// Other schemes: an agent is on its engine's host, since it writes files that containers mount.
+pub fn parse_socket(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        None => Ok(text.to_owned()),
+        Some(("unix", path)) => Ok(path.to_owned()),
+        Some((scheme, _)) => Err(format!(
+            "{scheme}:// leads to another host's engine; run `kgit agent` there, or give this host's socket"
+        )),
+    }
+}
+
 /// A call that takes longer than this has hung: the engine answers in milliseconds, and even a
 /// container with many mounts starts within seconds.
 const CALL_TIMEOUT_SECONDS: u64 = 60;
@@ -54,12 +68,11 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// `socket` is a path, or `unix://` and a path. Nothing is dialled yet.
+    /// `socket` is a path. Nothing is dialled yet.
     pub fn new(scope: Scope, socket: &str) -> Self {
-        let socket = socket.strip_prefix("unix://").unwrap_or(socket).to_owned();
         Self {
             scope,
-            socket,
+            socket: socket.to_owned(),
             client: Mutex::new(None),
             details: view::Details::default(),
             image_names: Mutex::new(HashMap::new()),
