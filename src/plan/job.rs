@@ -51,6 +51,8 @@ impl Job<'_> {
         let pods = pods_of(&draft.world, self.key);
         pods::follow(draft, self.key, &pods);
         self.count_ends(draft);
+        // What is recorded is from before whatever set this tick off.
+        self.state.active = self.active_count(draft);
         if self.state.finished.is_some() {
             self.rest(draft);
         } else if let Some(finish) = self.finish(draft.now) {
@@ -61,10 +63,11 @@ impl Job<'_> {
         self.note(draft, &before);
     }
 
-    /// Each pod's end is counted once, in the same step of the record as the count.
+    /// Each pod's end is counted once, in the same step of the record as the count. One that was
+    /// told to end (suspended, outdated) did not end by itself: it proves nothing.
     fn count_ends(&mut self, draft: &mut Draft<'_>) {
         for pod in pods_of(&draft.world, self.key) {
-            if !pod.is_finished() || pod.counted {
+            if !pod.is_finished() || pod.counted || pod.deletion.is_some() {
                 continue;
             }
             if pod.phase() == PodPhase::Succeeded {
@@ -192,8 +195,8 @@ impl Job<'_> {
         if let Some(deadline) = self.deadline() {
             draft.wake(self.key, deadline);
         }
-        let wanted = self.wanted();
         let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        let wanted = self.wanted(found);
         if found < wanted {
             self.grow(draft, wanted - found, found, &digest);
         }
@@ -213,11 +216,15 @@ impl Job<'_> {
         pods_of(&draft.world, self.key).into_iter().filter(|pod| pod.is_active()).collect()
     }
 
+    fn active_count(&self, draft: &Draft<'_>) -> u32 {
+        u32::try_from(self.active(draft).len()).unwrap_or(u32::MAX)
+    }
+
     /// min(parallelism, completions − succeeded); a work queue starts none after a success.
-    fn wanted(&self) -> u32 {
+    fn wanted(&self, found: u32) -> u32 {
         match self.spec.completions {
             Some(all) => self.spec.parallelism.min(all.saturating_sub(self.state.succeeded)),
-            None if self.state.succeeded > 0 => self.state.active,
+            None if self.state.succeeded > 0 => found,
             None => self.spec.parallelism,
         }
     }
@@ -306,16 +313,20 @@ impl Job<'_> {
     }
 
     fn wait(&self, draft: &mut Draft<'_>) {
-        let deadline = self.deadline();
+        let for_what = match self.spec.completions {
+            None if self.state.succeeded > 0 => {
+                format!("{} pods of the work queue to end", self.active_count(draft))
+            }
+            completions => {
+                let all = completions.unwrap_or(1);
+                format!("{} of {all} completions", all.saturating_sub(self.state.succeeded))
+            }
+        };
         draft.wait(Waiting {
             object: self.key.clone(),
-            for_what: format!(
-                "{} of {} completions",
-                self.spec.completions.unwrap_or(1).saturating_sub(self.state.succeeded),
-                self.spec.completions.unwrap_or(1)
-            ),
+            for_what,
             kind: WaitKind::Progress,
-            deadline,
+            deadline: self.deadline(),
             consequence: "DeadlineExceeded: the job fails".to_owned(),
             unplaced: None,
         });
@@ -323,7 +334,7 @@ impl Job<'_> {
 
     fn note(&mut self, draft: &mut Draft<'_>, before: &JobState) {
         let active = self.active(draft);
-        self.state.active = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        self.state.active = self.active_count(draft);
         self.state.ready =
             u32::try_from(active.iter().filter(|pod| pod.is_ready()).count()).unwrap_or(u32::MAX);
         let recorded = draft.world.jobs.get(self.key).map(|row| (*row.value).clone());
