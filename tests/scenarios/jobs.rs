@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use crate::cluster::{Behaviour, Cluster};
-use crate::manifests::{job, web};
+use crate::manifests::{config, job, web};
 
 #[test]
 fn a_job_runs_to_its_end_once() {
@@ -147,4 +147,37 @@ fn a_pod_that_was_told_to_end_is_no_failure_of_its_job() {
     finished: 0 deviations, 0 missing, superseded false
     ");
     cluster.ends_quietly();
+}
+
+#[test]
+fn pods_that_are_gone_are_forgotten_though_a_config_is_missing() {
+    let mut cluster = Cluster::new(&["a"]);
+    let needs =
+        |text: String| format!("{text}        envFrom: [{{configMapRef: {{name: settings}}}}]\n");
+    let pod = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: bare\nspec:\n  containers:\n  - name: main\n    \
+             image: {image}\n    envFrom: [{{configMapRef: {{name: settings}}}}]\n"
+        )
+    };
+    let started = [
+        ("job.yaml", needs(job("batch", "batch:1", ""))),
+        ("pod.yaml", pod("bare:1")),
+        ("c.yaml", config("a")),
+        ("other.yaml", config("a").replace("settings", "other")),
+    ];
+    cluster.behaviour.insert("b".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&started.each_ref().map(|(path, text)| (*path, text.as_str())));
+    cluster.settle();
+    cluster.behaviour.insert("b".to_owned(), Behaviour::NeverEnds);
+    let job = needs(job("batch", "batch:1", "  suspend: true\n"));
+    cluster.commit(&[("job.yaml", &job), ("pod.yaml", &pod("bare:2"))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", "")]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert!(cluster.pods().is_empty(), "{:?}", cluster.waits());
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for ConfigMap/default/settings, which does not exist");
 }
