@@ -10,7 +10,7 @@ use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use kgit::domain::key::ObjectKey;
 use kgit::domain::plan::Step;
 use kgit::domain::record::Pod;
-use kgit::domain::world::World;
+use kgit::domain::world::{Table, World};
 use kgit::master::core::Core;
 use kgit::master::event::{Event, Refused};
 use kgit::master::view::SourceStatus;
@@ -419,7 +419,15 @@ impl Cluster {
         };
         assert_eq!(keys(&loaded.pods), keys(&held.pods));
         assert_eq!(loaded.version, held.version);
+        let told_of_nothing: Vec<&ObjectKey> =
+            held.events.keys().filter(|key| !is_there(held, key)).collect();
+        assert!(told_of_nothing.is_empty(), "events of what is gone: {told_of_nothing:?}");
     }
+}
+
+fn is_there(world: &World, key: &ObjectKey) -> bool {
+    let tables = [Table::Object, Table::Pruned, Table::ReplicaSet, Table::Pod, Table::Node];
+    tables.iter().any(|table| world.row(key, *table).is_some())
 }
 
 fn render(steps: &[Step]) -> String {
