@@ -7,3 +7,4 @@ mod jobs;
 mod lost;
 mod manifests;
 mod rollouts;
+mod waiting;
