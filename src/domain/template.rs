@@ -49,7 +49,24 @@ pub struct Toleration {
     pub value: Option<String>,
     /// `None`: any effect.
     pub effect: Option<String>,
+    /// For how long; `None`: for ever.
     pub seconds: Option<u32>,
+}
+
+/// What a node has against pods that do not tolerate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taint<'a> {
+    pub key: &'a str,
+    pub value: &'a str,
+    pub effect: &'a str,
+}
+
+impl Toleration {
+    pub fn tolerates(&self, taint: &Taint<'_>) -> bool {
+        (self.key.is_empty() || self.key == taint.key)
+            && self.value.as_deref().is_none_or(|value| value == taint.value)
+            && self.effect.as_deref().is_none_or(|effect| effect == taint.effect)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

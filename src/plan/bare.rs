@@ -10,10 +10,10 @@ use crate::domain::resource::Spec;
 use crate::domain::selector::Labels;
 use crate::domain::world::{Effect, Record};
 use crate::plan::config::{Needs, needs, revision_digest};
-use crate::plan::depends;
 use crate::plan::draft::{Draft, commit_reason};
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
+use crate::plan::{depends, evict};
 
 pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
     let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
@@ -21,13 +21,13 @@ pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
     };
     let Spec::Pod(template) = &applied.resource.spec else { return };
     draft.start_over(key);
+    let found = pods_of(&draft.world, key);
+    pods::follow(draft, key, &found);
     let needs = match needs(&draft.world, key, template, &applied.resource) {
         Ok(needs) => needs,
         Err(why) => return draft.blocked(key, why, "the pod is not started"),
     };
     let digest = revision_digest(&draft.world, template, &needs);
-    let found = pods_of(&draft.world, key);
-    pods::follow(draft, key, &found);
     match pods_of(&draft.world, key).first() {
         None => make(draft, key, &applied, &needs, digest),
         Some(pod) if pod.deletion.is_some() => {}
@@ -39,7 +39,10 @@ pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
             }
         }
         Some(pod) if pod.placed.is_none() => pods::place_pending(draft, pod, &needs.configs),
-        Some(pod) => wait_for_start(draft, key, pod),
+        Some(pod) => {
+            evict::wait_for_lost(draft, key, pod);
+            wait_for_start(draft, key, pod);
+        }
     }
 }
 

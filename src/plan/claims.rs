@@ -36,6 +36,10 @@ pub fn plan_claim(draft: &mut Draft<'_>, key: &ObjectKey) {
         Some(ClaimState { phase: ClaimPhase::Bound, volume: Some(volume) }) => {
             lose_if_gone(draft, key, &volume);
         }
+        // Nothing gives it its data back, least of all another volume.
+        Some(ClaimState { phase: ClaimPhase::Lost, volume: Some(volume) }) => {
+            say_lost(draft, key, &volume);
+        }
         _ => bind_or_wait(draft, key, &applied, spec),
     }
 }
@@ -44,12 +48,13 @@ fn lose_if_gone(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str) {
     if !draft.world.volumes.contains_key(&volume_key(volume)) {
         let lost = ClaimState { phase: ClaimPhase::Lost, volume: Some(volume.to_owned()) };
         draft.note(key, Record::Claim(Arc::new(lost)));
-        draft.blocked(
-            key,
-            format!("PersistentVolume `{volume}`, which is gone"),
-            "its pods stay as they are",
-        );
+        say_lost(draft, key, volume);
     }
+}
+
+fn say_lost(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str) {
+    let what = format!("PersistentVolume `{volume}`, which is gone");
+    draft.blocked(key, what, "its pods stay as they are");
 }
 
 fn bind_or_wait(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>, spec: &ClaimSpec) {
@@ -164,7 +169,10 @@ fn misfit(
         return Some("is reserved for another claim".to_owned());
     }
     if let Some(state) = world.volumes.get(volume) {
-        let ours = state.claim.as_ref().is_some_and(|(claim, _)| claim == key);
+        // A later claim of the same name is another one.
+        let uid = world.objects.get(key).map(|row| row.uid.as_str());
+        let owner = state.claim.as_ref();
+        let ours = owner.is_some_and(|(claim, of)| claim == key && Some(of.as_str()) == uid);
         match state.phase {
             VolumePhase::Available => {}
             VolumePhase::Bound if ours => {}

@@ -3,9 +3,11 @@
 
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::{WaitKind, Waiting};
+use crate::domain::record::Pod;
 use crate::domain::resource::{ReferenceKind, Resource};
+use crate::domain::world::World;
 use crate::plan::draft::Draft;
-use crate::plan::health::{Health, health};
+use crate::plan::health::{Health, health, pod_health};
 
 /// True, and said, while something that the object depends on is not healthy.
 pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool {
@@ -32,4 +34,16 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
         });
     }
     held
+}
+
+/// Who waits for a pod with a manifest of its own, if its health changed. Any other workload's
+/// health is in a record of its own, and it is that record's change that tells.
+pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectKey> {
+    let of = |pod: Option<&Pod>| pod.map_or(Health::Progressing, pod_health);
+    match new.or(old) {
+        Some(pod) if pod.owner == pod.key && of(old) != of(new) => {
+            world.referrers(&pod.key).cloned().collect()
+        }
+        _ => Vec::new(),
+    }
 }

@@ -314,8 +314,9 @@ impl Rollout<'_> {
         let beyond = idle.len().saturating_sub(limit);
         for set in &idle[..beyond] {
             let what = format!("revisionHistoryLimit {limit}");
-            let effect = Effect::Remove(set.key.clone(), Table::ReplicaSet);
-            draft.step(said(Verb::Delete, &set.key), vec![Reason::Limit { what }], vec![effect]);
+            let gone = [Table::ReplicaSet, Table::Events];
+            let effects = gone.map(|table| Effect::Remove(set.key.clone(), table)).to_vec();
+            draft.step(said(Verb::Delete, &set.key), vec![Reason::Limit { what }], effects);
         }
     }
 
@@ -426,7 +427,11 @@ pub fn plan_replica_set(draft: &mut Draft<'_>, key: &ObjectKey) {
     draft.start_over(key);
     let needs = match needs(&draft.world, key, &spec.template, &applied.resource) {
         Ok(needs) => needs,
-        Err(why) => return draft.blocked(key, why, "no pod is started"),
+        Err(why) => {
+            draft.blocked(key, why, "its pods stay as they are");
+            replicas::plan_set(draft, key, &[commit_reason(&applied)]);
+            return wait_for_set(draft, key);
+        }
     };
     if draft.world.replica_sets.get(key).is_none() && depends::held(draft, key, &applied.resource) {
         return;

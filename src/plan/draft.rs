@@ -14,6 +14,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
 use crate::domain::world::{Effect, Record, Table, World};
+use crate::plan::depends;
 
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -104,29 +105,37 @@ impl<'a> Draft<'a> {
             Effect::Put(key, record) => (key, Some(record)),
             Effect::Remove(key, _) => (key, None),
         };
-        let old_pod = self.world.pods.get(key).map(|row| Arc::clone(&row.value));
         match (effect, record) {
-            (_, Some(Record::Pod(new))) => {
-                self.touch_pod(new);
-                if let Some(old) = old_pod {
-                    self.touch_pod(&old);
-                }
-            }
+            (_, Some(Record::Pod(new))) => self.touch_pods(key, Some(new)),
             (Effect::Remove(_, Table::Pod), _) => {
-                if let Some(old) = old_pod {
-                    self.touch_pod(&old);
-                }
+                self.touch_pods(key, None);
                 // Room, an address or a volume may have become free.
                 let waiting: Vec<ObjectKey> =
                     self.world.unplaced().map(|pod| self.world.workload_of(pod)).collect();
                 self.queue.extend(waiting);
             }
-            (_, Some(Record::Claim(_) | Record::Volume(_) | Record::Object(_))) => {
+            (_, Some(Record::Claim(_) | Record::Volume(_) | Record::Object(_)))
+            | (Effect::Remove(_, Table::Object), _) => {
                 self.queue.insert(key.clone());
                 self.touch_referrers(key);
             }
-            (_, Some(Record::Deployment(_) | Record::Job(_))) => self.touch_referrers(key),
+            (Effect::Remove(_, Table::Volume), _) => {
+                let state = self.world.volumes.get(key);
+                let claim = state.and_then(|state| state.claim.clone());
+                self.queue.extend(claim.map(|(claim, _)| claim));
+            }
+            (_, Some(Record::Deployment(_) | Record::ReplicaSet(_) | Record::Job(_))) => {
+                self.touch_referrers(key);
+            }
             _ => {}
+        }
+    }
+
+    fn touch_pods(&mut self, key: &ObjectKey, new: Option<&Pod>) {
+        let old = self.world.pods.get(key).map(|row| Arc::clone(&row.value));
+        self.queue.extend(depends::woken(&self.world, old.as_deref(), new));
+        for pod in new.into_iter().chain(old.as_deref()) {
+            self.touch_pod(pod);
         }
     }
 

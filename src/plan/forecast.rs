@@ -12,7 +12,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Dirty, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::Pod;
 use crate::domain::world::{Effect, Record, World};
-use crate::plan::{replicas, tick};
+use crate::plan::{depends, replicas, tick};
 
 /// Rounds of a forecast. A rolling update one pod at a time needs two for each pod.
 const MAX_ROUNDS: usize = 20_000;
@@ -97,7 +97,9 @@ impl Run {
             };
             let Some(next) = self.next(&pod) else { continue };
             touched.insert(self.world.workload_of(&pod));
-            let pod = Pod { observed: Some(Arc::new(next)), ..(*pod).clone() };
+            let old = pod;
+            let pod = Pod { observed: Some(Arc::new(next)), ..(*old).clone() };
+            touched.extend(depends::woken(&self.world, Some(&old), Some(&pod)));
             let effect = Effect::Put(key, Record::Pod(Arc::new(pod)));
             self.world.apply(&effect, self.world.version);
         }

@@ -14,6 +14,7 @@ use crate::domain::selector::Labels;
 use crate::domain::world::{Effect, Record};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
+use crate::plan::evict::evict;
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
 use crate::plan::{depends, names};
@@ -28,20 +29,14 @@ pub fn plan_job(draft: &mut Draft<'_>, key: &ObjectKey) {
     };
     let Spec::Job(spec) = &applied.resource.spec else { return };
     draft.start_over(key);
-    let needs = match needs(&draft.world, key, &spec.template, &applied.resource) {
-        Ok(needs) => needs,
-        Err(why) => return draft.blocked(key, why, "the job is not started"),
-    };
-    let mut job = Job { key, applied: &applied, spec, needs, state: JobState::default() };
-    job.state = draft.world.jobs.get(key).map(|row| (*row.value).clone()).unwrap_or_default();
-    job.run(draft);
+    let state = draft.world.jobs.get(key).map(|row| (*row.value).clone()).unwrap_or_default();
+    Job { key, applied: &applied, spec, state }.run(draft);
 }
 
 struct Job<'a> {
     key: &'a ObjectKey,
     applied: &'a Arc<Applied>,
     spec: &'a JobSpec,
-    needs: Needs,
     state: JobState,
 }
 
@@ -51,6 +46,8 @@ impl Job<'_> {
         let pods = pods_of(&draft.world, self.key);
         pods::follow(draft, self.key, &pods);
         self.count_ends(draft);
+        // What is recorded is from before whatever set this tick off.
+        self.state.active = self.active_count(draft);
         if self.state.finished.is_some() {
             self.rest(draft);
         } else if let Some(finish) = self.finish(draft.now) {
@@ -61,10 +58,11 @@ impl Job<'_> {
         self.note(draft, &before);
     }
 
-    /// Each pod's end is counted once, in the same step of the record as the count.
+    /// Each pod's end is counted once, in the same step of the record as the count. One that was
+    /// told to end (suspended, outdated) did not end by itself: it proves nothing.
     fn count_ends(&mut self, draft: &mut Draft<'_>) {
         for pod in pods_of(&draft.world, self.key) {
-            if !pod.is_finished() || pod.counted {
+            if !pod.is_finished() || pod.counted || pod.deletion.is_some() {
                 continue;
             }
             if pod.phase() == PodPhase::Succeeded {
@@ -145,6 +143,7 @@ impl Job<'_> {
         let ran = self.state.template_digest.as_ref();
         if ran.is_some_and(|digest| *digest != self.spec.template.digest()) {
             self.start_again(draft);
+            self.advance(draft);
             return;
         }
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
@@ -169,21 +168,30 @@ impl Job<'_> {
             vec![commit_reason(self.applied)],
             vec![Effect::Put(self.key.clone(), record)],
         );
-        self.advance(draft);
     }
 
     fn advance(&mut self, draft: &mut Draft<'_>) {
-        let digest = revision_digest(&draft.world, &self.spec.template, &self.needs);
-        self.stop_outdated(draft, &digest);
-        for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.placed.is_none()) {
-            pods::place_pending(draft, pod, &self.needs.configs);
-        }
-        let active = self.active(draft);
         if self.spec.suspend {
-            for pod in active {
+            for pod in self.active(draft) {
                 pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
             }
             return;
+        }
+        evict(draft, self.key, &self.active(draft));
+        if let Some(deadline) = self.deadline() {
+            draft.wake(self.key, deadline);
+        }
+        match needs(&draft.world, self.key, &self.spec.template, &self.applied.resource) {
+            Ok(needs) => self.go_on(draft, &needs),
+            Err(why) => draft.blocked(self.key, why, "no pod is started"),
+        }
+    }
+
+    fn go_on(&mut self, draft: &mut Draft<'_>, needs: &Needs) {
+        let digest = revision_digest(&draft.world, &self.spec.template, needs);
+        self.stop_outdated(draft, &digest);
+        for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.placed.is_none()) {
+            pods::place_pending(draft, pod, &needs.configs);
         }
         if self.state.started.is_none() && depends::held(draft, self.key, &self.applied.resource) {
             return;
@@ -192,10 +200,10 @@ impl Job<'_> {
         if let Some(deadline) = self.deadline() {
             draft.wake(self.key, deadline);
         }
-        let wanted = self.wanted();
-        let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        let found = self.active_count(draft);
+        let wanted = self.wanted(found);
         if found < wanted {
-            self.grow(draft, wanted - found, found, &digest);
+            self.grow(draft, wanted - found, found, &digest, needs);
         }
         self.wait(draft);
     }
@@ -213,11 +221,15 @@ impl Job<'_> {
         pods_of(&draft.world, self.key).into_iter().filter(|pod| pod.is_active()).collect()
     }
 
+    fn active_count(&self, draft: &Draft<'_>) -> u32 {
+        u32::try_from(self.active(draft).len()).unwrap_or(u32::MAX)
+    }
+
     /// min(parallelism, completions − succeeded); a work queue starts none after a success.
-    fn wanted(&self) -> u32 {
+    fn wanted(&self, found: u32) -> u32 {
         match self.spec.completions {
             Some(all) => self.spec.parallelism.min(all.saturating_sub(self.state.succeeded)),
-            None if self.state.succeeded > 0 => self.state.active,
+            None if self.state.succeeded > 0 => found,
             None => self.spec.parallelism,
         }
     }
@@ -228,6 +240,7 @@ impl Job<'_> {
         count: u32,
         found: u32,
         digest: &kgit_protocol::ids::Digest,
+        needs: &Needs,
     ) {
         if let Some(retry) = self.retry_at().filter(|retry| *retry > draft.now) {
             draft.wait(Waiting {
@@ -242,7 +255,8 @@ impl Job<'_> {
             return;
         }
         for _ in 0..count {
-            self.start_pod(draft, found, found + count, digest.clone());
+            let why = Reason::Count { owner: self.key.clone(), wanted: found + count, found };
+            self.start_pod(draft, why, digest.clone(), needs);
         }
     }
 
@@ -256,9 +270,9 @@ impl Job<'_> {
     fn start_pod(
         &mut self,
         draft: &mut Draft<'_>,
-        found: u32,
-        wanted: u32,
+        why: Reason,
         digest: kgit_protocol::ids::Digest,
+        needs: &Needs,
     ) {
         let Some(owner) = draft.world.objects.get(self.key).map(|row| (*row.value).clone()) else {
             return;
@@ -277,12 +291,9 @@ impl Job<'_> {
             revision_digest: digest,
             index,
         };
-        let reasons = vec![
-            Reason::Count { owner: self.key.clone(), wanted, found },
-            commit_reason(self.applied),
-        ];
+        let reasons = vec![why, commit_reason(self.applied)];
         let effect = Effect::Put(self.key.clone(), Record::Object(Arc::new(counted)));
-        pods::create(draft, new, &self.needs.configs, reasons, vec![effect]);
+        pods::create(draft, new, &needs.configs, reasons, vec![effect]);
     }
 
     fn labels(&self) -> Labels {
@@ -306,16 +317,20 @@ impl Job<'_> {
     }
 
     fn wait(&self, draft: &mut Draft<'_>) {
-        let deadline = self.deadline();
+        let for_what = match self.spec.completions {
+            None if self.state.succeeded > 0 => {
+                format!("{} pods of the work queue to end", self.active_count(draft))
+            }
+            completions => {
+                let all = completions.unwrap_or(1);
+                format!("{} of {all} completions", all.saturating_sub(self.state.succeeded))
+            }
+        };
         draft.wait(Waiting {
             object: self.key.clone(),
-            for_what: format!(
-                "{} of {} completions",
-                self.spec.completions.unwrap_or(1).saturating_sub(self.state.succeeded),
-                self.spec.completions.unwrap_or(1)
-            ),
+            for_what,
             kind: WaitKind::Progress,
-            deadline,
+            deadline: self.deadline(),
             consequence: "DeadlineExceeded: the job fails".to_owned(),
             unplaced: None,
         });
@@ -323,7 +338,7 @@ impl Job<'_> {
 
     fn note(&mut self, draft: &mut Draft<'_>, before: &JobState) {
         let active = self.active(draft);
-        self.state.active = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        self.state.active = self.active_count(draft);
         self.state.ready =
             u32::try_from(active.iter().filter(|pod| pod.is_ready()).count()).unwrap_or(u32::MAX);
         let recorded = draft.world.jobs.get(self.key).map(|row| (*row.value).clone());

@@ -13,6 +13,7 @@ mod deployment;
 mod downward;
 mod draft;
 pub mod events;
+mod evict;
 pub mod forecast;
 pub mod health;
 mod job;
@@ -65,6 +66,7 @@ pub fn remove_retained(
     let mut draft = Draft::new(world, desired, now);
     let removed = prune::remove_retained(&mut draft, keys, by);
     work_off(&mut draft);
+    prune::tell_held(&mut draft);
     for node in draft.world.nodes.values() {
         draft.nodes.insert(node.name.clone());
     }
@@ -100,20 +102,25 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
     }
 }
 
-/// A static volume that was offered may be what a pending claim waits for.
+/// A static volume that was offered may be what a pending claim waits for; one that is gone is not
+/// any more.
 fn volume_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     let offered = draft.world.objects.get(key).is_some_and(|row| {
         matches!(row.resource.spec, Spec::PersistentVolume(_)) && row.retained.is_none()
     });
     if offered {
         claims::offer(draft, key);
-        retry_claims(draft);
     }
+    retry_claims(draft);
 }
 
 fn retry_claims(draft: &mut Draft<'_>) {
     let pending = draft.world.claims.iter().filter(|(_, row)| row.phase == ClaimPhase::Pending);
     let pending: Vec<ObjectKey> = pending.map(|(key, _)| key.clone()).collect();
+    // Pods without a place say what their claim lacks.
+    let pods = pending.iter().flat_map(|claim| draft.world.pods_with_claim(claim));
+    let workloads: Vec<ObjectKey> = pods.map(|pod| draft.world.workload_of(pod)).collect();
+    draft.queue.extend(workloads);
     draft.queue.extend(pending);
 }
 

@@ -11,6 +11,7 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::key::ObjectKey;
 use crate::domain::record::{Event, EventLog, Node, Pod};
 use crate::domain::world::{Effect, Record, World, node_key};
+use crate::plan::depends;
 
 /// What a report comes to.
 #[derive(Debug, Default)]
@@ -101,6 +102,8 @@ fn fold_node(folded: &mut Folded, node: &Node, report: &Report) {
 
 impl Folded {
     fn put_pod(&mut self, world: &World, pod: Pod) {
+        let old = world.pods.get(&pod.key).map(|row| &*row.value);
+        self.dirty.extend(depends::woken(world, old, Some(&pod)));
         self.dirty.insert(world.workload_of(&pod));
         self.effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
     }

@@ -103,6 +103,8 @@ fn carry_out_approved(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, by: String) {
     if draft.world.meta.restored {
         let meta = Meta { restored: false, ..(*draft.world.meta).clone() };
         draft.note_effect(Effect::Meta(Arc::new(meta)));
+        // What their sets lack, every node was told to leave alone until now.
+        draft.nodes.extend(draft.world.nodes.values().map(|node| node.name.clone()));
     }
     for key in keys.into_iter().rev() {
         let Some(applied) = draft.world.objects.get(&key).map(|row| Arc::clone(&row.value)) else {
@@ -274,6 +276,7 @@ pub fn plan_pruned(draft: &mut Draft<'_>, key: &ObjectKey) {
         for set in &pruned.replica_sets {
             if draft.world.replica_sets.contains_key(&set.key) {
                 draft.note_effect(Effect::Remove(set.key.clone(), Table::ReplicaSet));
+                draft.note_effect(Effect::Remove(set.key.clone(), Table::Events));
             }
         }
     }
@@ -288,16 +291,20 @@ fn expire(draft: &mut Draft<'_>, key: &ObjectKey, pruned: &Pruned, pods_left: us
     }
     let mut effects = vec![Effect::Remove(key.clone(), Table::Pruned)];
     effects.extend([Table::Events, Table::Claim].map(|table| Effect::Remove(key.clone(), table)));
-    // A later object of this name is another one.
-    let meta =
-        Meta { incarnation: draft.world.meta.incarnation + 1, ..(*draft.world.meta).clone() };
-    effects.push(Effect::Meta(Arc::new(meta)));
+    effects.push(next_incarnation(draft));
     let hours = UNDO_WINDOW.as_secs() / 3600;
     let why = Reason::Limit { what: format!("the undo window of {hours} hours ended") };
     draft.step(said(Verb::Forget, key), vec![why], effects);
 }
 
-/// An explicit order: retained objects go, and their data with them.
+/// A later object of a name that is free from now on is another one.
+fn next_incarnation(draft: &Draft<'_>) -> Effect {
+    let meta = &draft.world.meta;
+    Effect::Meta(Arc::new(Meta { incarnation: meta.incarnation + 1, ..(**meta).clone() }))
+}
+
+/// An explicit order: retained objects go, and their data with them. What holds none can still be
+/// taken back, as whatever else is deleted.
 pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> Vec<ObjectKey> {
     let mut removed = Vec::new();
     for key in keys {
@@ -307,17 +314,31 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
         if applied.retained.is_none() {
             continue;
         }
-        let mut effects = vec![Effect::Remove(key.clone(), Table::Object)];
-        if key.kind == Kind::PersistentVolumeClaim {
-            effects.extend(release_volume(draft, key));
+        let approved = Reason::Approved { by: by.to_owned() };
+        if key.kind.holds_data() {
+            remove_data(draft, key, approved);
+        } else {
+            let before = draft.plan.steps.len();
+            delete(draft, key, &applied);
+            for step in &mut draft.plan.steps[before..] {
+                step.reasons.insert(0, approved.clone());
+            }
         }
-        if key.kind == Kind::PersistentVolume {
-            effects.push(Effect::Remove(key.clone(), Table::Volume));
-        }
-        draft.step(said(Verb::Delete, key), vec![Reason::Approved { by: by.to_owned() }], effects);
         removed.push(key.clone());
     }
     removed
+}
+
+fn remove_data(draft: &mut Draft<'_>, key: &ObjectKey, approved: Reason) {
+    let mut effects = vec![next_incarnation(draft)];
+    if key.kind == Kind::PersistentVolumeClaim {
+        effects.extend(release_volume(draft, key));
+    } else {
+        effects.push(Effect::Remove(key.clone(), Table::Volume));
+    }
+    effects.extend([Table::Object, Table::Events].map(|it| Effect::Remove(key.clone(), it)));
+    draft.step(said(Verb::Delete, key), vec![approved], effects);
+    draft.start_over(key);
 }
 
 /// The reclaim policy is honoured for an explicit delete: a provisioned volume of policy Delete is

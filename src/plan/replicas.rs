@@ -2,20 +2,18 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kgit_protocol::ids::NodeName;
 use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::{Reason, WaitKind, Waiting};
+use crate::domain::plan::Reason;
 use crate::domain::record::{Pod, ReplicaSet, ReplicaStatus};
 use crate::domain::selector::Labels;
-use crate::domain::world::{Effect, Record, World, node_key};
+use crate::domain::world::{Effect, Record, World};
 use crate::plan::draft::Draft;
 use crate::plan::pods::{self, NewPod, is_reachable};
-use crate::plan::{names, spec};
+use crate::plan::{evict, names, spec};
 
 /// Brings a set's pods to its number. `reasons` say why it has that number.
 pub fn plan_set(draft: &mut Draft<'_>, key: &ObjectKey, reasons: &[Reason]) {
@@ -23,7 +21,7 @@ pub fn plan_set(draft: &mut Draft<'_>, key: &ObjectKey, reasons: &[Reason]) {
     let all = pods_of(&draft.world, key);
     pods::follow(draft, &set.owner, &all);
     replace_ended(draft, &all);
-    evict(draft, &set, &all);
+    evict::evict(draft, &set.owner, &all);
     place(draft, &set);
 
     let active: Vec<Arc<Pod>> =
@@ -65,60 +63,6 @@ pub fn refused(pod: &Pod) -> bool {
 pub fn end_of(pod: &Pod) -> String {
     let observed = pod.observed.as_ref();
     observed.and_then(|o| o.reason.clone()).unwrap_or_else(|| format!("{:?}", pod.phase()))
-}
-
-/// Pods of a node that was not heard of for longer than they tolerate are replaced elsewhere.
-/// Those whose data is on the node stay: nobody else has it.
-fn evict(draft: &mut Draft<'_>, set: &ReplicaSet, all: &[Arc<Pod>]) {
-    for pod in all.iter().filter(|pod| pod.is_active()) {
-        let Some((node, since)) = lost_node(&draft.world, pod) else { continue };
-        if pod.template.claims().next().is_some() {
-            draft.blocked(
-                &set.owner,
-                format!(
-                    "node `{node}` to come back, which holds the data of pod `{}`",
-                    pod.key.name
-                ),
-                "the pod stays where its data is",
-            );
-            continue;
-        }
-        let deadline = since.after(toleration(pod));
-        if deadline > draft.now {
-            wait_for_node(draft, set, &node, deadline);
-            continue;
-        }
-        let what = "was not heard of for longer than the pod tolerates".to_owned();
-        pods::stop(draft, pod, vec![Reason::Node { node, what }]);
-    }
-}
-
-fn wait_for_node(draft: &mut Draft<'_>, set: &ReplicaSet, node: &NodeName, deadline: Timestamp) {
-    draft.wait(Waiting {
-        object: set.owner.clone(),
-        for_what: format!("node `{node}` to be heard of again"),
-        kind: WaitKind::Progress,
-        deadline: Some(deadline),
-        consequence: "its pods are replaced on other nodes".to_owned(),
-        unplaced: None,
-    });
-    draft.wake(&set.owner, deadline);
-}
-
-fn lost_node(world: &World, pod: &Pod) -> Option<(NodeName, Timestamp)> {
-    let node = world.nodes.get(&node_key(pod.node()?))?;
-    (node.ready == Some(false)).then(|| (node.name.clone(), node.ready_since))
-}
-
-/// Kubernetes adds this toleration to every pod that names no other.
-const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
-
-fn toleration(pod: &Pod) -> Duration {
-    let own = pod.template.placement.tolerations.iter().find_map(|toleration| {
-        let about = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
-        about.contains(&toleration.key.as_str()).then_some(toleration.seconds).flatten()
-    });
-    own.map_or(DEFAULT_TOLERATION, |seconds| Duration::from_secs(seconds.into()))
 }
 
 fn place(draft: &mut Draft<'_>, set: &ReplicaSet) {

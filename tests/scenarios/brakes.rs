@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Behaviour, Cluster};
 use crate::manifests::{config, job, web};
 
 fn many(count: usize) -> String {
@@ -173,5 +173,59 @@ fn what_is_held_stays_held_whatever_agents_report() {
     cluster.approve(&held.unwrap()).unwrap();
     cluster.settle();
     assert_eq!(cluster.objects(), 1);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn pruning_a_retained_workload_ends_its_pods() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("web-".to_owned(), Behaviour::NeverReady);
+    let kept = web("web:1", 2)
+        .replace("name: web\nspec", "name: web\n  annotations: {kgit.dev/prune: \"false\"}\nspec");
+    cluster.commit(&[("web.yaml", &kept), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", "")]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2);
+    cluster.prune(&["Deployment/default/web"]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ retain    Deployment/default/web
+    - delete    Deployment/default/web  DEVIATES: its manifest is gone since commit 0000000 by Ann <ann@example.org> (was web.yaml:1:1)
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a  DEVIATES: its manifest is gone since commit 0000000 by Ann <ann@example.org> (was web.yaml:1:1)
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a  DEVIATES: its manifest is gone since commit 0000000 by Ann <ann@example.org> (was web.yaml:1:1)
+    finished: 3 deviations, 0 missing, superseded false
+    ");
+    assert!(cluster.pods().is_empty());
+    assert!(cluster.world().replica_sets.is_empty());
+    assert!(cluster.waits().is_empty(), "{:?}", cluster.waits());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn approving_the_deletions_ends_the_caution_of_a_restored_master_on_every_node() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    let mut newer = cluster.orders("a").stamp;
+    newer.generation = newer.generation.next();
+    cluster.pull("a", newer.clone());
+    for node in ["a", "b"] {
+        let orders = cluster.orders(node);
+        assert!(orders.keep_others, "the agents may know more than the master");
+        assert!(orders.stamp.epoch > newer.epoch);
+        assert_eq!(orders.stamp.digest, orders.content_digest());
+    }
+    cluster.commit(&[("c.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"ConfigMap/default/settings waits for approval of plan 50f3263da6a3 (`kgit approve 50f3263da6a3`): the master was restored from a backup and knows less than its agents");
+    let plan = cluster.held().unwrap();
+    cluster.approve(&plan).unwrap();
+    cluster.settle();
+    for node in ["a", "b"] {
+        let orders = cluster.orders(node);
+        assert!(!orders.keep_others);
+        assert_eq!(orders.stamp.digest, orders.content_digest());
+    }
     cluster.ends_quietly();
 }

@@ -10,14 +10,14 @@ use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use kgit::domain::key::ObjectKey;
 use kgit::domain::plan::Step;
 use kgit::domain::record::Pod;
-use kgit::domain::world::World;
+use kgit::domain::world::{Table, World};
 use kgit::master::core::Core;
 use kgit::master::event::{Event, Refused};
 use kgit::master::view::SourceStatus;
 use kgit::plan::{assignments, forecast, text};
 use kgit::store::Store;
 use kgit::store::reader::EntryQuery;
-use kgit_protocol::assignment::{Order, PodNetwork};
+use kgit_protocol::assignment::{AssignmentSet, Order, PodNetwork, Stamp};
 use kgit_protocol::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
 use kgit_protocol::messages::{Join, Report};
 use kgit_protocol::observation::{Capacity, NodeObservation, PodObservation, PodPhase};
@@ -37,6 +37,8 @@ pub struct Cluster {
     sequence: u64,
     /// What each node's agent was told to do differently than succeed, by pod name prefix.
     pub behaviour: BTreeMap<String, Behaviour>,
+    /// Nodes that are cut off: nothing is heard of them, and they hear nothing.
+    pub lost: BTreeSet<String>,
     /// What was reported last.
     reported: BTreeMap<PodUid, PodObservation>,
     _dir: tempfile::TempDir,
@@ -52,6 +54,8 @@ pub enum Behaviour {
     NeverEnds,
     /// Ends with an error.
     Fails,
+    /// Runs, and ends with an error when told to end.
+    FailsWhenStopped,
 }
 
 impl Cluster {
@@ -70,6 +74,7 @@ impl Cluster {
             commits: 0,
             sequence: 0,
             behaviour: BTreeMap::new(),
+            lost: BTreeSet::new(),
             reported: BTreeMap::new(),
             _dir: dir,
         };
@@ -192,6 +197,7 @@ impl Cluster {
             commits: self.commits,
             sequence: 0,
             behaviour: BTreeMap::new(),
+            lost: BTreeSet::new(),
             reported: BTreeMap::new(),
             _dir: dir,
         }
@@ -211,7 +217,9 @@ impl Cluster {
     pub fn agents_act(&mut self) -> bool {
         let view = self.core.view(&self.store);
         let mut acted = false;
-        for node in view.world.nodes.values() {
+        let heard = |name: &NodeName| !self.lost.contains(name.as_str());
+        let nodes: Vec<_> = view.world.nodes.values().filter(|node| heard(&node.name)).collect();
+        for node in nodes {
             let set = assignments::for_node(&view.world, &node.name).unwrap();
             let seen: Vec<PodObservation> = set
                 .pods
@@ -244,8 +252,15 @@ impl Cluster {
         let before = self.reported.get(uid);
         let (phase, ready) = match (order, behaviour, policy) {
             (Order::Stop { .. }, Some(Behaviour::NeverEnds), _) => (PodPhase::Running, true),
+            (Order::Stop { .. }, Some(Behaviour::FailsWhenStopped), _)
+                if before.is_some_and(|before| before.phase == PodPhase::Running) =>
+            {
+                (PodPhase::Failed, false)
+            }
             (Order::Stop { .. }, ..) => (PodPhase::Gone, false),
-            (Order::Run, Some(Behaviour::NeverReady), _) => (PodPhase::Running, false),
+            (Order::Run, Some(Behaviour::NeverReady | Behaviour::FailsWhenStopped), _) => {
+                (PodPhase::Running, false)
+            }
             (Order::Run, Some(Behaviour::Fails), _) => (PodPhase::Failed, false),
             (Order::Run, _, RestartPolicy::Always) => (PodPhase::Running, true),
             (Order::Run, _, RestartPolicy::OnFailure | RestartPolicy::Never) => {
@@ -276,6 +291,7 @@ impl Cluster {
             self.now = wake.max(self.now);
             let beats = nodes
                 .iter()
+                .filter(|node| !self.lost.contains(node.as_str()))
                 .map(|node| Event::Heartbeat { node: node.clone(), boot: BootId::new("boot") });
             self.turn(beats.collect());
             self.settle();
@@ -320,6 +336,29 @@ impl Cluster {
         let (reply, mut answer) = oneshot::channel();
         self.turn(vec![Event::Approve { plan: plan.to_owned(), by: "ann".to_owned(), reply }]);
         answer.try_recv().unwrap()
+    }
+
+    /// `kgit prune` of retained objects, named `Kind/namespace/name` or `Kind/name`.
+    pub fn prune(&mut self, objects: &[&str]) {
+        let objects = objects.iter().map(|text| ObjectKey::parse(text).unwrap()).collect();
+        let (reply, mut answer) = oneshot::channel();
+        self.turn(vec![Event::RemoveRetained { objects, by: "ann".to_owned(), reply }]);
+        answer.try_recv().unwrap().unwrap();
+    }
+
+    /// A node asks for its orders and says which it has.
+    pub fn pull(&mut self, node: &str, have: Stamp) {
+        let node = NodeName::new(node);
+        self.turn(vec![Event::Pull { node, have: Some(have), witness: None }]);
+    }
+
+    /// What a node is told to run.
+    pub fn orders(&self, node: &str) -> AssignmentSet {
+        assignments::for_node(&self.world(), &NodeName::new(node)).unwrap()
+    }
+
+    pub fn world(&self) -> World {
+        self.core.view(&self.store).world
     }
 
     pub fn pods(&self) -> Vec<Arc<Pod>> {
@@ -380,7 +419,15 @@ impl Cluster {
         };
         assert_eq!(keys(&loaded.pods), keys(&held.pods));
         assert_eq!(loaded.version, held.version);
+        let told_of_nothing: Vec<&ObjectKey> =
+            held.events.keys().filter(|key| !is_there(held, key)).collect();
+        assert!(told_of_nothing.is_empty(), "events of what is gone: {told_of_nothing:?}");
     }
+}
+
+fn is_there(world: &World, key: &ObjectKey) -> bool {
+    let tables = [Table::Object, Table::Pruned, Table::ReplicaSet, Table::Pod, Table::Node];
+    tables.iter().any(|table| world.row(key, *table).is_some())
 }
 
 fn render(steps: &[Step]) -> String {

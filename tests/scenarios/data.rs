@@ -102,3 +102,65 @@ fn data_outlives_its_manifests() {
     assert_eq!(volumes(&before), volumes(&after));
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_claim_that_was_pruned_and_is_made_again_has_data_of_its_own() {
+    let mut cluster = Cluster::new(&["a"]);
+    let files = [("pvc.yaml", claim("data", "")), ("pod.yaml", pod_with_claim("writer", "data"))];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.commit(&files);
+    cluster.settle();
+    cluster.commit(&[("pvc.yaml", ""), ("pod.yaml", "")]);
+    cluster.settle();
+    cluster.prune(&["PersistentVolumeClaim/default/data"]);
+    cluster.commit(&files);
+    cluster.settle();
+    // The node has not carried the removal out yet.
+    let orders = cluster.orders("a");
+    let used: Vec<_> = orders.pods.values().flat_map(|pod| &pod.spec.volumes).collect();
+    let [old] = orders.remove_volumes.as_slice() else { panic!("{:?}", orders.remove_volumes) };
+    assert_eq!(used.len(), 1);
+    assert!(!format!("{used:?}").contains(old), "{used:?} is about to be removed");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_released_volume_keeps_its_data_from_a_later_claim_of_the_same_name() {
+    let mut cluster = Cluster::new(&["a"]);
+    let claim = claim("data", "  storageClassName: manual\n");
+    cluster.commit(&[("pv.yaml", &volume("old", "manual", "1Gi")), ("pvc.yaml", &claim)]);
+    cluster.settle();
+    cluster.commit(&[("pvc.yaml", "")]);
+    cluster.commit(&[("pvc.yaml", &claim)]);
+    assert!(cluster.waits().is_empty(), "put back, it has its data: {:?}", cluster.waits());
+    cluster.commit(&[("pvc.yaml", "")]);
+    cluster.prune(&["PersistentVolumeClaim/default/data"]);
+    cluster.commit(&[("pvc.yaml", &claim)]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `old` holds another claim's data");
+}
+
+#[test]
+fn a_claim_whose_volume_was_pruned_stays_lost_and_says_so() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("pv.yaml", &volume("first", "manual", "1Gi")),
+        ("pvc.yaml", &claim("data", "  storageClassName: manual\n")),
+        ("pod.yaml", &pod_with_claim("writer", "data")),
+    ]);
+    cluster.settle();
+    cluster.commit(&[("pv.yaml", "")]);
+    cluster.settle();
+    cluster.prune(&["PersistentVolume/first"]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone");
+    cluster.commit(&[("pv2.yaml", &volume("second", "manual", "1Gi"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolume/second
+    finished: 0 deviations, 0 missing, superseded false
+    PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone
+    ");
+    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use crate::cluster::{Behaviour, Cluster};
-use crate::manifests::{job, web};
+use crate::manifests::{config, job, web};
 
 #[test]
 fn a_job_runs_to_its_end_once() {
@@ -94,4 +94,90 @@ fn a_dependant_waits_until_the_job_is_done() {
     cluster.settle();
     assert_eq!(cluster.pods().len(), 2);
     cluster.ends_quietly();
+}
+
+#[test]
+fn a_work_queue_is_done_when_one_pod_succeeded_and_none_is_left() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("job.yaml", &job("queue", "queue:1", "  parallelism: 1\n"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Job/default/queue
+    + create    Pod/default/queue-pzh9l  on a
+    ~ finish    Job/default/queue  complete
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+    assert_eq!(cluster.pods().len(), 1);
+}
+
+#[test]
+fn a_work_queue_starts_no_pod_after_a_success_and_waits_for_the_others() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("job.yaml", &job("queue", "queue:1", "  parallelism: 3\n"))]);
+    let slow = cluster.pods()[0].key.name.to_string();
+    cluster.behaviour.insert(slow, Behaviour::NeverReady);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Job/default/queue waits for 1 pods of the work queue to end");
+    assert_eq!(cluster.pods().len(), 3);
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+    assert_eq!(cluster.pods().len(), 3);
+    assert!(cluster.waits().is_empty(), "{:?}", cluster.waits());
+}
+
+#[test]
+fn a_pod_that_was_told_to_end_is_no_failure_of_its_job() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::FailsWhenStopped);
+    let strict = "  backoffLimit: 0\n";
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", strict))]);
+    cluster.settle();
+    let suspended = format!("{strict}  suspend: true\n");
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", &suspended))]);
+    cluster.settle();
+    assert!(cluster.pods().is_empty());
+    cluster.behaviour.clear();
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", strict))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Job/default/batch
+    + create    Pod/default/batch-d9h7j  on a
+    ~ finish    Job/default/batch  complete
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn pods_that_are_gone_are_forgotten_though_a_config_is_missing() {
+    let mut cluster = Cluster::new(&["a"]);
+    let needs =
+        |text: String| format!("{text}        envFrom: [{{configMapRef: {{name: settings}}}}]\n");
+    let pod = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: bare\nspec:\n  containers:\n  - name: main\n    \
+             image: {image}\n    envFrom: [{{configMapRef: {{name: settings}}}}]\n"
+        )
+    };
+    let started = [
+        ("job.yaml", needs(job("batch", "batch:1", ""))),
+        ("pod.yaml", pod("bare:1")),
+        ("c.yaml", config("a")),
+        ("other.yaml", config("a").replace("settings", "other")),
+    ];
+    cluster.behaviour.insert("b".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&started.each_ref().map(|(path, text)| (*path, text.as_str())));
+    cluster.settle();
+    cluster.behaviour.insert("b".to_owned(), Behaviour::NeverEnds);
+    let job = needs(job("batch", "batch:1", "  suspend: true\n"));
+    cluster.commit(&[("job.yaml", &job), ("pod.yaml", &pod("bare:2"))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", "")]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert!(cluster.pods().is_empty(), "{:?}", cluster.waits());
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for ConfigMap/default/settings, which does not exist");
 }

@@ -4,5 +4,7 @@ mod brakes;
 mod cluster;
 mod data;
 mod jobs;
+mod lost;
 mod manifests;
 mod rollouts;
+mod waiting;

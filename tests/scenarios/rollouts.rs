@@ -315,3 +315,18 @@ fn pods_that_were_ending_when_their_deployment_was_deleted_are_still_waited_for(
     cluster.settle();
     cluster.ends_quietly();
 }
+
+#[test]
+fn what_was_told_of_a_forgotten_revision_is_forgotten_with_it() {
+    let mut cluster = Cluster::new(&["a"]);
+    for image in 1..=4 {
+        let text = web(&format!("web:{image}"), 1)
+            .replace("  replicas: 1\n", "  replicas: 1\n  revisionHistoryLimit: 1\n");
+        cluster.commit(&[("web.yaml", &text), ("c.yaml", &config("a"))]);
+        cluster.settle();
+    }
+    assert_eq!(cluster.world().replica_sets.len(), 2);
+    cluster.ends_quietly();
+    cluster.commit(&[("web.yaml", "")]);
+    cluster.ends_quietly();
+}

@@ -6,7 +6,7 @@ use kgit_protocol::pod::Resources;
 
 use crate::domain::record::{Node, Pod};
 use crate::domain::selector::Labels;
-use crate::domain::template::{PodTemplate, Toleration};
+use crate::domain::template::{PodTemplate, Taint};
 use crate::domain::world::World;
 use crate::plan::scheduler::{Constraints, VolumeConstraint};
 
@@ -48,6 +48,10 @@ pub struct Load {
     pub pods: u32,
 }
 
+/// What a cordon is to pods.
+const CORDONED: Taint<'_> =
+    Taint { key: "node.kubernetes.io/unschedulable", value: "", effect: "NoSchedule" };
+
 /// The load that the node would have with the pod, if it can take it.
 pub fn fits(
     world: &World,
@@ -63,8 +67,8 @@ pub fn fits(
     if node.ready != Some(true) || node.observed.capacity.pods == 0 {
         return Err(Unfit::NotReady);
     }
-    let tolerated = tolerates(&placement.tolerations, "node.kubernetes.io/unschedulable");
-    if node.unschedulable && !tolerated {
+    let tolerated = || placement.tolerations.iter().any(|it| it.tolerates(&CORDONED));
+    if node.unschedulable && !tolerated() {
         return Err(Unfit::Cordoned);
     }
     if !labels_fit(pod, &node.labels) {
@@ -74,10 +78,6 @@ pub fn fits(
         return Err(Unfit::VolumeElsewhere);
     }
     room(world, pod, node)
-}
-
-fn tolerates(tolerations: &[Toleration], key: &str) -> bool {
-    tolerations.iter().any(|toleration| toleration.key.is_empty() || toleration.key == key)
 }
 
 fn labels_fit(pod: &Pod, labels: &Labels) -> bool {

@@ -1,0 +1,101 @@
+//! Nodes that are not heard of any more: whose pods are replaced elsewhere, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kgit_protocol::ids::NodeName;
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::key::ObjectKey;
+use crate::domain::plan::{Reason, WaitKind, Waiting};
+use crate::domain::record::Pod;
+use crate::domain::template::Taint;
+use crate::domain::world::{World, node_key};
+use crate::plan::draft::Draft;
+use crate::plan::pods;
+
+/// Pods of a node that was not heard of for longer than they tolerate are told to end, so that
+/// `workload` replaces them elsewhere. Those whose data is on the node stay: nobody else has it.
+pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
+    for pod in all.iter().filter(|pod| pod.is_active()) {
+        let Some((node, since)) = lost_node(&draft.world, pod) else { continue };
+        if pod.template.claims().next().is_some() {
+            let what = "which holds the data of pod";
+            blocked(draft, workload, pod, &node, what, "the pod stays where its data is");
+            continue;
+        }
+        let Some(tolerated) = toleration(pod) else {
+            let what = "whose absence is tolerated for ever by pod";
+            blocked(draft, workload, pod, &node, what, "the pod stays where it is");
+            continue;
+        };
+        let deadline = since.after(tolerated);
+        if deadline > draft.now {
+            wait_for_node(draft, workload, &node, deadline);
+            continue;
+        }
+        let what = "was not heard of for longer than the pod tolerates".to_owned();
+        pods::stop(draft, pod, vec![Reason::Node { node, what }]);
+    }
+}
+
+/// A pod with a manifest of its own is not replaced: its name is taken until its node says that
+/// it is gone, and a node that comes back is to find it as it was.
+pub fn wait_for_lost(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
+    if let Some((node, _)) = lost_node(&draft.world, pod) {
+        let consequence = "the pod's name stays taken until its node says it is gone";
+        blocked(draft, workload, pod, &node, "on which is pod", consequence);
+    }
+}
+
+fn blocked(
+    draft: &mut Draft<'_>,
+    workload: &ObjectKey,
+    pod: &Pod,
+    node: &NodeName,
+    what: &str,
+    consequence: &str,
+) {
+    let for_what = format!("node `{node}` to come back, {what} `{}`", pod.key.name);
+    draft.blocked(workload, for_what, consequence);
+}
+
+fn wait_for_node(
+    draft: &mut Draft<'_>,
+    workload: &ObjectKey,
+    node: &NodeName,
+    deadline: Timestamp,
+) {
+    draft.wait(Waiting {
+        object: workload.clone(),
+        for_what: format!("node `{node}` to be heard of again"),
+        kind: WaitKind::Progress,
+        deadline: Some(deadline),
+        consequence: "its pods are replaced on other nodes".to_owned(),
+        unplaced: None,
+    });
+    draft.wake(workload, deadline);
+}
+
+fn lost_node(world: &World, pod: &Pod) -> Option<(NodeName, Timestamp)> {
+    let node = world.nodes.get(&node_key(pod.node()?))?;
+    (node.ready == Some(false)).then(|| (node.name.clone(), node.ready_since))
+}
+
+/// Kubernetes adds this toleration to every pod that names no other.
+const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
+
+/// What a node that is not heard of is to the pods on it.
+const UNREACHABLE: Taint<'_> =
+    Taint { key: "node.kubernetes.io/unreachable", value: "", effect: "NoExecute" };
+
+/// How long a pod stays on a node that is not heard of: the shortest time that it tolerates;
+/// `None`: for ever. Source: upstream's `tainteviction` (`GetMinTolerationTime`).
+fn toleration(pod: &Pod) -> Option<Duration> {
+    let all = &pod.template.placement.tolerations;
+    let mut own = all.iter().filter(|toleration| toleration.tolerates(&UNREACHABLE)).peekable();
+    if own.peek().is_none() {
+        return Some(DEFAULT_TOLERATION);
+    }
+    own.filter_map(|toleration| toleration.seconds).min().map(|it| Duration::from_secs(it.into()))
+}

@@ -1,0 +1,85 @@
+//! Nodes that are cut off: what is replaced elsewhere, when, and what stays.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use crate::cluster::{Behaviour, Cluster};
+use crate::manifests::{job, web_with};
+
+/// Cuts off the node that the only pod is on.
+fn lose_the_node_of_the_pod(cluster: &mut Cluster) {
+    let node = cluster.pods()[0].node().unwrap().to_string();
+    cluster.lost.insert(node);
+}
+
+#[test]
+fn a_job_goes_on_elsewhere_when_its_node_is_lost() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", ""))]);
+    cluster.settle();
+    lose_the_node_of_the_pod(&mut cluster);
+    cluster.pass(Duration::from_secs(200));
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Job/default/batch waits for node `a` to be heard of again
+    Job/default/batch waits for 1 of 1 completions
+    ");
+    cluster.behaviour.clear();
+    cluster.pass(Duration::from_secs(400));
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Job/default/batch
+    + create    Pod/default/batch-6ct27  on a
+    - stop      Pod/default/batch-6ct27  on a  DEVIATES: Pod/default/batch-6ct27 Running
+    + create    Pod/default/batch-d9h7j  on b  DEVIATES: node a is not heard of any more
+    ~ finish    Job/default/batch  complete
+    finished: 2 deviations, 0 missing, superseded false
+    Job/default/batch waits for pod `batch-6ct27` to end on a
+    ");
+    cluster.lost.clear();
+    cluster.report("a", None, Vec::new());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_of_its_own_is_waited_for_with_its_node() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec:\n  containers: [{name: m, image: m:1}]\n";
+    cluster.commit(&[("pod.yaml", pod)]);
+    cluster.settle();
+    lose_the_node_of_the_pod(&mut cluster);
+    cluster.pass(Duration::from_secs(1000));
+    assert_eq!(cluster.pods().len(), 1);
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for node `b` to come back, on which is pod `bare`");
+    cluster.lost.clear();
+    cluster.report("b", None, Vec::new());
+    cluster.ends_quietly();
+}
+
+/// How many pods there are an hour after the node of the first was lost.
+fn pods_after_an_hour(tolerations: &str) -> usize {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let tolerations = format!("      tolerations: [{tolerations}]\n");
+    cluster.commit(&[("web.yaml", &web_with("web:1", 1, &tolerations))]);
+    cluster.settle();
+    lose_the_node_of_the_pod(&mut cluster);
+    cluster.pass(Duration::from_secs(3600));
+    cluster.pods().len()
+}
+
+#[test]
+fn a_toleration_without_seconds_is_for_ever() {
+    let key = "key: node.kubernetes.io/unreachable, operator: Exists";
+    assert_eq!(pods_after_an_hour(&format!("{{{key}, effect: NoExecute}}")), 1);
+    assert_eq!(pods_after_an_hour("{operator: Exists}"), 1);
+    assert_eq!(pods_after_an_hour(&format!("{{{key}, tolerationSeconds: 3000}}")), 2);
+    assert_eq!(pods_after_an_hour(&format!("{{{key}, tolerationSeconds: 7200}}")), 1);
+}
+
+#[test]
+fn a_toleration_of_another_taint_value_or_effect_is_none() {
+    let key = "key: node.kubernetes.io/unreachable";
+    assert_eq!(pods_after_an_hour(&format!("{{{key}, operator: Exists, effect: NoSchedule}}")), 2);
+    assert_eq!(pods_after_an_hour(&format!("{{{key}, value: other}}")), 2);
+    assert_eq!(pods_after_an_hour("{key: dedicated, operator: Exists}"), 2);
+}

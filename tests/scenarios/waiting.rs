@@ -1,0 +1,83 @@
+//! Objects that wait for others, and go on when those are ready or gone.
+
+use insta::assert_snapshot;
+
+use crate::cluster::{Behaviour, Cluster};
+use crate::manifests::{config, web, web_with};
+
+/// The Deployment `web`, held back until `on` is healthy.
+fn web_after(on: &str) -> String {
+    let annotation = format!("name: web\n  annotations: {{kgit.dev/depends-on: {on}}}\nspec");
+    web("web:1", 1).replace("name: web\nspec", &annotation)
+}
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: first}\nspec:\n  \
+                   containers: [{name: main, image: main:1}]\n";
+
+const SET: &str = "apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: first}
+spec:
+  selector: {matchLabels: {app: first}}
+  template:
+    metadata: {labels: {app: first}}
+    spec:
+      containers: [{name: main, image: main:1}]
+";
+
+fn starts_when_ready(kind: &str, first: &str) {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("first".to_owned(), Behaviour::NeverReady);
+    let web = web_after(&format!("{kind}/first"));
+    cluster.commit(&[("first.yaml", first), ("web.yaml", &web)]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 1, "{kind}");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2, "{:?}", cluster.waits());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_depends_on_a_pod_starts_when_the_pod_is_ready() {
+    starts_when_ready("Pod", POD);
+}
+
+#[test]
+fn what_depends_on_a_replica_set_starts_when_the_set_is_available() {
+    starts_when_ready("ReplicaSet", SET);
+}
+
+#[test]
+fn removing_an_optional_config_rolls_the_pods_that_had_it() {
+    let mut cluster = Cluster::new(&["a"]);
+    let from = "        envFrom: [{configMapRef: {name: settings, optional: true}}]\n";
+    cluster.commit(&[("web.yaml", &web_with("web:1", 1, from)), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    - delete    ConfigMap/default/settings
+    + create    ReplicaSet/default/web-892r59wkdl  revision 2
+    + create    Pod/default/web-892r59wkdl-tdlgq  on a
+    ~ scale     ReplicaSet/default/web-lnlrvlkwr9  1 → 0
+    - stop      Pod/default/web-lnlrvlkwr9-8h5bb  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn removing_a_needed_config_is_said_at_once() {
+    let mut cluster = Cluster::new(&["a"]);
+    let from = "        envFrom: [{configMapRef: {name: settings}}]\n";
+    let other = config("a").replace("settings", "other");
+    cluster.commit(&[("other.yaml", &other), ("c.yaml", &config("a"))]);
+    cluster.commit(&[("web.yaml", &web_with("web:1", 1, from))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for ConfigMap/default/settings, which does not exist");
+    cluster.commit(&[("c.yaml", &config("a"))]);
+    cluster.ends_quietly();
+}
