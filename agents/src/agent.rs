@@ -35,6 +35,8 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// The longest sleep before looking at the certificate again: clocks get set.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(3600);
 
+/// How long the agent waits after its journal could not be written.
+const BEGIN_AGAIN: Duration = Duration::from_secs(5);
 /// How long an empty network may refuse to go before that is told.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
 const NETWORK_POLL: Duration = Duration::from_millis(250);
@@ -64,7 +66,29 @@ pub enum AgentError {
 }
 
 /// Runs the agent until `shutdown`. Containers go on after that.
+///
+/// # Errors
+/// What keeps it from starting. A journal that can't be written later, as on a full disk, does not
+/// end it: it begins again from what is on disk, as after a crash.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let mut has_run = false;
+    loop {
+        let error = match serve(&config, shutdown.clone()).await {
+            Err(AgentError::Worker(error)) => AgentError::Worker(error),
+            Err(AgentError::Journal(error)) if has_run => AgentError::Journal(error),
+            outcome => return outcome,
+        };
+        has_run = true;
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, cause, "the agent begins again soon; containers go on meanwhile");
+        tokio::select! {
+            () = tokio::time::sleep(BEGIN_AGAIN) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
     let journal = Journal::open(&config.data_dir)?;
     let key = match journal.key()? {
         Some(key) => key,
@@ -74,9 +98,9 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
             key
         }
     };
-    let network = pod_network(&journal, &config).await?;
+    let network = pod_network(&journal, config).await?;
     let joined = tokio::select! {
-        joined = identity(&journal, &config, &key, network) => joined?,
+        joined = identity(&journal, config, &key, network) => joined?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let link =
@@ -85,7 +109,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         let (link, dir) = (Arc::clone(&link), config.data_dir.clone());
         tokio::spawn(keep_certificate(link, dir, joined.clone(), key))
     };
-    let worker = worker(&config, journal, &joined, network, link)?;
+    let worker = worker(config, journal, &joined, network, link)?;
     let result = worker.run(shutdown).await;
     renewing.abort();
     Ok(result?)
