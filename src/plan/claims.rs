@@ -1,28 +1,19 @@
-//! Claims and volumes: binding, provisioning, and what a bound volume is to a pod.
+//! Claims and volumes: which volume a claim is bound to. What a claim is to a pod lives in
+//! `attach`.
 //!
 //! Source of the binding rules: kubernetes-rules "Claims" (`persistentvolume/index.go` upstream).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use kgit_protocol::ids::NodeName;
-use kgit_protocol::pod::{HostPathKind, VolumeSource};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb};
-use crate::domain::record::{
-    Applied, ClaimPhase, ClaimState, Provisioned, VolumePhase, VolumeState,
-};
+use crate::domain::record::{Applied, ClaimPhase, ClaimState, VolumePhase, VolumeState};
 use crate::domain::resource::{
-    AccessMode, BUILT_IN_CLASS, BindingMode, ClaimSpec, PROVISIONER, PersistentSource,
-    PersistentVolumeSpec, ReclaimPolicy, Spec, StorageClassSpec,
+    BUILT_IN_CLASS, BindingMode, ClaimSpec, PROVISIONER, PersistentVolumeSpec, Spec,
+    StorageClassSpec,
 };
 use crate::domain::world::{Effect, Record, World};
 use crate::plan::draft::{Draft, commit_reason, said};
-use crate::plan::names;
-use crate::plan::scheduler::VolumeConstraint;
-
-const DEFAULT_DRIVER: &str = "local";
 
 /// Plans one claim: gives it a state, and binds it if it can be bound without a pod.
 pub fn plan_claim(draft: &mut Draft<'_>, key: &ObjectKey) {
@@ -87,7 +78,7 @@ fn default_class(world: &World) -> String {
         .unwrap_or_else(|| BUILT_IN_CLASS.to_owned())
 }
 
-fn class_spec<'a>(world: &'a World, class: &str) -> Option<&'a StorageClassSpec> {
+pub fn class_spec<'a>(world: &'a World, class: &str) -> Option<&'a StorageClassSpec> {
     match &world.objects.get(&ObjectKey::new(Kind::StorageClass, "", class))?.value.resource.spec {
         Spec::StorageClass(spec) => Some(spec),
         _ => None,
@@ -105,7 +96,7 @@ fn waits_for_consumer(world: &World, class: &str) -> bool {
     }
 }
 
-fn is_provisioned(world: &World, class: &str) -> bool {
+pub fn is_provisioned(world: &World, class: &str) -> bool {
     class_spec(world, class).map_or(class == BUILT_IN_CLASS, |spec| spec.provisioner == PROVISIONER)
 }
 
@@ -121,6 +112,17 @@ fn find_volume(
     spec: &ClaimSpec,
     class: &str,
 ) -> Result<String, String> {
+    let fitting = fitting_volumes(world, key, spec, class)?;
+    fitting.into_iter().next().ok_or_else(|| wanted(spec, class, &[]))
+}
+
+/// Every static volume that fits, the best first: pre-bound to the claim, then the smallest.
+pub fn fitting_volumes(
+    world: &World,
+    key: &ObjectKey,
+    spec: &ClaimSpec,
+    class: &str,
+) -> Result<Vec<String>, String> {
     let mut fitting: Vec<(bool, u64, &str)> = Vec::new();
     let mut misfits: Vec<String> = Vec::new();
     for row in world.objects_of(Kind::PersistentVolume) {
@@ -132,9 +134,9 @@ fn find_volume(
         }
     }
     fitting.sort();
-    match fitting.first() {
-        Some((_, _, name)) => Ok((*name).to_owned()),
-        None => Err(wanted(spec, class, &misfits)),
+    match fitting.is_empty() {
+        true => Err(wanted(spec, class, &misfits)),
+        false => Ok(fitting.into_iter().map(|(_, _, name)| name.to_owned()).collect()),
     }
 }
 
@@ -207,7 +209,7 @@ pub fn readable_bytes(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
 
-fn bind(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str, reason: Reason) {
+pub fn bind(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str, reason: Reason) {
     let uid = draft.world.objects.get(key).map(|row| row.uid.clone()).unwrap_or_default();
     let old = draft.world.volumes.get(&volume_key(volume)).map(|row| (*row.value).clone());
     let state = VolumeState {
@@ -225,219 +227,6 @@ fn bind(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str, reason: Reason) {
             Effect::Put(key.clone(), Record::Claim(Arc::new(claim))),
         ],
     );
-}
-
-/// Where a pod's claims allow it to run. `Err` says which claim is waited for.
-pub fn constraints(
-    world: &World,
-    pod: &ObjectKey,
-    claims: &[String],
-) -> Result<Vec<VolumeConstraint>, String> {
-    let mut constraints = Vec::new();
-    for name in claims {
-        let key = pod.sibling(Kind::PersistentVolumeClaim, name);
-        let Some(applied) = world.objects.get(&key) else {
-            return Err(format!("claim `{name}`, which does not exist"));
-        };
-        let Spec::PersistentVolumeClaim(spec) = &applied.resource.spec else { continue };
-        constraints.extend(claim_constraint(world, &key, spec)?);
-        constraints.extend(used_elsewhere(world, &key, pod, spec)?);
-    }
-    Ok(constraints)
-}
-
-fn claim_constraint(
-    world: &World,
-    key: &ObjectKey,
-    spec: &ClaimSpec,
-) -> Result<Option<VolumeConstraint>, String> {
-    let state = world.claims.get(key);
-    let Some(volume) = state.as_ref().and_then(|state| state.volume.as_ref()) else {
-        let class = class_of(world, spec);
-        return match is_provisioned(world, &class) && spec.volume_name.is_none() {
-            true => Ok(None),
-            false => find_volume(world, key, spec, &class)
-                .map(|volume| volume_constraint(world, &volume))
-                .map_err(|why| format!("claim `{}` to be bound, which needs {why}", key.name)),
-        };
-    };
-    if state.is_some_and(|state| state.phase == ClaimPhase::Lost) {
-        return Err(format!("claim `{}`, whose volume is lost", key.name));
-    }
-    Ok(volume_constraint(world, volume))
-}
-
-fn volume_constraint(world: &World, volume: &str) -> Option<VolumeConstraint> {
-    let key = volume_key(volume);
-    if let Some(node) = world.volumes.get(&key).and_then(|state| state.node.clone()) {
-        return Some(VolumeConstraint::On(node));
-    }
-    match &world.objects.get(&key)?.resource.spec {
-        Spec::PersistentVolume(spec) if !spec.node_affinity.is_empty() => {
-            Some(VolumeConstraint::Matches(spec.node_affinity.clone()))
-        }
-        _ => None,
-    }
-}
-
-/// ReadWriteOnce is one node, ReadWriteOncePod one pod. A pod counts until it is seen to be gone.
-fn used_elsewhere(
-    world: &World,
-    key: &ObjectKey,
-    pod: &ObjectKey,
-    spec: &ClaimSpec,
-) -> Result<Option<VolumeConstraint>, String> {
-    let mut others = world
-        .pods_with_claim(key)
-        .filter(|other| other.key != *pod && other.placed.is_some() && !other.is_finished());
-    let Some(other) = others.next() else { return Ok(None) };
-    if spec.access_modes.contains(&AccessMode::ReadWriteOncePod) {
-        return Err(format!("claim `{}`, which pod `{}` still uses", key.name, other.key.name));
-    }
-    let single = !spec
-        .access_modes
-        .iter()
-        .any(|mode| matches!(mode, AccessMode::ReadWriteMany | AccessMode::ReadOnlyMany));
-    Ok(if single { other.node().cloned().map(VolumeConstraint::On) } else { None })
-}
-
-/// Binds or provisions every claim of a pod that is being placed on `node`, and says what each is
-/// to the pod's containers.
-pub fn settle(
-    draft: &mut Draft<'_>,
-    pod: &ObjectKey,
-    claims: &[String],
-    node: &NodeName,
-) -> Result<BTreeMap<String, VolumeSource>, String> {
-    let mut sources = BTreeMap::new();
-    for name in claims {
-        let key = pod.sibling(Kind::PersistentVolumeClaim, name);
-        let applied = draft.world.objects.get(&key).map(|row| Arc::clone(&row.value));
-        let Some(applied) = applied else { return Err(format!("claim `{name}` to exist")) };
-        let Spec::PersistentVolumeClaim(spec) = &applied.resource.spec else { continue };
-        let bound = draft.world.claims.get(&key).and_then(|state| state.volume.clone());
-        let volume = match bound {
-            Some(volume) => volume,
-            None => bind_for_pod(draft, &key, &applied, spec, pod, node)?,
-        };
-        pin(draft, &volume, node);
-        let source = source_of(&draft.world, &volume)
-            .ok_or_else(|| format!("PersistentVolume `{volume}` to exist"))?;
-        sources.insert(name.clone(), source);
-    }
-    Ok(sources)
-}
-
-fn bind_for_pod(
-    draft: &mut Draft<'_>,
-    key: &ObjectKey,
-    applied: &Arc<Applied>,
-    spec: &ClaimSpec,
-    pod: &ObjectKey,
-    node: &NodeName,
-) -> Result<String, String> {
-    let class = class_of(&draft.world, spec);
-    let reason = Reason::NeededBy { object: pod.clone() };
-    if is_provisioned(&draft.world, &class) && spec.volume_name.is_none() {
-        return Ok(provision(draft, key, applied, spec, &class, node, reason));
-    }
-    let volume = find_volume(&draft.world, key, spec, &class)?;
-    bind(draft, key, &volume, reason);
-    Ok(volume)
-}
-
-fn provision(
-    draft: &mut Draft<'_>,
-    key: &ObjectKey,
-    applied: &Arc<Applied>,
-    spec: &ClaimSpec,
-    class: &str,
-    node: &NodeName,
-    reason: Reason,
-) -> String {
-    let name = format!("pvc-{}", applied.uid);
-    let parameters = class_spec(&draft.world, class).map(|class| class.parameters.clone());
-    let mut options = parameters.unwrap_or_default();
-    let driver = options.remove("driver").unwrap_or_else(|| DEFAULT_DRIVER.to_owned());
-    let reclaim =
-        class_spec(&draft.world, class).map_or(ReclaimPolicy::Delete, |class| class.reclaim);
-    let provisioned = Provisioned {
-        uid: names::owned_uid(&applied.uid, "volume"),
-        created: draft.now,
-        class: class.to_owned(),
-        capacity_bytes: spec.request_bytes,
-        access_modes: spec.access_modes.clone(),
-        reclaim,
-        docker_volume: format!("kgit-{}-{name}", draft.world.cluster),
-        driver,
-        options,
-    };
-    let state = VolumeState {
-        phase: VolumePhase::Bound,
-        claim: Some((key.clone(), applied.uid.clone())),
-        node: Some(node.clone()),
-        provisioned: Some(provisioned),
-    };
-    let claim = ClaimState { phase: ClaimPhase::Bound, volume: Some(name.clone()) };
-    draft.step(
-        Said { node: Some(node.clone()), ..said(Verb::Provision, key) },
-        vec![reason, commit_reason(applied)],
-        vec![
-            Effect::Put(volume_key(&name), Record::Volume(Arc::new(state))),
-            Effect::Put(key.clone(), Record::Claim(Arc::new(claim))),
-        ],
-    );
-    name
-}
-
-/// A hostPath volume belongs to the node that it was first used on.
-fn pin(draft: &mut Draft<'_>, volume: &str, node: &NodeName) {
-    let key = volume_key(volume);
-    let Some(state) = draft.world.volumes.get(&key).map(|row| (*row.value).clone()) else { return };
-    let local = draft.world.objects.get(&key).is_some_and(|row| {
-        matches!(&row.resource.spec, Spec::PersistentVolume(spec)
-            if matches!(spec.source, PersistentSource::HostPath { .. }))
-    });
-    if local && state.node.is_none() {
-        let pinned = VolumeState { node: Some(node.clone()), ..state };
-        draft.note(&key, Record::Volume(Arc::new(pinned)));
-    }
-}
-
-fn source_of(world: &World, volume: &str) -> Option<VolumeSource> {
-    let key = volume_key(volume);
-    if let Some(provisioned) = world.volumes.get(&key).and_then(|row| row.provisioned.clone()) {
-        return Some(VolumeSource::Docker {
-            volume: provisioned.docker_volume,
-            driver: provisioned.driver,
-            options: provisioned.options,
-        });
-    }
-    match &world.objects.get(&key)?.resource.spec {
-        Spec::PersistentVolume(spec) => Some(static_source(world, volume, spec)),
-        _ => None,
-    }
-}
-
-fn static_source(world: &World, volume: &str, spec: &PersistentVolumeSpec) -> VolumeSource {
-    match &spec.source {
-        // A bound volume's folder is made if it is missing, as a bare hostPath's is.
-        PersistentSource::HostPath { path, kind: HostPathKind::Unset } => {
-            VolumeSource::HostPath { path: path.clone(), kind: HostPathKind::DirectoryOrCreate }
-        }
-        PersistentSource::HostPath { path, kind } => {
-            VolumeSource::HostPath { path: path.clone(), kind: *kind }
-        }
-        PersistentSource::Nfs { server, path, read_only } => VolumeSource::Docker {
-            volume: format!("kgit-{}-{volume}", world.cluster),
-            driver: DEFAULT_DRIVER.to_owned(),
-            options: BTreeMap::from([
-                ("type".to_owned(), "nfs".to_owned()),
-                ("o".to_owned(), format!("addr={server}{}", if *read_only { ",ro" } else { "" })),
-                ("device".to_owned(), format!(":{path}")),
-            ]),
-        },
-    }
 }
 
 /// Gives a static volume a state of its own once it is offered.

@@ -5,6 +5,7 @@
 //! (the store commits, the agents act), and reading manifests.
 
 pub mod assignments;
+mod attach;
 mod bare;
 pub mod claims;
 mod config;

@@ -15,7 +15,7 @@ use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
 use crate::plan::spec::{Configs, Decision, decide};
-use crate::plan::{claims, names, scheduler};
+use crate::plan::{attach, names, scheduler};
 
 /// A pod that is to be made.
 #[derive(Debug)]
@@ -127,8 +127,8 @@ fn placement(
     configs: &Configs,
 ) -> Result<(Placed, Option<u32>), String> {
     let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
-    let volumes = claims::constraints(&draft.world, &pod.key, &claims)?;
-    let name = scheduler::place(&draft.world, pod, &scheduler::Constraints { volumes })?;
+    let constraints = attach::constraints(&draft.world, &pod.key, &claims)?;
+    let name = scheduler::place(&draft.world, pod, &constraints)?;
     let node = draft.world.nodes.get(&node_key(&name)).map(|row| Arc::clone(&row.value));
     let Some(node) = node else { return Err(format!("node `{name}`")) };
     let address = match pod.template.network.host_network {
@@ -137,7 +137,8 @@ fn placement(
             format!("a free address on node `{name}`, whose range is {}", node.network.range)
         })?),
     };
-    let sources = claims::settle(draft, &pod.key, &claims, &name)?;
+    let attachments = attach::attachments(draft, &pod.key, &claims, &constraints, &node)?;
+    let sources = attachments.iter().map(|(name, it)| (name.clone(), it.source.clone())).collect();
     let decision = Decision {
         pod,
         configs,
@@ -147,6 +148,8 @@ fn placement(
         address,
     };
     let spec = decide(&decision)?;
+    // Nothing is bound, made or pinned for a pod that comes to nothing.
+    attach::attach(draft, &pod.key, attachments, &node);
     let placed = Placed { node: name, at: draft.now, digest: spec.digest(), spec: Arc::new(spec) };
     Ok((placed, address.map(|address| u32::from(address) + 1)))
 }

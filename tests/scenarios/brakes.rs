@@ -191,9 +191,9 @@ fn pruning_a_retained_workload_ends_its_pods() {
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ retain    Deployment/default/web
-    - delete    Deployment/default/web  DEVIATES: its manifest is gone since commit 0000000 by Ann <ann@example.org> (was web.yaml:1:1)
-    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a  DEVIATES: its manifest is gone since commit 0000000 by Ann <ann@example.org> (was web.yaml:1:1)
-    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a  DEVIATES: its manifest is gone since commit 0000000 by Ann <ann@example.org> (was web.yaml:1:1)
+    - delete    Deployment/default/web  DEVIATES: ann approved it
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a  DEVIATES: ann approved it
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a  DEVIATES: ann approved it
     finished: 3 deviations, 0 missing, superseded false
     ");
     assert!(cluster.pods().is_empty());

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::cluster::Cluster;
-use crate::manifests::{claim, pod_with_claim, volume, web};
+use crate::manifests::{claim, config, pod_with_claim, volume, web};
 
 #[test]
 fn a_static_volume_is_bound_and_used() {
@@ -163,4 +163,84 @@ fn a_claim_whose_volume_was_pruned_stays_lost_and_says_so() {
     PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone
     ");
     assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone");
+}
+
+/// A class whose volumes are bound when a pod is placed, and one of its volumes, on a node.
+fn local(name: &str, node: &str, size: &str) -> String {
+    let class = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: local}\n\
+                 provisioner: kubernetes.io/no-provisioner\n\
+                 volumeBindingMode: WaitForFirstConsumer\n";
+    let volume = volume(name, "local", size);
+    let terms = format!("{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}");
+    let affinity = format!(
+        "  nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{terms}]}}]}}}}\n"
+    );
+    match name {
+        "first" => format!("{class}---\n{volume}{affinity}"),
+        _ => format!("{volume}{affinity}"),
+    }
+}
+
+/// A Pod on a node that mounts two claims.
+fn pod_with_two_claims(node: &str) -> String {
+    pod_with_claim("both", "one")
+        .replace("spec:\n", &format!("spec:\n  nodeName: {node}\n"))
+        .replace("mountPath: /data}", "mountPath: /data}, {name: more, mountPath: /more}")
+        + "  - name: more\n    persistentVolumeClaim: {claimName: two}\n"
+}
+
+#[test]
+fn volumes_are_chosen_on_the_node_of_the_pod_and_none_twice() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let class = "  storageClassName: local\n";
+    cluster.commit(&[
+        ("first.yaml", &local("first", "a", "1Gi")),
+        ("second.yaml", &local("second", "b", "2Gi")),
+        ("one.yaml", &claim("one", class)),
+        ("two.yaml", &claim("two", class)),
+        ("pod.yaml", &pod_with_two_claims("b")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/both waits for a place for pod `both`: 0/2 nodes are available: 1 not named by spec.nodeName, 1 without a volume for every claim");
+    cluster.commit(&[("third.yaml", &local("third", "b", "3Gi"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolume/third
+    ~ bind      PersistentVolumeClaim/default/one  to second
+    ~ bind      PersistentVolumeClaim/default/two  to third
+    ~ place     Pod/default/both  on b
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn nothing_is_bound_for_a_pod_that_comes_to_nothing() {
+    let mut cluster = Cluster::new(&["a"]);
+    let class = "  storageClassName: local\n";
+    let from = "{configMapKeyRef: {name: settings, key: MODE}}";
+    let pod = pod_with_claim("reader", "data").replace(
+        "    image: main:1\n",
+        &format!("    image: main:1\n    env: [{{name: MODE, valueFrom: {from}}}]\n"),
+    );
+    cluster.commit(&[
+        ("settings.yaml", &config("a")),
+        ("data.yaml", &claim("data", class)),
+        ("pod.yaml", &pod),
+    ]);
+    // The key goes while the pod waits for a volume, and then the volume comes.
+    cluster.commit(&[("settings.yaml", &config("a").replace("MODE", "OTHER"))]);
+    cluster.commit(&[("first.yaml", &local("first", "a", "1Gi"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/reader waits for a place for pod `reader`: ConfigMap `settings` to have the key `MODE`");
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    StorageClass/local
+    + create    PersistentVolume/first
+    + create    PersistentVolumeClaim/default/data
+    finished: 0 deviations, 0 missing, superseded false
+    Pod/default/reader waits for a place for pod `reader`: ConfigMap `settings` to have the key `MODE`
+    ");
+    cluster.commit(&[("settings.yaml", &config("a"))]);
+    cluster.ends_quietly();
+    assert_eq!(cluster.pods().len(), 1);
 }

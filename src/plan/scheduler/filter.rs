@@ -8,7 +8,7 @@ use crate::domain::record::{Node, Pod};
 use crate::domain::selector::Labels;
 use crate::domain::template::{PodTemplate, Taint};
 use crate::domain::world::World;
-use crate::plan::scheduler::{Constraints, VolumeConstraint};
+use crate::plan::scheduler::{Constraints, VolumeConstraint, choose};
 
 /// Why a node can't take the pod; counted in the line that says why a pod is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,7 @@ pub enum Unfit {
     Cordoned,
     Labels,
     VolumeElsewhere,
+    NoVolume,
     HostPortTaken,
     TooManyPods,
     Cpu,
@@ -32,6 +33,7 @@ impl fmt::Display for Unfit {
             Self::Cordoned => "cordoned",
             Self::Labels => "without the labels that it selects",
             Self::VolumeElsewhere => "without the volume's data",
+            Self::NoVolume => "without a volume for every claim",
             Self::HostPortTaken => "with the host port taken",
             Self::TooManyPods => "full of pods",
             Self::Cpu => "with too little cpu",
@@ -77,6 +79,9 @@ pub fn fits(
     if !constraints.volumes.iter().all(|volume| volume_fits(volume, node)) {
         return Err(Unfit::VolumeElsewhere);
     }
+    if choose(&constraints.choices, node).is_none() {
+        return Err(Unfit::NoVolume);
+    }
     room(world, pod, node)
 }
 
@@ -89,7 +94,7 @@ fn labels_fit(pod: &Pod, labels: &Labels) -> bool {
     selected && affine
 }
 
-fn volume_fits(volume: &VolumeConstraint, node: &Node) -> bool {
+pub fn volume_fits(volume: &VolumeConstraint, node: &Node) -> bool {
     match volume {
         VolumeConstraint::On(name) => *name == node.name,
         VolumeConstraint::Matches(terms) => terms.iter().any(|term| term.matches(&node.labels)),

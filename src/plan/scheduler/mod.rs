@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use kgit_protocol::ids::NodeName;
 
+use crate::domain::key::ObjectKey;
 use crate::domain::record::{Node, Pod};
 use crate::domain::world::World;
 use crate::plan::scheduler::filter::Unfit;
@@ -17,6 +18,17 @@ use crate::plan::scheduler::filter::Unfit;
 pub struct Constraints {
     /// Nodes that the pod's volumes are tied to; each volume must allow the node.
     pub volumes: Vec<VolumeConstraint>,
+    /// For each claim that is not bound yet, the static volumes that suit it, the best first; the
+    /// claims in the order in which they choose.
+    pub choices: Vec<(ObjectKey, Vec<Choice>)>,
+}
+
+/// A static volume that a claim could be bound to.
+#[derive(Debug)]
+pub struct Choice {
+    pub volume: String,
+    /// `None`: it can be used from any node.
+    pub on: Option<VolumeConstraint>,
 }
 
 #[derive(Debug)]
@@ -25,6 +37,22 @@ pub enum VolumeConstraint {
     On(NodeName),
     /// The volume's own node affinity.
     Matches(Vec<crate::domain::selector::Selector>),
+}
+
+/// The volume for each claim on a node, no volume twice; `None` if one goes without.
+pub fn choose(
+    choices: &[(ObjectKey, Vec<Choice>)],
+    node: &Node,
+) -> Option<BTreeMap<ObjectKey, String>> {
+    let mut chosen: BTreeMap<ObjectKey, String> = BTreeMap::new();
+    for (claim, volumes) in choices {
+        let choice = volumes.iter().find(|choice| {
+            let reachable = choice.on.as_ref().is_none_or(|on| filter::volume_fits(on, node));
+            reachable && !chosen.values().any(|taken| *taken == choice.volume)
+        })?;
+        chosen.insert(claim.clone(), choice.volume.clone());
+    }
+    Some(chosen)
 }
 
 /// The node for a pod; `Err` is the one line that says why there is none.
