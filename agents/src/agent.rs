@@ -79,13 +79,17 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
             outcome => return outcome,
         };
         has_run = true;
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, cause, "the agent begins again soon; containers go on meanwhile");
+        tell(&error);
         tokio::select! {
             () = tokio::time::sleep(BEGIN_AGAIN) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
     }
+}
+
+/// With its causes.
+fn tell(error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, "the agent begins again soon; containers go on meanwhile");
 }
 
 async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
