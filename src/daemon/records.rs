@@ -1,5 +1,7 @@
 //! The store's reader as the API asks for it.
 
+use std::path::Path;
+
 use kgit_protocol::messages::AuditHead;
 
 use crate::api::records::{Records, RecordsError, Verification, Witness};
@@ -41,6 +43,10 @@ impl Records for StoreRecords {
         let mut entries = self.0.entries(query).map_err(failed)?;
         entries.sort_by_key(|entry| entry.sequence);
         Ok(entries)
+    }
+
+    fn backup(&self, to: &Path) -> Result<(), RecordsError> {
+        self.0.backup(to).map(drop).map_err(failed)
     }
 
     fn verify(&self) -> Result<Verification, RecordsError> {

@@ -31,7 +31,7 @@ fn a_backup_restored_elsewhere_is_the_same_cluster() {
     store.commit(1, &[put_claim("a", "kept")], &reconcile()).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("kgit.backup");
-    let backup = store.backup(&file).unwrap();
+    let backup = store.reader().backup(&file).unwrap();
     assert_eq!((backup.files, mode(file.clone())), (2, 0o600));
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
     // What comes after it is not in it.
@@ -67,7 +67,7 @@ fn a_restore_sets_aside_what_was_there_and_spares_what_is_not_its_own() {
     store.commit(1, &[put_claim("a", "old")], &[]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     store.commit(2, &[put_claim("a", "new")], &[]).unwrap();
     write(dir.path(), "pki/ca.key", "newer", 0o600);
     write(dir.path(), "kubeconfig", "mine", 0o600);
@@ -95,7 +95,7 @@ fn the_agent_beside_the_master_keeps_its_identity_and_never_loses_a_newer_one() 
     write(dir.path(), "agent/assignments.json", "journal", 0o600);
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     let fresh = out.path().join("fresh");
     restore(&file, &fresh, AT, "ada").unwrap();
     assert_eq!(fs::read_to_string(fresh.join("agent/key.pem")).unwrap(), "key");
@@ -114,7 +114,7 @@ fn an_interrupted_restore_is_not_taken_for_an_empty_directory() {
     store.commit(1, &[put_claim("a", "v")], &[]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     drop(store);
     fs::rename(dir.path().join("kgit.db"), dir.path().join("elsewhere")).unwrap();
     fs::write(dir.path().join("restoring"), "").unwrap();
@@ -132,7 +132,7 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
     let path = |name: &str| out.path().join(name);
     fs::write(path("text"), "hello".repeat(1000)).unwrap();
     rusqlite::Connection::open(path("other")).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    store.backup(&path("evil")).unwrap();
+    store.reader().backup(&path("evil")).unwrap();
     rusqlite::Connection::open(path("evil"))
         .unwrap()
         .execute("INSERT INTO file VALUES ('pki/../../escaped', 420, X'00')", [])
@@ -158,7 +158,7 @@ fn a_damaged_backup_is_refused() {
     store.commit(1, &many, &[]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     drop(store);
     let mut bytes = fs::read(&file).unwrap();
     bytes[8192..40960].fill(0xa5);
@@ -172,11 +172,11 @@ fn a_damaged_backup_is_refused() {
 fn a_backup_does_not_overwrite_and_asks_for_room_beforehand() {
     let (dir, store) = open();
     let file = dir.path().join("b");
-    store.backup(&file).unwrap();
-    assert!(matches!(store.backup(&file), Err(StoreError::Exists { .. })));
+    store.reader().backup(&file).unwrap();
+    assert!(matches!(store.reader().backup(&file), Err(StoreError::Exists { .. })));
     let error = check_room(&file, u64::MAX).unwrap_err().to_string();
     assert!(error.contains("bytes free and the backup needs"), "{error}");
-    let nowhere = store.backup(&dir.path().join("no/such/folder/b")).unwrap_err();
+    let nowhere = store.reader().backup(&dir.path().join("no/such/folder/b")).unwrap_err();
     assert!(matches!(nowhere, StoreError::Io { .. }), "{nowhere:?}");
 }
 
