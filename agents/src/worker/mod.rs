@@ -107,6 +107,8 @@ pub struct Worker<R, L> {
     outage: Option<Outage>,
     engine: EngineState,
     look_at: Instant,
+    /// The images that the journal knows to be fetched for pods.
+    images: BTreeSet<String>,
     witness: Option<AuditHead>,
     complete_sent: bool,
     volumes_told: BTreeSet<String>,
@@ -147,6 +149,8 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             runtime: start.runtime,
             scope: start.scope,
             places: start.places,
+        let images = start.journal.images()?;
+        start.puller.know(images.clone());
             puller: start.puller,
             inputs: sender,
             in_flight: Semaphore::new(PODS_IN_FLIGHT),
@@ -166,6 +170,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             outage,
             engine: EngineState::Up { seen_at: now },
             look_at: Instant::now() + tasks::REPLAY,
+            images,
             witness,
             complete_sent: false,
             volumes_told: BTreeSet::new(),
@@ -437,6 +442,11 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         }
         self.probers.keep(&self.shared, round.probes);
         for (uid, steps) in round.work {
+        let images = self.shared.puller.fetched();
+        if images != self.images {
+            self.journal.keep_images(&images)?;
+            self.images = images;
+        }
             let job = carry_out::Job::new(&self.node, uid, steps);
             tokio::spawn(carry_out::carry_out(self.shared(), job));
         }
