@@ -54,14 +54,10 @@ impl Records for StoreRecords {
         let witnesses = self.0.witnesses().map_err(failed)?;
         Ok(Verification {
             entries: report.entries,
-            head: Some(report.head),
+            head: Some(report.head.clone()),
             witnesses: witnesses
                 .into_iter()
-                .map(|(node, head)| Witness {
-                    agrees: report.witnessed_by.contains(&node),
-                    node,
-                    head,
-                })
+                .map(|(node, head)| Witness { agrees: !report.contradicted_by(&node), node, head })
                 .collect(),
             problems: report.problems.iter().map(ToString::to_string).collect(),
         })

@@ -272,7 +272,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         pulled: Pulled,
     ) -> Result<Option<kgit_protocol::assignment::Stamp>, WorkerError> {
         if let Some(head) = pulled.audit_head
-            && self.witness.as_ref().is_none_or(|known| known.sequence < head.sequence)
+            && self.witness.as_ref().is_none_or(|known| head.is_after(known))
         {
             self.journal.keep_witness(&head)?;
             self.outbox.witness(head.clone());

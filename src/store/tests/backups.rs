@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use kgit_protocol::ids::NodeName;
 
-use super::{AT, claim, open, put_claim, reconcile};
+use super::{
+    AT, claim, draft, finished, open, planned, put_claim, raw, reconcile, testify, triggered,
+};
 use crate::store::Store;
+use crate::store::audit::Belongs;
 use crate::store::backup::{check_room, restore};
 use crate::store::error::StoreError;
 
@@ -208,4 +211,47 @@ fn a_backup_is_consistent_while_the_loop_goes_on_writing() {
         assert_eq!(row("a"), row("b"));
         assert!(copy.reader().verify(&[]).unwrap().is_sound());
     }
+}
+
+#[test]
+fn a_restore_excuses_what_agents_saw_before_it_and_nothing_that_they_saw_after() {
+    let (dir, mut store) = open();
+    let node = NodeName::new("a");
+    store.commit(1, &[put_claim("a", "v")], &reconcile()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("b");
+    store.reader().backup(&file).unwrap();
+    store.commit(2, &[], &reconcile()).unwrap();
+    let before = store.audit_head();
+    drop(store);
+    restore(&file, dir.path(), AT, "ada").unwrap();
+
+    let mut store = Store::open(dir.path()).unwrap();
+    let real = [draft(Belongs::New, triggered()), draft(Belongs::Newest, planned())];
+    store.commit(2, &[], &real).unwrap();
+    testify(&mut store, &node, &before);
+    assert!(store.reader().verify(&[]).unwrap().is_sound());
+    // The agent is given the head of the new life, though its number is no higher.
+    let after = store.audit_head();
+    assert!(after.is_after(&before));
+    testify(&mut store, &node, &after);
+    assert_eq!(store.reader().witnesses().unwrap(), [(node.clone(), after)]);
+
+    // Whoever has the file and the key writes everything after the restore anew.
+    let sql = raw(dir.path());
+    sql.execute_batch(
+        "DELETE FROM audit WHERE sequence > 4; DELETE FROM property WHERE name = 'audit_head'; \
+         INSERT INTO property SELECT 'audit_head', CAST('[1,{\"sequence\":4,\"digest\":\"' \
+         || digest || '\",\"reconcile\":1,\"restored\":' || at_ms || '}]' AS BLOB) \
+         FROM audit WHERE sequence = 4",
+    )
+    .unwrap();
+    drop((sql, store));
+    let mut forged = Store::open(dir.path()).unwrap();
+    let harmless = [draft(Belongs::New, triggered()), draft(Belongs::Newest, finished())];
+    forged.commit(3, &[], &harmless).unwrap();
+    forged.commit(3, &[], &harmless).unwrap();
+    let report = forged.reader().verify(&[]).unwrap();
+    assert!(!report.is_sound(), "{report:?}");
+    assert!(report.contradicted_by(&node));
 }

@@ -177,7 +177,10 @@ fn removed_entries_leave_an_anchor_from_which_the_rest_verifies() {
         reader.entry(13).unwrap().unwrap().body,
         Body::Anchor { removed_through: 9, ref by, .. } if by == "ada"
     ));
-    let early = (NodeName::new("b"), AuditHead { sequence: 2, digest: Digest::of(b"x") });
+    let early = (
+        NodeName::new("b"),
+        AuditHead { sequence: 2, digest: Digest::of(b"x"), ..store.audit_head() },
+    );
     let report = reader.verify(&[early]).unwrap();
     assert!(report.is_sound());
     assert_eq!(report.notes, ["node b was given entry 2, which was removed by order"]);
