@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "part of the shell: it keeps files")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -25,6 +25,7 @@ const SET: &str = "assignments.json";
 const FACTS: &str = "facts.json";
 const IDENTITY: &str = "identity.json";
 const NETWORK: &str = "network.json";
+const IMAGES: &str = "images.json";
 const WITNESS: &str = "audit-head.json";
 const KEY: &str = "key.pem";
 const SPEC_KEY: &str = "spec.key";
@@ -117,6 +118,15 @@ impl Journal {
 
     pub fn remember(&self, remembered: &Remembered) -> Result<(), JournalError> {
         self.write(FACTS, remembered)
+    }
+
+    /// The images that were fetched for pods.
+    pub fn images(&self) -> Result<BTreeSet<String>, JournalError> {
+        Ok(self.read(IMAGES)?.unwrap_or_default())
+    }
+
+    pub fn keep_images(&self, images: &BTreeSet<String>) -> Result<(), JournalError> {
+        self.write(IMAGES, images)
     }
 
     pub fn identity(&self) -> Result<Option<Identity>, JournalError> {
@@ -237,6 +247,9 @@ mod tests {
         let network = PodNetwork { range: "10.40.1.0/24".parse().unwrap() };
         journal.keep_network(network).unwrap();
         assert_eq!(journal.network().unwrap(), Some(network));
+        let images = BTreeSet::from(["busybox:1".to_owned()]);
+        journal.keep_images(&images).unwrap();
+        assert_eq!(journal.images().unwrap(), images);
         let key = journal.spec_key([7; 32]).unwrap();
         assert_eq!(journal.spec_key([8; 32]).unwrap().0, key.0);
         assert!(matches!(Journal::open(dir.path()), Err(JournalError::InUse(_))));

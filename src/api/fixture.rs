@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -42,6 +43,9 @@ impl Records for FakeRecords {
     }
     fn audit_head(&self) -> Result<Option<AuditHead>, RecordsError> {
         Ok(None)
+    }
+    fn backup(&self, to: &Path) -> Result<(), RecordsError> {
+        std::fs::write(to, b"a backup").map_err(|error| RecordsError::new(error.to_string()))
     }
     fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, RecordsError> {
         let entries = self.entries.lock().unwrap();
@@ -238,12 +242,12 @@ fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
             let _ = reply.send(Ok(report.sequence));
             Vec::new()
         }
-        Event::Token { order: TokenOrder::Create(token), reply } => {
+        Event::Token { order: TokenOrder::Create(token), reply, .. } => {
             records.tokens.lock().unwrap().push(token);
             let _ = reply.send(Ok(()));
             Vec::new()
         }
-        Event::Token { order: TokenOrder::Revoke { id }, reply } => {
+        Event::Token { order: TokenOrder::Revoke { id }, reply, .. } => {
             let mut tokens = records.tokens.lock().unwrap();
             let known = tokens.iter_mut().find(|token| token.id == id);
             let _ = reply.send(match known {
@@ -257,15 +261,6 @@ fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
         }
         Event::Approve { plan, by, reply } => {
             let _ = reply.send(Ok(format!("{by} approved {plan}")));
-            Vec::new()
-        }
-        Event::Backup { to, reply } => {
-            let written = std::fs::write(to, b"a backup");
-            let _ =
-                reply.send(written.map_err(|error| Refused {
-                    reason: "InternalError",
-                    message: error.to_string(),
-                }));
             Vec::new()
         }
         _ => Vec::new(),

@@ -1,5 +1,7 @@
 //! What the API reads that is not in a view: tokens and the audit log. The store implements it.
 
+use std::path::Path;
+
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::AuditHead;
 use thiserror::Error;
@@ -24,6 +26,9 @@ pub trait Records: Send + Sync + 'static {
 
     /// All entries of one reconcile, ascending.
     fn reconcile(&self, sequence: u64) -> Result<Vec<Entry>, RecordsError>;
+
+    /// Writes a consistent copy of everything to a new file, while the master goes on.
+    fn backup(&self, to: &Path) -> Result<(), RecordsError>;
 
     /// Walks the whole chain and compares it with what the nodes witnessed.
     fn verify(&self) -> Result<Verification, RecordsError>;

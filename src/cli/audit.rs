@@ -122,6 +122,7 @@ fn entry_text(entry: &Entry) -> String {
         Body::Anchor { removed_through, by, .. } => {
             format!("{by} removed the entries up to {removed_through}")
         }
+        Body::Ordered { by, what } => format!("{by} ordered: {what}"),
         Body::Redacted => "redacted".to_owned(),
         other @ (Body::Omitted { .. } | Body::Redaction { .. } | Body::Restored { .. }) => {
             serde_json::to_string(other).unwrap_or_default()

@@ -152,7 +152,8 @@ impl Master {
             revoked: false,
         };
         let order = TokenOrder::Create(token);
-        let created = self.handle.ask(|reply| Event::Token { order, reply }).await;
+        let by = "kgit".to_owned();
+        let created = self.handle.ask(|reply| Event::Token { order, by, reply }).await;
         created.map_err(|refused| DaemonError::Refused(refused.message))?;
         Ok(text.to_string())
     }

@@ -1,5 +1,7 @@
 //! The store's reader as the API asks for it.
 
+use std::path::Path;
+
 use kgit_protocol::messages::AuditHead;
 
 use crate::api::records::{Records, RecordsError, Verification, Witness};
@@ -43,19 +45,19 @@ impl Records for StoreRecords {
         Ok(entries)
     }
 
+    fn backup(&self, to: &Path) -> Result<(), RecordsError> {
+        self.0.backup(to).map(drop).map_err(failed)
+    }
+
     fn verify(&self) -> Result<Verification, RecordsError> {
         let report = self.0.verify(&[]).map_err(failed)?;
         let witnesses = self.0.witnesses().map_err(failed)?;
         Ok(Verification {
             entries: report.entries,
-            head: Some(report.head),
+            head: Some(report.head.clone()),
             witnesses: witnesses
                 .into_iter()
-                .map(|(node, head)| Witness {
-                    agrees: report.witnessed_by.contains(&node),
-                    node,
-                    head,
-                })
+                .map(|(node, head)| Witness { agrees: !report.contradicted_by(&node), node, head })
                 .collect(),
             problems: report.problems.iter().map(ToString::to_string).collect(),
         })

@@ -70,6 +70,11 @@ pub enum Body {
     Restored {
         by: String,
     },
+    /// An order of somebody that set no reconcile off.
+    Ordered {
+        by: String,
+        what: String,
+    },
     /// Stands where the text of an entry was, before it was redacted.
     Redacted,
 }
@@ -86,6 +91,7 @@ impl Body {
             Self::Omitted { .. } => "omitted",
             Self::Redaction { .. } => "redaction",
             Self::Restored { .. } => "restored",
+            Self::Ordered { .. } => "ordered",
             Self::Redacted => "redacted",
         }
     }

@@ -62,7 +62,7 @@ fn web() -> ObjectKey {
 }
 
 fn head() -> AuditHead {
-    AuditHead { sequence: 12, digest: Digest::of(b"head") }
+    AuditHead { restored: Timestamp(0), sequence: 12, digest: Digest::of(b"head") }
 }
 
 fn waiting() -> Waiting {

@@ -92,6 +92,7 @@ pub fn show_reconcile(entries: &[Entry]) -> Option<Shown> {
             | Body::Omitted { .. }
             | Body::Redaction { .. }
             | Body::Restored { .. }
+            | Body::Ordered { .. }
             | Body::Redacted => {}
         }
     }

@@ -7,15 +7,16 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::audit::Trigger;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::{Dirty, Plan};
-use crate::domain::token::TokenOrder;
 use crate::domain::world::Effect;
 use crate::master::event::{Refused, Reply};
+use crate::store::Beside;
 
 #[derive(Debug)]
 pub struct Batch {
     pub now: Timestamp,
     pub effects: Vec<Effect>,
-    pub tokens: Vec<TokenOrder>,
+    /// What is recorded beside the World's rows.
+    pub beside: Beside,
     pub dirty: Dirty,
     pub answers: Vec<Answer>,
     /// What set this turn off, the weightiest first.
@@ -24,7 +25,9 @@ pub struct Batch {
     pub seen: Vec<String>,
     /// Nodes whose last report this turn replaced, with the one before: undone if the turn is.
     pub reports: Vec<(NodeName, Option<(BootId, u64)>)>,
-    /// Steps that an explicit order already took.
+    /// Orders that set no reconcile off themselves: who gave them, and what they were.
+    pub orders: Vec<(String, String)>,
+    /// Steps that explicit orders already took; their effects are among `effects`.
     pub ordered: Plan,
 }
 
@@ -33,14 +36,20 @@ impl Batch {
         Self {
             now,
             effects: Vec::new(),
-            tokens: Vec::new(),
+            beside: Beside::default(),
             dirty: Dirty::default(),
             answers: Vec::new(),
             triggers: Vec::new(),
             seen: Vec::new(),
             reports: Vec::new(),
+            orders: Vec::new(),
             ordered: Plan::default(),
         }
+    }
+
+    /// Has an order recorded, whatever comes of it.
+    pub fn ordered_by(&mut self, by: String, what: String) {
+        self.orders.push((by, what));
     }
 
     pub fn mark(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {

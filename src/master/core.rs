@@ -21,7 +21,7 @@ use crate::manifest::catalog::Catalog;
 use crate::master::batch::Batch;
 use crate::master::event::{Event, Refused};
 use crate::master::lease;
-use crate::master::reconcile::{Reconcile, is_quiet};
+use crate::master::reconcile::{self, Reconcile, is_quiet};
 use crate::master::view::{Committed, RowChange, SourceStatus, View};
 use crate::plan;
 use crate::store::Store;
@@ -52,7 +52,12 @@ pub struct Core {
     leases: OrdSet<(Timestamp, NodeName)>,
     reconcile: Option<Reconcile>,
     started: Timestamp,
+    /// When a failed transaction is tried again.
     retry: Option<Timestamp>,
+    /// The newest commit that was read in a turn that was taken back: it is not told again.
+    unplanned: Option<Trigger>,
+    /// A turn was through since the start.
+    turned: bool,
 }
 
 /// What a turn gives back if the store can't take it. All of it is cheap to copy.
@@ -97,6 +102,8 @@ impl Core {
             reconcile: None,
             started: now,
             retry: None,
+            unplanned: None,
+            turned: false,
         };
         for node in core.world.nodes.values() {
             core.leases.insert((now, node.name.clone()));
@@ -111,20 +118,26 @@ impl Core {
         let before = self.before();
         let mut batch = Batch::new(now);
         batch.dirty = std::mem::take(&mut self.dirty);
+        batch.triggers.extend(self.unplanned.take());
         for event in events {
             self.handle(event, &mut batch, store);
         }
         self.expire(&mut batch);
         let plan = self.plan(&mut batch);
-        let audit = self.audit(&batch, &plan);
+        let mut audit = self.cut_short(&batch, store);
+        audit.extend(self.audit(&batch, &plan));
         self.finish(before, batch, plan, audit, store)
     }
 
     /// When the loop must turn again even if nothing happens.
     pub fn next_wake(&self) -> Option<Timestamp> {
+        // What is due was due in the turn that failed, too: it waits for the next try.
+        if self.retry.is_some() {
+            return self.retry;
+        }
         let timer = self.timers.get_min().map(|(at, _)| *at);
         let lease = self.leases.get_min().map(|(at, _)| *at);
-        [timer, lease, self.retry].into_iter().flatten().min()
+        [timer, lease].into_iter().flatten().min()
     }
 
     /// Applies effects as part of this turn's transaction.
@@ -151,7 +164,6 @@ impl Core {
             batch.triggers.push(Trigger::Timer { what: key.to_string() });
             batch.mark([key]);
         }
-        self.retry = self.retry.filter(|retry| *retry > batch.now);
         self.expire_leases(batch);
     }
 
@@ -220,7 +232,7 @@ impl Core {
     }
 
     fn plan(&mut self, batch: &mut Batch) -> Plan {
-        let mut plan = std::mem::take(&mut batch.ordered);
+        let mut plan = batch.ordered.clone();
         if batch.dirty.is_empty() {
             return plan;
         }
@@ -232,10 +244,25 @@ impl Core {
         plan
     }
 
+    /// Ends what a master that died left unfinished: nobody goes on with it, since what is to be
+    /// done is found anew.
+    fn cut_short(&self, batch: &Batch, store: &Store) -> Vec<AuditDraft> {
+        if self.turned {
+            return Vec::new();
+        }
+        match store.newest_entries() {
+            Ok(entries) => reconcile::cut_short(&entries, batch.now).into_iter().collect(),
+            Err(error) => {
+                tracing::warn!(%error, "failed to read how the last reconcile ended");
+                Vec::new()
+            }
+        }
+    }
+
     fn audit(&mut self, batch: &Batch, plan: &Plan) -> Vec<AuditDraft> {
         let mut drafts = Vec::new();
         let by_commit =
-            batch.triggers.iter().find(|trigger| matches!(trigger, Trigger::Commit { .. }));
+            batch.triggers.iter().rfind(|trigger| matches!(trigger, Trigger::Commit { .. }));
         let held = self.holds_more(plan);
         if let Some(trigger) = by_commit {
             let forecast = self.forecast(batch);
@@ -254,6 +281,7 @@ impl Core {
             open.saw(&batch.seen);
             drafts.extend(open.took(&plan.steps, batch.now));
         }
+        drafts.extend(reconcile::orders(batch, &drafts));
         drafts
     }
 
@@ -269,7 +297,8 @@ impl Core {
 
     fn forecast(&self, batch: &Batch) -> Vec<crate::domain::plan::Step> {
         let dirty = batch.dirty.clone();
-        plan::forecast::forecast_of(&self.world, &self.desired, dirty, batch.now).steps
+        let ahead = plan::forecast::forecast_of(&self.world, &self.desired, dirty, batch.now).steps;
+        batch.ordered.steps.iter().cloned().chain(ahead).collect()
     }
 
     fn begin(
@@ -303,12 +332,14 @@ impl Core {
         }
         batch.effects = last_of_each(std::mem::take(&mut batch.effects));
         let version = self.world.version;
-        let nothing = batch.effects.is_empty() && batch.tokens.is_empty() && audit.is_empty();
-        let outcome = match nothing {
-            true => Ok(()),
-            false => store.commit_with_tokens(version, &batch.effects, &batch.tokens, &audit),
+        // Testimony is kept, but it is no news to anybody.
+        let news =
+            !(batch.effects.is_empty() && batch.beside.tokens.is_empty() && audit.is_empty());
+        let outcome = match news || !batch.beside.witnesses.is_empty() {
+            true => store.commit_beside(version, &batch.effects, &batch.beside, &audit),
+            false => Ok(()),
         };
-        self.conclude(before, batch, outcome, !nothing)
+        self.conclude(before, batch, outcome, news)
     }
 
     fn conclude(
@@ -320,6 +351,8 @@ impl Core {
     ) -> Turn {
         match outcome {
             Ok(()) => {
+                self.retry = None;
+                self.turned = true;
                 let changes = self.changes(&before.world, &batch);
                 batch.answers.into_iter().for_each(|answer| answer.give(Ok(())));
                 let committed =
@@ -366,6 +399,8 @@ impl Core {
             }
         }
         self.dirty.extend(batch.dirty);
+        let commit = |trigger: &Trigger| matches!(trigger, Trigger::Commit { .. });
+        self.unplanned = batch.triggers.into_iter().rfind(commit);
         self.retry = Some(batch.now.after(RETRY_DELAY));
     }
 

@@ -1,6 +1,5 @@
 //! Everything that can happen to the master. A closed set: what is not here can't happen.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kgit_protocol::assignment::Stamp;
@@ -64,8 +63,13 @@ pub enum Event {
         by: String,
         reply: Reply<Vec<ObjectKey>>,
     },
+    /// New commits are to wait.
     Suspend {
-        by: Option<String>,
+        by: String,
+        reply: Reply<()>,
+    },
+    Resume {
+        by: String,
         reply: Reply<()>,
     },
     /// Forget everything a node's name stands for, so that another machine can take it.
@@ -76,11 +80,7 @@ pub enum Event {
     },
     Token {
         order: TokenOrder,
-        reply: Reply<()>,
-    },
-    /// A consistent copy of the store, made while everything goes on.
-    Backup {
-        to: PathBuf,
+        by: String,
         reply: Reply<()>,
     },
     /// Remove audit entries up to a sequence; an anchor takes their place.

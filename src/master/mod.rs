@@ -12,6 +12,9 @@ mod lease;
 mod orders;
 mod reconcile;
 pub mod run;
+#[cfg(test)]
+mod tests;
+mod tokens;
 pub mod view;
 
 pub use lease::lease_seconds;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kgit_protocol::assignment::Stamp;
-use kgit_protocol::ids::{Digest, Generation, NodeName};
+use kgit_protocol::ids::{Digest, Epoch, Generation, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
 use kgit_protocol::observation::NodeObservation;
 
@@ -11,10 +11,12 @@ use crate::domain::audit::Trigger;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta, Node};
+use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Record, Table, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
 use crate::master::event::{Event, Refused, Reply};
+use crate::master::tokens;
 use crate::plan::{self, assignments, observe};
 use crate::store::Store;
 use crate::store::error::StoreError;
@@ -47,11 +49,9 @@ impl Core {
                 self.source.checked = batch.now;
             }
             Event::Join { join, key_digest, spends, reply } => {
-                if self.join(batch, &join, key_digest, reply) {
-                    batch.tokens.extend(spends);
-                }
+                self.join(batch, &join, key_digest, spends, reply, store);
             }
-            Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness, store),
+            Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
             Event::Heartbeat { node, .. } => self.heard(batch, &node),
             Event::Leave { node, reply } => self.left(batch, &node, reply),
@@ -60,14 +60,17 @@ impl Core {
                 self.remove_retained(batch, &objects, by, reply);
             }
             Event::Suspend { by, reply } => self.suspend(batch, by, reply),
+            Event::Resume { by, reply } => self.resume(batch, by, reply),
             Event::ResetNode { node, by, reply } => self.reset_node(batch, &node, by, reply),
-            Event::Token { order, reply } => {
-                batch.tokens.push(order);
-                batch.answers.push(Answer::Done(reply));
-            }
-            Event::Backup { to, reply } => {
-                let outcome = store.backup(&to).map(drop).map_err(refused);
-                drop(reply.send(outcome));
+            Event::Token { order, by, reply } => {
+                let what = tokens::text(&order);
+                match tokens::add(order, batch, store) {
+                    Ok(()) => {
+                        batch.ordered_by(by, what);
+                        batch.answers.push(Answer::Done(reply));
+                    }
+                    Err(refused) => drop(reply.send(Err(refused))),
+                }
             }
             Event::RemoveAudit { through, by, reply } => {
                 let outcome = store.remove_audit(through, batch.now, &by).map_err(refused);
@@ -77,28 +80,23 @@ impl Core {
         }
     }
 
-    /// False if the node was refused.
     fn join(
         &mut self,
         batch: &mut Batch,
         join: &Join,
         key_digest: Digest,
+        spends: Option<TokenOrder>,
         reply: Reply<()>,
-    ) -> bool {
-        let key = node_key(&join.node);
-        let known = self.world.nodes.get(&key).map(|row| (*row.value).clone());
-        let taken = known.as_ref().is_some_and(|node| {
-            !node.key_digest.as_str().is_empty() && node.key_digest != key_digest
+        store: &Store,
+    ) {
+        let admitted = self.admit(join, &key_digest).and_then(|known| {
+            spends.map_or(Ok(()), |order| tokens::add(order, batch, store)).map(|()| known)
         });
-        if taken {
-            let message = format!(
-                "a node `{0}` with another key is a member already; choose another name, or \
-                 run `kgit node reset {0}` if it is gone for good",
-                join.node
-            );
-            drop(reply.send(Err(Refused { reason: "NameTaken", message })));
-            return false;
-        }
+        let known = match admitted {
+            Ok(known) => known,
+            Err(refused) => return drop(reply.send(Err(refused))),
+        };
+        let key = node_key(&join.node);
         let node = match known {
             Some(node) => Node { labels: labels(join), network: join.network, key_digest, ..node },
             None => self.new_node(batch, join, key_digest),
@@ -108,7 +106,23 @@ impl Core {
         batch.triggers.push(Trigger::Node { node: join.node.to_string(), what });
         batch.mark([key]);
         batch.answers.push(Answer::Done(reply));
-        true
+    }
+
+    /// The node as it is known, if it is the same machine; another may not take its name.
+    fn admit(&self, join: &Join, key_digest: &Digest) -> Result<Option<Node>, Refused> {
+        let known = self.world.nodes.get(&node_key(&join.node)).map(|row| (*row.value).clone());
+        let taken = known.as_ref().is_some_and(|node| {
+            !node.key_digest.as_str().is_empty() && node.key_digest != *key_digest
+        });
+        if taken {
+            let message = format!(
+                "a node `{0}` with another key is a member already; choose another name, or \
+                 run `kgit node reset {0}` if it is gone for good",
+                join.node
+            );
+            return Err(Refused { reason: "NameTaken", message });
+        }
+        Ok(known)
     }
 
     fn new_node(&self, batch: &Batch, join: &Join, key_digest: Digest) -> Node {
@@ -141,34 +155,29 @@ impl Core {
         name: &NodeName,
         have: Option<Stamp>,
         witness: Option<AuditHead>,
-        store: &mut Store,
     ) {
         self.heard(batch, name);
-        if let Some(head) = witness {
-            // A testimony that can't be kept now comes again with the next pull.
-            if let Err(error) = store.witness(name, &head) {
-                tracing::warn!(node = %name, %error, "failed to keep an agent's testimony");
-            }
-        }
+        // One that can't be kept now comes again with the next pull.
+        batch.beside.witnesses.extend(witness.map(|head| (name.clone(), head)));
         let Some(node) = self.world.nodes.get(&node_key(name)) else { return };
-        if have.is_some_and(|have| exceeds(&have, &node.issued)) {
-            self.notice_restore(batch, name);
+        if let Some(have) = have.filter(|have| exceeds(have, &node.issued)) {
+            self.notice_restore(batch, name, have.epoch);
         }
     }
 
     /// An agent has orders that this master never gave: it was restored from a backup. From now
-    /// on its orders are of a new epoch, and nothing is removed until somebody confirms.
-    fn notice_restore(&mut self, batch: &mut Batch, name: &NodeName) {
-        if self.world.meta.restored {
+    /// on its orders are of a new epoch, and nothing is removed until somebody confirms. The
+    /// backup may itself be of a master that was restored and not yet confirmed.
+    fn notice_restore(&mut self, batch: &mut Batch, name: &NodeName, theirs: Epoch) {
+        let ours = self.world.meta.epoch;
+        if self.world.meta.restored && theirs < ours {
+            // Noticed already: the orders that this turn ends with are of a newer epoch.
             return;
         }
         let what = "has orders that this master never gave: it was restored from a backup";
         batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
-        let meta = Meta {
-            epoch: self.world.meta.epoch.next(),
-            restored: true,
-            ..(*self.world.meta).clone()
-        };
+        let meta =
+            Meta { epoch: ours.max(theirs).next(), restored: true, ..(*self.world.meta).clone() };
         self.apply(batch, [Effect::Meta(Arc::new(meta))]);
         let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
         batch.mark(nodes);
@@ -270,24 +279,38 @@ impl Core {
     ) {
         let (plan, removed) =
             plan::remove_retained(&self.world, &self.desired, objects, &by, batch.now);
-        batch.ordered = plan;
+        // Applied at once: what else this turn does must build on it.
+        self.apply(batch, plan.effects);
+        batch.ordered.steps.extend(plan.steps);
+        batch.ordered.waits.extend(plan.waits);
+        batch.ordered.wakes.extend(plan.wakes);
+        batch.mark(removed.iter().cloned());
         let what = format!("removal of {} retained objects", removed.len());
         batch.triggers.push(Trigger::Api { by, what });
         batch.answers.push(Answer::Objects(reply, removed));
     }
 
-    fn suspend(&mut self, batch: &mut Batch, by: Option<String>, reply: Reply<()>) {
-        let resumed = by.is_none() && self.world.meta.suspended.is_some();
-        if self.world.meta.suspended != by {
-            let meta = Meta { suspended: by, ..(*self.world.meta).clone() };
+    fn suspend(&mut self, batch: &mut Batch, by: String, reply: Reply<()>) {
+        if self.world.meta.suspended.is_none() {
+            let meta = Meta { suspended: Some(by.clone()), ..(*self.world.meta).clone() };
             self.apply(batch, [Effect::Meta(Arc::new(meta))]);
         }
-        if let (true, Some(commit)) = (resumed, &self.source.commit) {
-            let all = Dirty::everything(&self.world, &self.desired);
-            batch.dirty.manifests.extend(all.manifests);
-            // What follows is the doing of the commit that waited.
-            batch.triggers.push(Trigger::Commit { commit: (**commit).clone() });
+        batch.ordered_by(by, "that new commits wait".to_owned());
+        batch.answers.push(Answer::Done(reply));
+    }
+
+    fn resume(&mut self, batch: &mut Batch, by: String, reply: Reply<()>) {
+        if self.world.meta.suspended.is_some() {
+            let meta = Meta { suspended: None, ..(*self.world.meta).clone() };
+            self.apply(batch, [Effect::Meta(Arc::new(meta))]);
+            if let Some(commit) = &self.source.commit {
+                let all = Dirty::everything(&self.world, &self.desired);
+                batch.dirty.manifests.extend(all.manifests);
+                // What follows is the doing of the commit that waited.
+                batch.triggers.push(Trigger::Commit { commit: (**commit).clone() });
+            }
         }
+        batch.ordered_by(by, "that commits no longer wait".to_owned());
         batch.answers.push(Answer::Done(reply));
     }
 

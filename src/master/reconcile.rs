@@ -4,8 +4,9 @@
 use imbl::{OrdMap, Vector};
 use kgit_protocol::time::Timestamp;
 
-use crate::domain::audit::{AuditedStep, Body, MAX_STEPS_LISTED, Trigger};
+use crate::domain::audit::{AuditedStep, Body, Entry, MAX_STEPS_LISTED, Trigger};
 use crate::domain::plan::{Said, Step, Verb, WaitKind, Waiting};
+use crate::master::batch::Batch;
 use crate::plan::text;
 use crate::store::audit::{AuditDraft, Belongs};
 
@@ -136,6 +137,66 @@ impl Reconcile {
         }));
         drafts
     }
+}
+
+/// The entry that ends a reconcile whose master died; `None` if it came to its end, or if nothing
+/// of it is left.
+pub fn cut_short(entries: &[Entry], at: Timestamp) -> Option<AuditDraft> {
+    let (mut steps, mut deviations) = (0, 0);
+    for entry in entries {
+        match &entry.body {
+            Body::Finished { .. } => return None,
+            Body::Planned { steps: listed, beyond } => {
+                steps += u32::try_from(listed.len()).unwrap_or(u32::MAX) + beyond;
+                let unforeseen = listed.iter().filter(|step| step.deviation.is_some()).count();
+                deviations += u32::try_from(unforeseen).unwrap_or(u32::MAX);
+            }
+            Body::Triggered { .. }
+            | Body::Outcome { .. }
+            | Body::Anchor { .. }
+            | Body::Omitted { .. }
+            | Body::Redaction { .. }
+            | Body::Restored { .. }
+            | Body::Ordered { .. }
+            | Body::Redacted => {}
+        }
+    }
+    let body = Body::Finished {
+        steps,
+        deviations,
+        missing: Vec::new(),
+        waiting: Vec::new(),
+        superseded: true,
+    };
+    (!entries.is_empty()).then_some(AuditDraft { at, reconcile: Belongs::Newest, body })
+}
+
+/// Entries for the orders of a turn that no reconcile is recorded to begin with: every order says
+/// who gave it, even if nothing came of it.
+pub fn orders(batch: &Batch, drafts: &[AuditDraft]) -> Vec<AuditDraft> {
+    let begun = |trigger: &Trigger| {
+        drafts
+            .iter()
+            .any(|draft| matches!(&draft.body, Body::Triggered { by, .. } if by == trigger))
+    };
+    let unrecorded = batch.triggers.iter().filter(|trigger| !begun(trigger));
+    let unrecorded = unrecorded.filter_map(|trigger| match trigger {
+        Trigger::Approval { by, what } => Some((by.clone(), format!("approval of plan {what}"))),
+        Trigger::Api { by, what } => Some((by.clone(), what.clone())),
+        Trigger::Commit { .. }
+        | Trigger::Drift { .. }
+        | Trigger::Node { .. }
+        | Trigger::Timer { .. }
+        | Trigger::Observation { .. }
+        | Trigger::Start => None,
+    });
+    let all = batch.orders.iter().cloned().chain(unrecorded);
+    all.map(|(by, what)| AuditDraft {
+        at: batch.now,
+        reconcile: Belongs::New,
+        body: Body::Ordered { by, what },
+    })
+    .collect()
 }
 
 /// A step as it is compared: the stages of a scaling are all the same step.

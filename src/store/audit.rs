@@ -50,14 +50,16 @@ struct StoredTip {
     sequence: u64,
     digest: Digest,
     reconcile: u64,
+    #[serde(default)]
+    restored: Timestamp,
 }
 
 pub(super) fn load_tip(connection: &Connection, cluster: &ClusterId) -> Result<Tip, StoreError> {
     let stored: Option<StoredTip> = property::get_json(connection, property::AUDIT_HEAD)?;
     Ok(match stored {
         None => Tip { head: chain::origin(cluster), reconcile: 0 },
-        Some(StoredTip { sequence, digest, reconcile }) => {
-            Tip { head: AuditHead { sequence, digest }, reconcile }
+        Some(StoredTip { sequence, digest, reconcile, restored }) => {
+            Tip { head: AuditHead { restored, sequence, digest }, reconcile }
         }
     })
 }
@@ -79,6 +81,7 @@ pub(super) fn append(
         sequence: tip.head.sequence,
         digest: tip.head.digest.clone(),
         reconcile: tip.reconcile,
+        restored: tip.head.restored,
     };
     property::put_json(tx, property::AUDIT_HEAD, &stored)
 }
@@ -96,6 +99,9 @@ fn append_draft(
     };
     if matches!(draft.body, Body::Triggered { .. }) {
         tip.reconcile = tip.reconcile.max(reconcile);
+    }
+    if matches!(draft.body, Body::Restored { .. }) {
+        tip.head.restored = draft.at;
     }
     let mut tally = load_tally(tx, reconcile)?;
     let fitted = limit::fit(&draft.body, &mut tally)
@@ -153,7 +159,7 @@ fn insert(
         ])
     })
     .map_err(StoreError::sql("writing an audit entry"))?;
-    tip.head = AuditHead { sequence, digest };
+    tip.head = AuditHead { restored: tip.head.restored, sequence, digest };
     Ok(())
 }
 

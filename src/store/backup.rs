@@ -19,7 +19,7 @@ use crate::domain::audit::Body;
 use crate::store::audit::{AuditDraft, Belongs};
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
-use crate::store::{Store, audit, create_private, lock, read_keys, schema};
+use crate::store::{audit, create_private, lock, read_keys, schema};
 
 /// What of the data directory goes into a backup, besides the database.
 const FOLDERS: [&str; 3] = ["pki", "source.git", "kept.git"];
@@ -53,15 +53,9 @@ pub struct Backup {
     pub set_aside: Option<PathBuf>,
 }
 
-impl Store {
-    /// See [`Reader::backup`], which does not keep the loop waiting.
-    pub fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
-        self.reader.backup(to)
-    }
-}
-
 impl Reader {
-    /// Writes a consistent copy of everything to a new file, readable by its owner alone.
+    /// Writes a consistent copy of everything to a new file, readable by its owner alone. The
+    /// loop goes on meanwhile.
     ///
     /// # Errors
     /// The file exists, there is not enough room, or I/O. Nothing is left behind then.

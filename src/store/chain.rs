@@ -39,6 +39,7 @@ fn keyed(key: &[u8], bytes: &[u8]) -> Vec<u8> {
 /// swapped for another cluster's.
 pub(super) fn origin(cluster: &ClusterId) -> AuditHead {
     AuditHead {
+        restored: Timestamp::default(),
         sequence: 0,
         digest: Digest::of(format!("kgit audit chain of cluster {cluster}").as_bytes()),
     }

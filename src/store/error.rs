@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::domain::token::TokenRefusal;
 use crate::domain::world::Table;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ pub enum StoreError {
     Audit { sequence: u64, why: String },
 
     #[error("token {id}: {why}")]
-    Token { id: String, why: &'static str },
+    Token { id: String, why: TokenRefusal },
 
     #[error(
         "{} has {free_bytes} bytes free and the backup needs {needed_bytes}: make room, or name \

@@ -80,6 +80,7 @@ pub(super) fn fit(body: &Body, tally: &mut Tally) -> serde_json::Result<Option<V
         | Body::Omitted { .. }
         | Body::Redaction { .. }
         | Body::Restored { .. }
+        | Body::Ordered { .. }
         | Body::Redacted => {}
     }
     Ok(Some(value))

@@ -20,6 +20,7 @@ mod schema;
 mod tests;
 mod token;
 pub mod verify;
+mod witness;
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -30,17 +31,18 @@ use std::sync::Arc;
 use kgit_protocol::ids::{ClusterId, NodeName, hex};
 use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::domain::audit::Entry;
 use crate::domain::record::Meta;
-use crate::domain::token::TokenOrder;
+use crate::domain::token::{Token, TokenOrder};
 use crate::domain::world::{Effect, Table, World};
 use crate::store::audit::{AuditDraft, Tip};
 use crate::store::chain::AuditKey;
 use crate::store::crash::CrashPoints;
 use crate::store::error::StoreError;
 use crate::store::lock::Lock;
-use crate::store::reader::Reader;
+use crate::store::reader::{EntryQuery, Reader};
 
 /// Bytes of each key: as many as SHA-256 gives.
 const KEY_BYTES: usize = 32;
@@ -55,6 +57,14 @@ pub struct Store {
     tip: Tip,
     crash: CrashPoints,
     _lock: Lock,
+}
+
+/// What a transaction records beside the World's rows and the audit.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    pub tokens: Vec<TokenOrder>,
+    /// What agents say the audit chain's head was.
+    pub witnesses: Vec<(NodeName, AuditHead)>,
 }
 
 struct Keys {
@@ -119,6 +129,18 @@ impl Store {
         (self.tip.reconcile > 0).then_some(self.tip.reconcile)
     }
 
+    /// What was recorded of the newest reconcile; bounded, as every reconcile is.
+    pub fn newest_entries(&self) -> Result<Vec<Entry>, StoreError> {
+        match self.newest_reconcile() {
+            Some(reconcile) => self.reader.entries(EntryQuery {
+                reconcile: Some(reconcile),
+                before: None,
+                limit: u32::MAX,
+            }),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// A reader of the same file; cheap, for any thread.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
@@ -145,16 +167,16 @@ impl Store {
         effects: &[Effect],
         audit: &[AuditDraft],
     ) -> Result<(), StoreError> {
-        self.commit_with_tokens(version, effects, &[], audit)
+        self.commit_beside(version, effects, &Beside::default(), audit)
     }
 
-    /// [`Store::commit`], with orders about tokens in the same transaction: a join spends its
-    /// token and records its node together.
-    pub fn commit_with_tokens(
+    /// [`Store::commit`], with more in the same transaction: a join spends its token and records
+    /// its node together.
+    pub fn commit_beside(
         &mut self,
         version: u64,
         effects: &[Effect],
-        tokens: &[TokenOrder],
+        beside: &Beside,
         audit: &[AuditDraft],
     ) -> Result<(), StoreError> {
         let last = self.version;
@@ -168,8 +190,11 @@ impl Store {
             for effect in effects {
                 row::write(writing.tx, effect, version)?;
             }
-            for order in tokens {
+            for order in &beside.tokens {
                 token::carry_out(writing.tx, order)?;
+            }
+            for (node, head) in &beside.witnesses {
+                witness::keep(writing.tx, node, head)?;
             }
             audit::append(writing.tx, &writing.keys.audit, &mut writing.tip, audit)
         })?;
@@ -179,27 +204,9 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps what an agent says the chain's head was. A testimony that contradicts the chain is
-    /// never replaced: it is what [`Reader::verify`] looks for.
-    pub fn witness(&mut self, node: &NodeName, head: &AuditHead) -> Result<(), StoreError> {
-        self.write("keeping an agent's testimony", |writing| {
-            writing
-                .tx
-                .prepare_cached(
-                    "INSERT INTO witness (node, sequence, digest) VALUES (?1, ?2, ?3) \
-                     ON CONFLICT (node) DO UPDATE \
-                     SET sequence = excluded.sequence, digest = excluded.digest \
-                     WHERE excluded.sequence > witness.sequence \
-                     AND NOT EXISTS (SELECT 1 FROM audit WHERE audit.sequence = witness.sequence \
-                     AND audit.digest <> witness.digest)",
-                )
-                .and_then(|mut statement| {
-                    let sequence = row::int(head.sequence);
-                    statement.execute(params![node.as_str(), sequence, head.digest.as_str()])
-                })
-                .map_err(StoreError::sql("keeping an agent's testimony"))?;
-            Ok(())
-        })
+    /// The token of this id, whatever its state.
+    pub fn token(&self, id: &str) -> Result<Option<Token>, StoreError> {
+        token::by_id(&self.connection, id)
     }
 
     /// Removes the audit's entries up to `through`, by an explicit order of `by`. An anchor takes

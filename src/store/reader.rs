@@ -175,7 +175,9 @@ impl Reader {
     pub fn witnesses(&self) -> Result<Vec<(NodeName, AuditHead)>, StoreError> {
         self.with(|connection| {
             connection
-                .prepare_cached("SELECT node, sequence, digest FROM witness ORDER BY node")
+                .prepare_cached(
+                    "SELECT node, sequence, digest, restored_ms FROM witness ORDER BY node",
+                )
                 .and_then(|mut statement| statement.query_map([], read_witness)?.collect())
                 .map_err(StoreError::sql("reading the agents' testimony"))
         })
@@ -289,8 +291,11 @@ fn write_line(out: &mut dyn Write, entry: &Entry) -> Result<(), StoreError> {
 }
 
 fn read_witness(row: &Row<'_>) -> rusqlite::Result<(NodeName, AuditHead)> {
-    let head =
-        AuditHead { sequence: number(row.get(1)?), digest: Digest::new(row.get::<_, String>(2)?) };
+    let head = AuditHead {
+        restored: Timestamp(row.get(3)?),
+        sequence: number(row.get(1)?),
+        digest: Digest::new(row.get::<_, String>(2)?),
+    };
     Ok((NodeName::new(row.get::<_, String>(0)?), head))
 }
 

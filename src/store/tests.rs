@@ -8,17 +8,20 @@ mod rows;
 use std::path::Path;
 use std::sync::Arc;
 
+use kgit_protocol::ids::NodeName;
+use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::Store;
+use super::{Beside, Store};
 use crate::domain::audit::{AuditedStep, Body, Trigger};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb};
 use crate::domain::record::{ClaimPhase, ClaimState};
+use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Record};
 use crate::store::audit::{AuditDraft, Belongs};
 use crate::store::schema;
@@ -89,4 +92,13 @@ fn reconcile() -> Vec<AuditDraft> {
 
 fn problems(report: &VerifyReport) -> Vec<String> {
     report.problems.iter().map(ToString::to_string).collect()
+}
+
+fn testify(store: &mut Store, node: &NodeName, head: &AuditHead) {
+    let witnesses = vec![(node.clone(), head.clone())];
+    store.commit_beside(0, &[], &Beside { witnesses, ..Beside::default() }, &[]).unwrap();
+}
+
+fn tokens(orders: &[TokenOrder]) -> Beside {
+    Beside { tokens: orders.to_vec(), ..Beside::default() }
 }

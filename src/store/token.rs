@@ -4,7 +4,7 @@ use kgit_protocol::ids::Digest;
 use kgit_protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
-use crate::domain::token::{Role, Token, TokenOrder};
+use crate::domain::token::{Role, Token, TokenOrder, TokenRefusal};
 use crate::store::error::StoreError;
 
 const COLUMNS: &str = "id, name, role, secret_hash, created_ms, expires_ms, uses_left, revoked";
@@ -13,7 +13,7 @@ pub(super) fn carry_out(tx: &Transaction<'_>, order: &TokenOrder) -> Result<(), 
     match order {
         TokenOrder::Create(token) => create(tx, token),
         TokenOrder::Revoke { id } => {
-            change(tx, id, "UPDATE token SET revoked = 1 WHERE id = ?1", "there is no such token")
+            change(tx, id, "UPDATE token SET revoked = 1 WHERE id = ?1", TokenRefusal::Unknown)
         }
         // The condition makes a single use single, whoever else tries at the same time.
         TokenOrder::Spend { id } => change(
@@ -21,7 +21,7 @@ pub(super) fn carry_out(tx: &Transaction<'_>, order: &TokenOrder) -> Result<(), 
             id,
             "UPDATE token SET uses_left = uses_left - 1 \
              WHERE id = ?1 AND revoked = 0 AND (uses_left IS NULL OR uses_left > 0)",
-            "it was used up or revoked",
+            TokenRefusal::Spent,
         ),
     }
 }
@@ -34,7 +34,7 @@ fn create(tx: &Transaction<'_>, token: &Token) -> Result<(), StoreError> {
         params![
             token.id,
             token.name,
-            role_name(token.role),
+            token.role.as_str(),
             token.secret_hash.as_str(),
             token.created.0,
             token.expires.map(|expires| expires.0),
@@ -46,7 +46,7 @@ fn create(tx: &Transaction<'_>, token: &Token) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn change(tx: &Transaction<'_>, id: &str, sql: &str, why: &'static str) -> Result<(), StoreError> {
+fn change(tx: &Transaction<'_>, id: &str, sql: &str, why: TokenRefusal) -> Result<(), StoreError> {
     match tx.execute(sql, [id]).map_err(StoreError::sql("changing a token"))? {
         0 => Err(StoreError::Token { id: id.to_owned(), why }),
         _ => Ok(()),
@@ -59,6 +59,14 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<Token>, StoreError> {
         .prepare_cached(&sql)
         .and_then(|mut statement| statement.query_map([], read)?.collect())
         .map_err(StoreError::sql("reading the tokens"))
+}
+
+pub(super) fn by_id(connection: &Connection, id: &str) -> Result<Option<Token>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM token WHERE id = ?1");
+    connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| statement.query_row([id], read).optional())
+        .map_err(StoreError::sql("reading a token"))
 }
 
 pub(super) fn by_secret(
@@ -92,17 +100,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Join => "join",
-        Role::Read => "read",
-        Role::Write => "write",
-        Role::Admin => "admin",
-    }
-}
-
 fn role_of(name: &str) -> Option<Role> {
     [Role::Join, Role::Read, Role::Write, Role::Admin]
         .into_iter()
-        .find(|role| role_name(*role) == name)
+        .find(|role| role.as_str() == name)
 }

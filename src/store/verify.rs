@@ -9,6 +9,7 @@ use std::fmt;
 
 use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::messages::AuditHead;
+use kgit_protocol::time::Timestamp;
 use rusqlite::Connection;
 use serde::Serialize;
 
@@ -42,6 +43,21 @@ pub struct VerifyReport {
 impl VerifyReport {
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Whether what the node was given can't be explained.
+    pub fn contradicted_by(&self, node: &NodeName) -> bool {
+        self.problems.iter().any(|problem| match problem {
+            Problem::ShorterThanWitnessed { node: by, .. }
+            | Problem::DiffersFromWitness { node: by, .. } => by == node,
+            Problem::Gap { .. }
+            | Problem::Broken { .. }
+            | Problem::BodyChanged { .. }
+            | Problem::RedactedWithoutOrder { .. }
+            | Problem::CutOff { .. }
+            | Problem::HeadDiffers { .. }
+            | Problem::More => false,
+        })
     }
 }
 
@@ -146,9 +162,14 @@ struct Walk<'a> {
     /// The digests that somebody witnessed, as the chain has them.
     wanted: BTreeMap<u64, Option<Digest>>,
     redacted_by_order: Vec<u64>,
-    /// The last entry before each restore: later testimony is about a lost life.
-    restored_after: Vec<u64>,
+    restores: Vec<Restore>,
     report: VerifyReport,
+}
+
+/// Testimony from before it about entries after `after` is about a lost life of the chain.
+struct Restore {
+    at: Timestamp,
+    after: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -177,7 +198,7 @@ impl<'a> Walk<'a> {
             previous,
             wanted,
             redacted_by_order: Vec::new(),
-            restored_after: Vec::new(),
+            restores: Vec::new(),
             report,
         })
     }
@@ -211,7 +232,9 @@ impl<'a> Walk<'a> {
             self.problem(Problem::Broken { sequence: entry.sequence });
         }
         self.check_body(entry);
-        self.previous = AuditHead { sequence: entry.sequence, digest: entry.digest.clone() };
+        let restored = self.previous.restored;
+        self.previous =
+            AuditHead { restored, sequence: entry.sequence, digest: entry.digest.clone() };
         self.want();
     }
 
@@ -235,7 +258,10 @@ impl<'a> Walk<'a> {
         }
         match body {
             Some(Body::Redaction { sequence, .. }) => self.redacted_by_order.push(sequence),
-            Some(Body::Restored { .. }) => self.restored_after.push(entry.sequence - 1),
+            Some(Body::Restored { .. }) => {
+                self.previous.restored = entry.at;
+                self.restores.push(Restore { at: entry.at, after: entry.sequence - 1 });
+            }
             _ => {}
         }
     }
@@ -248,7 +274,7 @@ impl<'a> Walk<'a> {
     }
 
     fn compare_head(&mut self, stored: &AuditHead) {
-        let AuditHead { sequence, digest } = self.previous.clone();
+        let AuditHead { sequence, digest, .. } = self.previous.clone();
         if sequence < stored.sequence {
             self.problem(Problem::CutOff { ends_at: sequence, head: stored.sequence });
         } else if (sequence, &digest) != (stored.sequence, &stored.digest) {
@@ -264,26 +290,28 @@ impl<'a> Walk<'a> {
                         self.report.witnessed_by.push(node.clone());
                     }
                 }
-                Some(Some(_)) => self.contradicted(node, head.sequence),
-                Some(None) | None => self.unreached(node, head.sequence),
+                Some(Some(_)) => self.contradicted(node, head),
+                Some(None) | None => self.unreached(node, head),
             }
         }
     }
 
-    fn contradicted(&mut self, node: &NodeName, sequence: u64) {
-        match self.restore_before(sequence) {
+    fn contradicted(&mut self, node: &NodeName, head: &AuditHead) {
+        let sequence = head.sequence;
+        match self.lost_by(head) {
             Some(restored) => self.note_lost(node, sequence, restored),
             None => self.problem(Problem::DiffersFromWitness { node: node.clone(), sequence }),
         }
     }
 
-    fn unreached(&mut self, node: &NodeName, witnessed: u64) {
+    fn unreached(&mut self, node: &NodeName, head: &AuditHead) {
+        let witnessed = head.sequence;
         let ends_at = self.previous.sequence;
         if witnessed < self.report.first {
             self.report.notes.push(format!(
                 "node {node} was given entry {witnessed}, which was removed by order"
             ));
-        } else if let Some(restored) = self.restore_before(witnessed) {
+        } else if let Some(restored) = self.lost_by(head) {
             self.note_lost(node, witnessed, restored);
         } else if witnessed > ends_at {
             let node = node.clone();
@@ -299,8 +327,11 @@ impl<'a> Walk<'a> {
         ));
     }
 
-    fn restore_before(&self, sequence: u64) -> Option<u64> {
-        self.restored_after.iter().copied().find(|after| sequence > *after)
+    /// The entry to which a restore after the testimony took the chain back.
+    fn lost_by(&self, head: &AuditHead) -> Option<u64> {
+        let mut restores = self.restores.iter();
+        let lost = |restore: &&Restore| restore.at > head.restored && head.sequence > restore.after;
+        restores.find(lost).map(|restore| restore.after)
     }
 
     fn problem(&mut self, problem: Problem) {
@@ -320,7 +351,8 @@ fn newest_anchor(connection: &Connection) -> Result<Option<AuditHead>, StoreErro
         .map_err(StoreError::sql("reading the audit log's anchors"))?;
     let anchors = texts.iter().filter_map(|text| match serde_json::from_str(text).ok()? {
         Body::Anchor { removed_through, last_digest, .. } => {
-            Some(AuditHead { sequence: removed_through, digest: last_digest })
+            let restored = Timestamp::default();
+            Some(AuditHead { restored, sequence: removed_through, digest: last_digest })
         }
         _ => None,
     });

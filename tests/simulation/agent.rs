@@ -252,7 +252,7 @@ impl Process {
     /// What the worker makes of an answer to a pull; the stamp to ask with next.
     pub fn take_orders(&mut self, pulled: Pulled, now: Timestamp) -> (Taken, Option<Stamp>) {
         if let Some(head) = pulled.audit_head
-            && self.witness.as_ref().is_none_or(|known| known.sequence < head.sequence)
+            && self.witness.as_ref().is_none_or(|known| head.is_after(known))
         {
             self.journal.keep_witness(&head).unwrap();
             self.witness = Some(head);

@@ -96,9 +96,20 @@ pub enum Orders {
 /// The end of the audit chain at some moment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AuditHead {
-    /// Which chain: a restored backup goes on with the same one.
+    /// Which life of the chain: when it was last restored from a backup; zero if it never was,
+    /// and in what an older kgit says.
+    #[serde(default)]
+    pub restored: Timestamp,
+    /// A restored backup goes on with the numbers that it has.
     pub sequence: u64,
     pub digest: Digest,
+}
+
+impl AuditHead {
+    /// Of a later life, or further on in the same one.
+    pub fn is_after(&self, other: &Self) -> bool {
+        (self.restored, self.sequence) > (other.restored, other.sequence)
+    }
 }
 
 /// The master asks for bytes that only the node has.

@@ -70,7 +70,7 @@ fn stamp(generation: u64) -> Stamp {
 }
 
 fn head() -> AuditHead {
-    AuditHead { sequence: 12, digest: Digest::of(b"head") }
+    AuditHead { restored: NOW, sequence: 12, digest: Digest::of(b"head") }
 }
 
 fn text(text: &str) -> String {

@@ -89,15 +89,16 @@ async fn drop_unused_images<R: Runtime>(shared: &Shared<R>) {
     debug_assert_eq!(view.network, NetworkState::Missing);
     let used: BTreeSet<&str> = view.containers.iter().map(|seen| seen.image.as_str()).collect();
     let Ok(images) = shared.runtime.images().await else { return };
-    let fetched = shared.puller.fetched().await;
+    let fetched = shared.puller.fetched();
     for image in images {
         let ours = image.names.iter().any(|name| fetched.contains(name));
         let in_use = used.contains(image.id.as_str())
             || image.digests.iter().any(|digest| used.contains(digest.as_str()));
         if ours && !in_use {
             // An image that something else uses is refused by the engine, as it should be.
-            if let Err(error) = shared.runtime.remove_image(&image.id).await {
-                tracing::debug!(image = image.id, %error, "image kept");
+            match shared.runtime.remove_image(&image.id).await {
+                Ok(()) => shared.puller.forget(&image.names),
+                Err(error) => tracing::debug!(image = image.id, %error, "image kept"),
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -26,12 +26,17 @@ const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Results kept; older ones serve nobody any more.
 const MAX_KEPT: usize = 256;
 
+/// Images remembered for freeing the disk: more than fit on one, a few hundred KiB in the journal.
+const MAX_KNOWN: usize = 4096;
+
 type Slot = Arc<Mutex<Option<(Instant, Result<PullTold, String>)>>>;
 
 /// Pulls under way and just over, by image.
 #[derive(Debug, Default)]
 pub struct Puller {
     slots: Mutex<BTreeMap<String, Slot>>,
+    /// Every image that was ever asked for and may still be here: what the disk may be freed of.
+    fetched: std::sync::Mutex<BTreeSet<String>>,
     /// Held while names that were taken away are given back: one removal is told more than once.
     restoring: Mutex<()>,
     /// Docker's own configuration file, which holds the node's logins.
@@ -43,12 +48,37 @@ impl Puller {
         Self { docker_config, ..Self::default() }
     }
 
-    /// The images that were asked for since the agent started.
-    pub(super) async fn fetched(&self) -> BTreeSet<String> {
-        self.slots.lock().await.keys().cloned().collect()
+    /// Images that were asked for before the agent started.
+    pub(super) fn know(&self, images: BTreeSet<String>) {
+        self.known().extend(images);
+    }
+
+    /// The images that pods of this node were ever started from, but for those that are gone.
+    pub(super) fn fetched(&self) -> BTreeSet<String> {
+        self.known().clone()
+    }
+
+    /// These are gone from the engine.
+    pub(super) fn forget<'a>(&self, images: impl IntoIterator<Item = &'a String>) {
+        let mut known = self.known();
+        for image in images {
+            known.remove(image);
+        }
+    }
+
+    fn asked_for(&self, image: &str) {
+        let mut known = self.known();
+        if known.len() < MAX_KNOWN {
+            known.insert(image.to_owned());
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn slot(&self, image: &str) -> Slot {
+        self.asked_for(image);
         let mut slots = self.slots.lock().await;
         if slots.len() > MAX_KEPT {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
@@ -177,6 +207,19 @@ fn login(registry: &str, auth: &serde_json::Value) -> Option<RegistryLogin> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_image_is_known_to_be_fetched_until_it_is_gone_however_many_came_after() {
+        let puller = Puller::new(None);
+        puller.know(BTreeSet::from(["before:1".to_owned()]));
+        for number in 0..2 * MAX_KEPT {
+            puller.slot(&format!("later:{number}")).await;
+        }
+        let fetched = puller.fetched();
+        assert!(fetched.contains("before:1") && fetched.contains("later:0"));
+        puller.forget(&["before:1".to_owned()]);
+        assert_eq!(puller.fetched().len(), 2 * MAX_KEPT);
+    }
 
     #[test]
     fn the_nodes_own_logins_are_read() {

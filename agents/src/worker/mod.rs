@@ -11,6 +11,7 @@ pub mod facts;
 pub mod images;
 pub mod outbox;
 pub mod probing;
+mod removals;
 mod sizes;
 pub mod streams;
 pub mod tasks;
@@ -39,6 +40,7 @@ use crate::volumes::Places;
 use crate::worker::images::{InUse, Puller};
 use crate::worker::outbox::Outbox;
 use crate::worker::probing::Probers;
+use crate::worker::removals::Removals;
 
 /// Pods worked on at a time: what keeps one engine busy without making it slower.
 const PODS_IN_FLIGHT: usize = 8;
@@ -66,6 +68,8 @@ pub enum Input {
     /// The engine's events stopped: it went away.
     EngineLost,
     Note(PodUid, Note),
+    /// Volumes that were ordered removed are gone; the try is over.
+    VolumesRemoved(Vec<String>),
     /// A pod's steps are over.
     Finished {
         pod: PodUid,
@@ -103,13 +107,15 @@ pub struct Worker<R, L> {
     probers: Probers,
     view: View,
     written: Remembered,
+    /// The images that the journal knows to be fetched for pods.
+    images: BTreeSet<String>,
     host_boot: String,
     outage: Option<Outage>,
     engine: EngineState,
     look_at: Instant,
     witness: Option<AuditHead>,
     complete_sent: bool,
-    volumes_told: BTreeSet<String>,
+    removals: Removals,
     sizes_at: Instant,
 }
 
@@ -143,6 +149,8 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             !start.remembered.host_boot.is_empty() && start.remembered.host_boot != start.host_boot;
         let outage = rebooted.then_some(Outage { from: start.remembered.seen_at, until: now });
         let witness = start.journal.witness()?;
+        let images = start.journal.images()?;
+        start.puller.know(images.clone());
         let shared = Arc::new(Shared {
             runtime: start.runtime,
             scope: start.scope,
@@ -162,13 +170,14 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             probers: Probers::default(),
             view: View::default(),
             written: start.remembered,
+            images,
             host_boot: start.host_boot,
             outage,
             engine: EngineState::Up { seen_at: now },
             look_at: Instant::now() + tasks::REPLAY,
             witness,
             complete_sent: false,
-            volumes_told: BTreeSet::new(),
+            removals: Removals::default(),
             sizes_at: Instant::now() + sizes::EVERY,
         })
     }
@@ -236,6 +245,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
                 let busy = self.node.busy_count() > 0;
                 self.look_within(if busy { BETWEEN_LOOKS_BUSY } else { BETWEEN_LOOKS });
             }
+            Input::VolumesRemoved(gone) => {
+                self.removals.over(&gone);
+                self.outbox.volumes_removed(gone);
+            }
             Input::Finished { pod, failed } => {
                 self.node.finish(&pod);
                 let soon = match (failed, self.node.busy_count()) {
@@ -259,7 +272,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         pulled: Pulled,
     ) -> Result<Option<kgit_protocol::assignment::Stamp>, WorkerError> {
         if let Some(head) = pulled.audit_head
-            && self.witness.as_ref().is_none_or(|known| known.sequence < head.sequence)
+            && self.witness.as_ref().is_none_or(|known| head.is_after(known))
         {
             self.journal.keep_witness(&head)?;
             self.outbox.witness(head.clone());
@@ -295,30 +308,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
 
     fn remove_ordered_volumes(&mut self) {
         let Some(set) = self.node.set() else { return };
-        self.volumes_told.retain(|name| set.remove_volumes.contains(name));
-        let wanted: Vec<String> = set
-            .remove_volumes
-            .iter()
-            .filter(|name| !self.volumes_told.contains(*name))
-            .cloned()
-            .collect();
-        if wanted.is_empty() {
-            return;
+        let due = self.removals.due(set, self.node.kept(), Instant::now());
+        if !due.is_empty() {
+            tokio::spawn(removals::carry_out(self.shared(), due));
         }
-        // A volume in use is refused by the engine and tried again with the next orders.
-        self.volumes_told.extend(wanted.iter().cloned());
-        let (shared, outbox) = (self.shared(), Arc::clone(&self.outbox));
-        tokio::spawn(async move {
-            let mut left = wanted;
-            while !left.is_empty() {
-                let gone = shared.places.remove_ordered(&shared.runtime, &left).await;
-                left.retain(|name| !gone.contains(name));
-                outbox.volumes_removed(gone);
-                if !left.is_empty() {
-                    tokio::time::sleep(RESYNC).await;
-                }
-            }
-        });
     }
 
     fn take_event(&mut self, event: Event) {
@@ -385,6 +378,8 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         let round = self.node.decide(&self.view, self.outage, now);
         self.remember()?;
         self.dispatch(round, now);
+        // One that was in use may be free by now.
+        self.remove_ordered_volumes();
         self.look_at_sizes();
         Ok(())
     }
@@ -447,6 +442,11 @@ impl<R: Runtime, L: Link> Worker<R, L> {
 
     /// Makes the facts durable, if they changed.
     fn remember(&mut self) -> Result<(), WorkerError> {
+        let images = self.shared.puller.fetched();
+        if images != self.images {
+            self.journal.keep_images(&images)?;
+            self.images = images;
+        }
         let seen_at = match self.engine {
             EngineState::Up { seen_at } => seen_at,
             EngineState::Down { since } => since,

@@ -71,7 +71,6 @@ pub(super) async fn pull<L: Link>(
         };
         match link.pull(&request).await {
             Ok(pulled) => {
-                backoff.reset();
                 let (reply, answer) = oneshot::channel();
                 let input = Input::Pulled(Box::new(pulled), reply);
                 if inputs.send(input).await.is_err() {
@@ -81,10 +80,32 @@ pub(super) async fn pull<L: Link>(
                     Ok(have) => have,
                     Err(_) => return,
                 };
+                if let Some(delay) =
+                    after_answer(request.have.as_ref(), have.as_ref(), &mut backoff)
+                {
+                    tracing::warn!("the master's orders do not fit their digest; will ask again");
+                    tokio::time::sleep(delay).await;
+                }
             }
             Err(error) => wait(&mut backoff, "pull", &error).await,
         }
     }
+}
+
+/// How long to wait before the next question. A delta that does not fit is followed by a question
+/// for the whole set at once; a whole set that does not fit would come again the same.
+fn after_answer(
+    had: Option<&Stamp>,
+    have: Option<&Stamp>,
+    backoff: &mut Backoff,
+) -> Option<Duration> {
+    if had.is_none() && have.is_none() {
+        return Some(backoff.delay());
+    }
+    if have.is_some() {
+        backoff.reset();
+    }
+    None
 }
 
 /// Reports what is in the outbox; each report until it is acknowledged.
@@ -133,4 +154,23 @@ async fn wait(backoff: &mut Backoff, what: &str, error: &LinkError) {
         | LinkError::Certificate(_) => tracing::warn!(what, %error, "will try again"),
     }
     tokio::time::sleep(delay).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use kgit_protocol::ids::{Digest, Epoch, Generation};
+
+    use super::*;
+
+    #[test]
+    fn a_whole_set_that_does_not_fit_is_asked_for_again_later_and_later() {
+        let stamp = Stamp { epoch: Epoch(1), generation: Generation(1), digest: Digest::new("") };
+        let mut backoff = Backoff::default();
+        assert_eq!(after_answer(Some(&stamp), None, &mut backoff), None);
+        let first = after_answer(None, None, &mut backoff).unwrap();
+        let later: Vec<Duration> =
+            (0..4).filter_map(|_| after_answer(None, None, &mut backoff)).collect();
+        assert!(later.last().is_some_and(|last| *last > 2 * first), "{first:?} {later:?}");
+        assert_eq!(after_answer(None, Some(&stamp), &mut backoff), None);
+    }
 }

@@ -68,6 +68,7 @@ fn line(entries: &[Entry]) -> Option<ReconcileLine> {
             | Body::Omitted { .. }
             | Body::Redaction { .. }
             | Body::Restored { .. }
+            | Body::Ordered { .. }
             | Body::Redacted => {}
         }
     }

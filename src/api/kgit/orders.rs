@@ -67,7 +67,7 @@ pub async fn suspend(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Done>, ApiError> {
     caller.must_be(Role::Write, "suspend the source")?;
-    let by = Some(caller.name);
+    let by = caller.name;
     api.master.ask(|reply| Event::Suspend { by, reply }).await?;
     Ok(done("suspended: new commits wait until `kgit resume`; what runs is kept running"))
 }
@@ -77,7 +77,8 @@ pub async fn resume(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Done>, ApiError> {
     caller.must_be(Role::Write, "resume the source")?;
-    api.master.ask(|reply| Event::Suspend { by: None, reply }).await?;
+    let by = caller.name;
+    api.master.ask(|reply| Event::Resume { by, reply }).await?;
     Ok(done("resumed"))
 }
 
@@ -106,7 +107,7 @@ pub async fn backup(
     let folder = tempfile::Builder::new().prefix("kgit-backup-").tempdir().map_err(failed)?;
     let to = folder.path().join("backup.kgit");
     let target = to.clone();
-    api.master.ask(|reply| Event::Backup { to: target, reply }).await?;
+    api.read(move |records| records.backup(&target)).await?;
     let file = tokio::fs::File::open(&to).await.map_err(failed)?;
     tracing::info!(by = %caller.name, "handed out a backup");
     // Open, so readable to its end without a name.

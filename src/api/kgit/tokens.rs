@@ -58,7 +58,8 @@ pub async fn create(
         revoked: false,
     };
     let order = TokenOrder::Create(token);
-    api.master.ask(|reply| Event::Token { order, reply }).await?;
+    let by = caller.name.clone();
+    api.master.ask(|reply| Event::Token { order, by, reply }).await?;
     api.tokens.forget();
     tracing::info!(by = %caller.name, id = %text.id, "created a token");
     Ok(Json(TokenCreated { version: VERSION, id: text.id.clone(), token: text.to_string() }))
@@ -71,7 +72,8 @@ pub async fn revoke(
 ) -> Result<Json<Done>, ApiError> {
     caller.must_be(Role::Admin, "revoke tokens")?;
     let order = TokenOrder::Revoke { id: id.clone() };
-    api.master.ask(|reply| Event::Token { order, reply }).await?;
+    let by = caller.name.clone();
+    api.master.ask(|reply| Event::Token { order, by, reply }).await?;
     api.tokens.forget();
     tracing::info!(by = %caller.name, %id, "revoked a token");
     Ok(Json(Done { version: VERSION, message: format!("token {id} revoked"), objects: Vec::new() }))

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use kgit_protocol::ids::NodeName;
 
-use super::{AT, claim, open, put_claim, reconcile};
+use super::{
+    AT, claim, draft, finished, open, planned, put_claim, raw, reconcile, testify, triggered,
+};
 use crate::store::Store;
+use crate::store::audit::Belongs;
 use crate::store::backup::{check_room, restore};
 use crate::store::error::StoreError;
 
@@ -31,7 +34,7 @@ fn a_backup_restored_elsewhere_is_the_same_cluster() {
     store.commit(1, &[put_claim("a", "kept")], &reconcile()).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("kgit.backup");
-    let backup = store.backup(&file).unwrap();
+    let backup = store.reader().backup(&file).unwrap();
     assert_eq!((backup.files, mode(file.clone())), (2, 0o600));
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
     // What comes after it is not in it.
@@ -67,7 +70,7 @@ fn a_restore_sets_aside_what_was_there_and_spares_what_is_not_its_own() {
     store.commit(1, &[put_claim("a", "old")], &[]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     store.commit(2, &[put_claim("a", "new")], &[]).unwrap();
     write(dir.path(), "pki/ca.key", "newer", 0o600);
     write(dir.path(), "kubeconfig", "mine", 0o600);
@@ -95,7 +98,7 @@ fn the_agent_beside_the_master_keeps_its_identity_and_never_loses_a_newer_one() 
     write(dir.path(), "agent/assignments.json", "journal", 0o600);
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     let fresh = out.path().join("fresh");
     restore(&file, &fresh, AT, "ada").unwrap();
     assert_eq!(fs::read_to_string(fresh.join("agent/key.pem")).unwrap(), "key");
@@ -114,7 +117,7 @@ fn an_interrupted_restore_is_not_taken_for_an_empty_directory() {
     store.commit(1, &[put_claim("a", "v")], &[]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     drop(store);
     fs::rename(dir.path().join("kgit.db"), dir.path().join("elsewhere")).unwrap();
     fs::write(dir.path().join("restoring"), "").unwrap();
@@ -132,7 +135,7 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
     let path = |name: &str| out.path().join(name);
     fs::write(path("text"), "hello".repeat(1000)).unwrap();
     rusqlite::Connection::open(path("other")).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    store.backup(&path("evil")).unwrap();
+    store.reader().backup(&path("evil")).unwrap();
     rusqlite::Connection::open(path("evil"))
         .unwrap()
         .execute("INSERT INTO file VALUES ('pki/../../escaped', 420, X'00')", [])
@@ -158,7 +161,7 @@ fn a_damaged_backup_is_refused() {
     store.commit(1, &many, &[]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("b");
-    store.backup(&file).unwrap();
+    store.reader().backup(&file).unwrap();
     drop(store);
     let mut bytes = fs::read(&file).unwrap();
     bytes[8192..40960].fill(0xa5);
@@ -172,11 +175,11 @@ fn a_damaged_backup_is_refused() {
 fn a_backup_does_not_overwrite_and_asks_for_room_beforehand() {
     let (dir, store) = open();
     let file = dir.path().join("b");
-    store.backup(&file).unwrap();
-    assert!(matches!(store.backup(&file), Err(StoreError::Exists { .. })));
+    store.reader().backup(&file).unwrap();
+    assert!(matches!(store.reader().backup(&file), Err(StoreError::Exists { .. })));
     let error = check_room(&file, u64::MAX).unwrap_err().to_string();
     assert!(error.contains("bytes free and the backup needs"), "{error}");
-    let nowhere = store.backup(&dir.path().join("no/such/folder/b")).unwrap_err();
+    let nowhere = store.reader().backup(&dir.path().join("no/such/folder/b")).unwrap_err();
     assert!(matches!(nowhere, StoreError::Io { .. }), "{nowhere:?}");
 }
 
@@ -208,4 +211,47 @@ fn a_backup_is_consistent_while_the_loop_goes_on_writing() {
         assert_eq!(row("a"), row("b"));
         assert!(copy.reader().verify(&[]).unwrap().is_sound());
     }
+}
+
+#[test]
+fn a_restore_excuses_what_agents_saw_before_it_and_nothing_that_they_saw_after() {
+    let (dir, mut store) = open();
+    let node = NodeName::new("a");
+    store.commit(1, &[put_claim("a", "v")], &reconcile()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("b");
+    store.reader().backup(&file).unwrap();
+    store.commit(2, &[], &reconcile()).unwrap();
+    let before = store.audit_head();
+    drop(store);
+    restore(&file, dir.path(), AT, "ada").unwrap();
+
+    let mut store = Store::open(dir.path()).unwrap();
+    let real = [draft(Belongs::New, triggered()), draft(Belongs::Newest, planned())];
+    store.commit(2, &[], &real).unwrap();
+    testify(&mut store, &node, &before);
+    assert!(store.reader().verify(&[]).unwrap().is_sound());
+    // The agent is given the head of the new life, though its number is no higher.
+    let after = store.audit_head();
+    assert!(after.is_after(&before));
+    testify(&mut store, &node, &after);
+    assert_eq!(store.reader().witnesses().unwrap(), [(node.clone(), after)]);
+
+    // Whoever has the file and the key writes everything after the restore anew.
+    let sql = raw(dir.path());
+    sql.execute_batch(
+        "DELETE FROM audit WHERE sequence > 4; DELETE FROM property WHERE name = 'audit_head'; \
+         INSERT INTO property SELECT 'audit_head', CAST('[1,{\"sequence\":4,\"digest\":\"' \
+         || digest || '\",\"reconcile\":1,\"restored\":' || at_ms || '}]' AS BLOB) \
+         FROM audit WHERE sequence = 4",
+    )
+    .unwrap();
+    drop((sql, store));
+    let mut forged = Store::open(dir.path()).unwrap();
+    let harmless = [draft(Belongs::New, triggered()), draft(Belongs::Newest, finished())];
+    forged.commit(3, &[], &harmless).unwrap();
+    forged.commit(3, &[], &harmless).unwrap();
+    let report = forged.reader().verify(&[]).unwrap();
+    assert!(!report.is_sound(), "{report:?}");
+    assert!(report.contradicted_by(&node));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kgit_protocol::ids::Digest;
 use proptest::prelude::*;
 
-use super::{AT, claim, open, put_claim, raw, reconcile};
+use super::{AT, claim, open, put_claim, raw, reconcile, tokens};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{
     ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobState, Meta, VolumePhase,
@@ -265,18 +265,18 @@ fn a_single_use_token_is_good_for_one_join_and_a_refused_join_records_nothing() 
     let reader = store.reader();
     let create =
         [TokenOrder::Create(token("once", Some(1))), TokenOrder::Create(token("always", None))];
-    store.commit_with_tokens(0, &[], &create, &[]).unwrap();
+    store.commit_beside(0, &[], &tokens(&create), &[]).unwrap();
     let spend = |id: &str| [TokenOrder::Spend { id: id.to_owned() }];
-    store.commit_with_tokens(1, &[put_claim("a", "v")], &spend("once"), &[]).unwrap();
+    store.commit_beside(1, &[put_claim("a", "v")], &tokens(&spend("once")), &[]).unwrap();
     let error =
-        store.commit_with_tokens(2, &[put_claim("b", "v")], &spend("once"), &[]).unwrap_err();
+        store.commit_beside(2, &[put_claim("b", "v")], &tokens(&spend("once")), &[]).unwrap_err();
     assert_eq!(error.to_string(), "token once: it was used up or revoked");
     assert_eq!(store.load().unwrap().claims.len(), 1);
-    store.commit_with_tokens(2, &[], &spend("always"), &[]).unwrap();
+    store.commit_beside(2, &[], &tokens(&spend("always")), &[]).unwrap();
 
     let revoke = [TokenOrder::Revoke { id: "always".to_owned() }];
-    store.commit_with_tokens(2, &[], &revoke, &[]).unwrap();
-    assert!(store.commit_with_tokens(2, &[], &spend("always"), &[]).is_err());
+    store.commit_beside(2, &[], &tokens(&revoke), &[]).unwrap();
+    assert!(store.commit_beside(2, &[], &tokens(&spend("always")), &[]).is_err());
     let found = reader.token_by_secret(&Digest::of(b"always")).unwrap().unwrap();
     assert!(found.revoked);
     assert_eq!(reader.tokens().unwrap()[1], token("once", Some(0)));
