@@ -119,8 +119,9 @@ fn accept(draft: &mut Draft<'_>) {
     if draft.desired.commit.id.is_empty() || (known && meta.settings == draft.desired.settings) {
         return;
     }
-    // A commit whose files can't all be read does not get to loosen the brakes.
-    let settings = match draft.desired.unreadable.is_empty() {
+    // A commit whose files can't all be read does not get to loosen the brakes; nor does one whose
+    // deletions they hold, however often it is looked at.
+    let settings = match draft.desired.unreadable.is_empty() && meta.held.is_none() {
         true => draft.desired.settings.clone(),
         false => meta.settings.clone(),
     };

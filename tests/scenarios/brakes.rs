@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::resource::IntOrPercent;
 
 use crate::cluster::{Behaviour, Cluster};
 use crate::manifests::{config, job, web};
@@ -119,6 +120,12 @@ fn the_brakes_are_those_of_the_commit_before() {
     cluster.commit(&[("many.yaml", ""), ("cluster.yaml", loose)]);
     cluster.settle();
     assert!(cluster.held().is_some(), "a commit must not loosen the brakes that should stop it");
+    let plan = cluster.held().unwrap();
+    cluster.approve(&plan).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.objects(), 1);
+    assert_eq!(cluster.world().meta.settings.prune_budget, IntOrPercent::Percent(100));
+    cluster.ends_quietly();
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::time::Duration;
 use kgit::domain::audit::{Body, Entry};
 use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use kgit::domain::key::ObjectKey;
-use kgit::domain::plan::Step;
-use kgit::domain::record::Pod;
-use kgit::domain::world::{Table, World};
+use kgit::domain::plan::{Dirty, Step};
+use kgit::domain::record::{Meta, Pod};
+use kgit::domain::world::{Effect, Table, World};
 use kgit::master::core::Core;
 use kgit::master::event::{Event, Refused};
 use kgit::master::view::SourceStatus;
@@ -44,7 +44,7 @@ pub struct Cluster {
     _dir: tempfile::TempDir,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     /// As without a behaviour: by the longest prefix, it is an exception from another one.
     Succeeds,
@@ -111,6 +111,32 @@ impl Cluster {
     pub fn turn(&mut self, events: Vec<Event>) {
         let turn = self.core.turn(events, self.now, &mut self.store);
         assert!(turn.failed.is_none(), "{:?}", turn.failed);
+        self.assert_nothing_was_missed();
+    }
+
+    /// A turn looks at what is dirty alone; looking at everything finds nothing more to do, and
+    /// nothing else to wait for.
+    fn assert_nothing_was_missed(&self) {
+        let view = self.core.view(&self.store);
+        let Some(commit) = view.source.commit.clone() else { return };
+        let desired = view.catalog.desired(commit);
+        let everything = Dirty::everything(&view.world, &desired);
+        let plan = kgit::plan::tick(&view.world, &desired, &everything, self.now);
+        assert_eq!(render(&plan.steps), "", "a turn left something to do");
+        // A commit that changes nothing is accepted with the next one that does.
+        let mut left = plan.effects;
+        left.retain(|effect| match effect {
+            Effect::Meta(meta) => {
+                let accepted = view.world.meta.accepted.clone();
+                *view.world.meta != Meta { accepted, ..(**meta).clone() }
+            }
+            Effect::Put(..) | Effect::Remove(..) => true,
+        });
+        assert_eq!(left, [], "a turn left something to note");
+        let waits = plan.waits.into_iter().filter(|(_, waits)| !waits.is_empty());
+        let told = view.waits.iter().map(|(key, waits)| (key.clone(), waits.clone()));
+        let (waits, told): (BTreeMap<_, _>, BTreeMap<_, _>) = (waits.collect(), told.collect());
+        assert_eq!(told, waits, "a turn left something to tell, or not to tell any more");
     }
 
     pub fn report(

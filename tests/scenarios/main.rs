@@ -3,6 +3,7 @@
 mod brakes;
 mod cluster;
 mod data;
+mod histories;
 mod jobs;
 mod lost;
 mod manifests;
