@@ -320,6 +320,14 @@ impl Core {
             drop(reply.send(Err(Refused { reason: "NotFound", message })));
             return;
         }
+        if self.world.nodes.get(&node_key(name)).is_some_and(|node| node.ready == Some(true)) {
+            let message = format!(
+                "node `{name}` is heard of: `kgit agent leave` there takes it out for good, and a \
+                 node that is lost can be reset once it is not ready"
+            );
+            drop(reply.send(Err(Refused { reason: "NodeReady", message })));
+            return;
+        }
         self.forget_node(batch, name);
         batch.triggers.push(Trigger::Api { by, what: format!("reset of node {name}") });
         batch.answers.push(Answer::Done(reply));

@@ -71,6 +71,11 @@ pub async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
     caller.must_be(Role::Admin, "revoke tokens")?;
+    if id == caller.token_id {
+        // It may be the last of an admin, and nobody could make another.
+        let message = format!("{id} is the token that asks; revoke it with another admin's token");
+        return Err(Status::new(409, "Conflict", message).into());
+    }
     let order = TokenOrder::Revoke { id: id.clone() };
     let by = caller.name.clone();
     api.master.ask(|reply| Event::Token { order, by, reply }).await?;
