@@ -114,22 +114,6 @@ impl Table {
         Self::Node,
         Self::Events,
     ];
-
-    /// The SQL table's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Object => "object",
-            Self::Pruned => "pruned",
-            Self::Deployment => "deployment",
-            Self::ReplicaSet => "replica_set",
-            Self::Job => "job",
-            Self::Claim => "claim",
-            Self::Volume => "volume",
-            Self::Pod => "pod",
-            Self::Node => "node",
-            Self::Events => "event_log",
-        }
-    }
 }
 
 /// The one way in which the World changes.

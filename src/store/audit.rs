@@ -33,7 +33,6 @@ pub enum Belongs {
     New,
     /// The newest one, perhaps started by a draft before this one in the same call.
     Newest,
-    To(u64),
 }
 
 /// The end of the chain, as it moves within one transaction.
@@ -95,7 +94,6 @@ fn append_draft(
     let reconcile = match draft.reconcile {
         Belongs::New => tip.head.sequence + 1,
         Belongs::Newest => tip.reconcile,
-        Belongs::To(reconcile) => reconcile,
     };
     if matches!(draft.body, Body::Triggered { .. }) {
         tip.reconcile = tip.reconcile.max(reconcile);

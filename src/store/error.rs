@@ -91,21 +91,4 @@ impl StoreError {
     pub(super) fn sql(attempted: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Sql { attempted, source }
     }
-
-    /// Worth trying again as it stands: a full disk, an I/O error, a busy database.
-    pub fn may_pass(&self) -> bool {
-        use rusqlite::ErrorCode;
-        match self {
-            Self::Sql { source: rusqlite::Error::SqliteFailure(failure, _), .. } => matches!(
-                failure.code,
-                ErrorCode::DiskFull
-                    | ErrorCode::SystemIoFailure
-                    | ErrorCode::DatabaseBusy
-                    | ErrorCode::DatabaseLocked
-                    | ErrorCode::CannotOpen
-                    | ErrorCode::OutOfMemory
-            ),
-            _ => false,
-        }
-    }
 }

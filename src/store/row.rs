@@ -54,7 +54,7 @@ pub(super) fn load(
     table: Table,
     world: &mut World,
 ) -> Result<(), StoreError> {
-    let sql = format!("SELECT key, version, body_version, body FROM {}", table.as_str());
+    let sql = format!("SELECT key, version, body_version, body FROM {}", name(table));
     let attempted = "reading the rows";
     let mut statement = connection.prepare(&sql).map_err(StoreError::sql(attempted))?;
     let mut rows = statement.query([]).map_err(StoreError::sql(attempted))?;
@@ -130,6 +130,13 @@ macro_rules! statements {
                     "version = excluded.version, body_version = excluded.body_version, ",
                     "body = excluded.body",
                 ),)*
+            }
+        }
+
+        /// The table's name.
+        pub(super) fn name(table: Table) -> &'static str {
+            match table {
+                $(Table::$table => $name,)*
             }
         }
 

@@ -361,6 +361,8 @@ fn what_the_first_release_may_leave_out_is_filled_in() {
     let pull: Pull =
         serde_json::from_str(r#"{"version":1,"have":null,"wait_seconds":60}"#).unwrap();
     assert_eq!(pull.audit_witness, None);
+    let head: AuditHead = serde_json::from_str(r#"{"sequence":12,"digest":"d"}"#).unwrap();
+    assert_eq!((head.restored, head.sequence), (Timestamp(0), 12));
     let pulled: Pulled = serde_json::from_str(r#"{"orders":"Unchanged"}"#).unwrap();
     assert_eq!((pulled.streams.len(), pulled.audit_head, pulled.now), (0, None, Timestamp(0)));
     let report = r#"{"version":1,"boot":"b","sequence":1,"applied":null}"#;

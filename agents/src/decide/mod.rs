@@ -30,8 +30,9 @@ use kgit_protocol::pod::{ContainerSpec, Handler};
 use kgit_protocol::time::Timestamp;
 
 use crate::decide::facts::{HookState, PodFacts};
+use crate::decide::outcome::Teller;
 use crate::decide::probing::ProbeTarget;
-use crate::runtime::{PAUSE, Seen};
+use crate::runtime::Seen;
 
 /// How often a pod is looked at again though nothing is waited for: a net under lost events.
 pub const RESYNC: Duration = Duration::from_secs(60);
@@ -149,15 +150,9 @@ impl Draft<'_> {
     }
 
     pub fn tell(&mut self, warning: bool, reason: &str, container: &str, message: String) {
-        let field_path = (container != PAUSE).then(|| format!("spec.containers{{{container}}}"));
-        self.events.push(PodEvent {
-            uid: self.input.uid.clone(),
-            at: self.input.now,
-            warning,
-            reason: reason.to_owned(),
-            message,
-            field_path,
-        });
+        let Input { uid, now, .. } = self.input;
+        let mut teller = Teller { uid, now, events: &mut self.events };
+        teller.tell(warning, reason, container, message);
     }
 }
 

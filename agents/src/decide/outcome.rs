@@ -169,15 +169,15 @@ pub fn fold(
 }
 
 /// Words events about one pod at one moment.
-struct Teller<'a> {
-    uid: &'a PodUid,
-    now: Timestamp,
-    events: &'a mut Vec<PodEvent>,
+pub(super) struct Teller<'a> {
+    pub(super) uid: &'a PodUid,
+    pub(super) now: Timestamp,
+    pub(super) events: &'a mut Vec<PodEvent>,
 }
 
 impl Teller<'_> {
     /// [`PAUSE`] for what concerns the pod as a whole.
-    fn tell(&mut self, warning: bool, reason: &str, container: &str, message: String) {
+    pub(super) fn tell(&mut self, warning: bool, reason: &str, container: &str, message: String) {
         let field_path = (container != PAUSE).then(|| format!("spec.containers{{{container}}}"));
         self.events.push(PodEvent {
             uid: self.uid.clone(),

@@ -27,14 +27,14 @@ const LAST_LINES_BYTES: u64 = 2048;
 
 /// One pod's steps and what they need to know.
 #[derive(Debug)]
-pub struct Job {
+pub struct PodWork {
     pub uid: PodUid,
     pub pod: Option<PodAssignment>,
     pub hashes: BTreeMap<String, String>,
     pub steps: Vec<Step>,
 }
 
-impl Job {
+impl PodWork {
     pub fn new(node: &Node, uid: PodUid, steps: Vec<Step>) -> Self {
         let pod = node.pod(&uid).cloned();
         let names = steps.iter().filter_map(|step| match step {
@@ -55,7 +55,7 @@ impl Job {
 #[derive(Debug)]
 struct Failed;
 
-pub async fn carry_out<R: Runtime>(shared: Arc<Shared<R>>, job: Job) {
+pub async fn carry_out<R: Runtime>(shared: Arc<Shared<R>>, job: PodWork) {
     let mut failed = false;
     {
         // The semaphore is never closed.
@@ -75,7 +75,11 @@ async fn note<R>(shared: &Shared<R>, uid: &PodUid, note: Note) {
     let _ = shared.inputs.send(Input::Note(uid.clone(), note)).await;
 }
 
-async fn one<R: Runtime>(shared: &Arc<Shared<R>>, job: &Job, step: &Step) -> Result<(), Failed> {
+async fn one<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    job: &PodWork,
+    step: &Step,
+) -> Result<(), Failed> {
     let runtime = &shared.runtime;
     let result = match step {
         Step::Pull { container, image, attempt } => {
@@ -117,7 +121,7 @@ async fn one<R: Runtime>(shared: &Arc<Shared<R>>, job: &Job, step: &Step) -> Res
 
 async fn start<R: Runtime>(
     shared: &Arc<Shared<R>>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     attempt: Attempt,
     sandbox: Option<&str>,
@@ -156,7 +160,7 @@ async fn start<R: Runtime>(
 /// which was noted.
 async fn secured<R: Runtime>(
     shared: &Arc<Shared<R>>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     mut order: ContainerOrder,
 ) -> Result<Option<ContainerOrder>, (&'static str, RuntimeError)> {
@@ -184,7 +188,7 @@ async fn secured<R: Runtime>(
 
 async fn run<R: Runtime>(
     shared: &Arc<Shared<R>>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     id: &str,
 ) -> Result<(), Failed> {
@@ -208,7 +212,7 @@ async fn run<R: Runtime>(
 
 async fn start_failed<R>(
     shared: &Shared<R>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     reason: &'static str,
     error: RuntimeError,
@@ -245,7 +249,7 @@ fn prepare_failed(error: VolumeError) -> Note {
 /// Prepares the pod's volumes and words the order. `None`: the pod is no longer ordered.
 async fn order<R: Runtime>(
     shared: &Arc<Shared<R>>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     attempt: Attempt,
     sandbox: Option<&str>,
@@ -271,7 +275,7 @@ async fn order<R: Runtime>(
 
 fn pull_apart<R: Runtime>(
     shared: &Arc<Shared<R>>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     image: &str,
     attempt: Attempt,
@@ -292,7 +296,7 @@ fn pull_apart<R: Runtime>(
 
 fn hook_apart<R: Runtime>(
     shared: &Arc<Shared<R>>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     id: &str,
     hook: Hook,
@@ -311,7 +315,7 @@ fn hook_apart<R: Runtime>(
 /// for that. Nothing said is nothing noted.
 async fn last_words<R: Runtime>(
     shared: &Shared<R>,
-    job: &Job,
+    job: &PodWork,
     container: &str,
     id: &str,
     attempt: Attempt,

@@ -432,7 +432,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         }
         self.probers.keep(&self.shared, round.probes);
         for (uid, steps) in round.work {
-            let job = carry_out::Job::new(&self.node, uid, steps);
+            let job = carry_out::PodWork::new(&self.node, uid, steps);
             tokio::spawn(carry_out::carry_out(self.shared(), job));
         }
         if let Some(at) = round.wake {
