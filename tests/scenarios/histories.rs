@@ -9,7 +9,7 @@ use crate::cluster::{Behaviour, Cluster};
 use crate::manifests::{claim, config, job, pod_with_claim, volume, web, web_with};
 
 /// Each history is some hundred turns, each with a transaction on disk: a few seconds in all.
-const CASES: u32 = 32;
+const CASES: u32 = 24;
 const MOST_EVENTS: usize = 24;
 
 #[derive(Clone, Debug)]
