@@ -25,8 +25,8 @@ pub const MAX_CAUSE_CHANGES: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     pub epoch: Epoch,
-    /// Bumped when a pruned object's undo window ends, so that a later object of the same name
-    /// is another one: uids derive from it.
+    /// Bumped when a pruned object's undo window ends, and when data is removed on order, so that a
+    /// later object of the same name is another one: uids derive from it.
     pub incarnation: u64,
     /// The last commit that was accepted, whole or in part.
     pub accepted: Option<Arc<Commit>>,
