@@ -11,7 +11,7 @@ pub struct NodeOptions {
     /// The Docker engine's socket
     #[arg(long, value_name = "PATH", env = "DOCKER_HOST", default_value = DEFAULT_SOCKET, value_parser = parse_socket)]
     pub docker: String,
-    /// A folder that hostPath volumes may lie in; may be repeated
+    /// A folder that hostPath volumes may lie in, besides /tmp, /srv and /mnt with `kgit up`; may be repeated
     #[arg(long, value_name = "DIR")]
     pub allow_host_path: Vec<PathBuf>,
     /// Allow privileged containers
