@@ -60,7 +60,11 @@ impl<'a> Draft<'a> {
     }
 
     pub fn wait(&mut self, waiting: Waiting) {
-        self.plan.waits.entry(waiting.object.clone()).or_default().push(waiting);
+        let waits = self.plan.waits.entry(waiting.object.clone()).or_default();
+        // A rollout goes around several times in one tick; each says what it finds.
+        if !waits.contains(&waiting) {
+            waits.push(waiting);
+        }
     }
 
     /// Something that somebody has to do something about.
