@@ -79,7 +79,24 @@ pub enum Body {
     Redacted,
 }
 
+/// How many steps the entries of a reconcile tell of, and how many of these were not forecast.
+pub fn steps_of(entries: &[Entry]) -> (u32, u32) {
+    entries
+        .iter()
+        .map(|entry| entry.body.steps())
+        .fold((0, 0), |all, one| (all.0.saturating_add(one.0), all.1.saturating_add(one.1)))
+}
+
 impl Body {
+    /// How many steps it tells of, and how many of these no forecast had; beyond what is listed,
+    /// deviations are not known.
+    pub fn steps(&self) -> (u32, u32) {
+        let Self::Planned { steps, beyond } = self else { return (0, 0) };
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let deviations = steps.iter().filter(|step| step.deviation.is_some()).count();
+        (number(steps.len()).saturating_add(*beyond), number(deviations))
+    }
+
     /// The word that the entry is tagged with.
     pub fn kind(&self) -> &'static str {
         match self {

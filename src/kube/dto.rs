@@ -140,9 +140,9 @@ pub struct ReconcileLine {
     pub reconcile: u64,
     pub at: Timestamp,
     pub trigger: Trigger,
-    pub steps: usize,
+    pub steps: u32,
     /// Steps that were not in the forecast.
-    pub deviations: usize,
+    pub deviations: u32,
     pub state: String,
 }
 

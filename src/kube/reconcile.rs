@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::domain::audit::{Body, Entry, Trigger};
+use crate::domain::audit::{Body, Entry, Trigger, steps_of};
 use crate::domain::desired::Commit;
 use crate::domain::record::Held;
 use crate::kube::human;
@@ -70,33 +70,19 @@ pub fn show_reconcile(entries: &[Entry]) -> Option<Shown> {
     let first = entries.first()?;
     let Body::Triggered { by, .. } = &first.body else { return None };
     let last = entries.last()?;
-    let mut steps = 0;
     let mut status = json!({"phase": "Running"});
     for entry in entries {
-        match &entry.body {
-            Body::Planned { steps: listed, beyond } => {
-                steps += listed.len() + usize::try_from(*beyond).unwrap_or(usize::MAX);
-            }
-            Body::Finished { deviations, missing, waiting, superseded, .. } => {
-                status = json!({
-                    "phase": if *superseded { "Superseded" } else { "Finished" },
-                    "deviations": deviations,
-                    "missing": missing,
-                    "waiting": waiting,
-                    "finishedAt": entry.at.to_string(),
-                });
-            }
-            Body::Triggered { .. }
-            | Body::Outcome { .. }
-            | Body::Anchor { .. }
-            | Body::Omitted { .. }
-            | Body::Redaction { .. }
-            | Body::Restored { .. }
-            | Body::Ordered { .. }
-            | Body::Redacted => {}
+        if let Body::Finished { deviations, missing, waiting, superseded, .. } = &entry.body {
+            status = json!({
+                "phase": if *superseded { "Superseded" } else { "Finished" },
+                "deviations": deviations,
+                "missing": missing,
+                "waiting": waiting,
+                "finishedAt": entry.at.to_string(),
+            });
         }
     }
-    status["steps"] = json!(steps);
+    status["steps"] = json!(steps_of(entries).0);
     let rest = json!({"spec": {"trigger": by}, "status": status});
     Some(shown("Reconcile", &first.reconcile.to_string(), last.sequence, first.at, rest))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use kgit_protocol::ids::{BootId, NodeName};
 use kgit_protocol::time::Timestamp;
 
@@ -13,15 +13,16 @@ use crate::domain::audit::Trigger;
 use crate::domain::desired::Desired;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{Dirty, Plan, Waiting, Waits};
+use crate::domain::plan::{Dirty, Plan, Waiting};
 use crate::domain::resource::ReferenceKind;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::graph;
 use crate::manifest::catalog::Catalog;
+use crate::master::agenda::Agenda;
 use crate::master::batch::Batch;
 use crate::master::event::{Event, Refused};
 use crate::master::lease;
-use crate::master::reconcile::{self, Reconcile, is_quiet};
+use crate::master::reconcile::{self, Reconcile};
 use crate::master::view::{Committed, RowChange, SourceStatus, View};
 use crate::plan;
 use crate::store::Store;
@@ -43,13 +44,7 @@ pub struct Core {
     cycles: Vec<Diagnostic>,
     diagnostics: Arc<Vec<Diagnostic>>,
     dirty: Dirty,
-    waits: Waits,
-    /// Objects that wait for something that is expected to happen.
-    progressing: OrdSet<ObjectKey>,
-    wakes: OrdMap<ObjectKey, Timestamp>,
-    timers: OrdSet<(Timestamp, ObjectKey)>,
-    /// When to look at a node's lease next; not before, since heartbeats only make it later.
-    leases: OrdSet<(Timestamp, NodeName)>,
+    agenda: Agenda,
     reconcile: Option<Reconcile>,
     started: Timestamp,
     /// When a failed transaction is tried again.
@@ -64,11 +59,7 @@ pub struct Core {
 #[derive(Debug)]
 struct Before {
     world: World,
-    waits: Waits,
-    progressing: OrdSet<ObjectKey>,
-    wakes: OrdMap<ObjectKey, Timestamp>,
-    timers: OrdSet<(Timestamp, ObjectKey)>,
-    leases: OrdSet<(Timestamp, NodeName)>,
+    agenda: Agenda,
     reconcile: Option<Reconcile>,
 }
 
@@ -94,11 +85,7 @@ impl Core {
             cycles: Vec::new(),
             diagnostics: Arc::default(),
             dirty: Dirty::default(),
-            waits: Waits::new(),
-            progressing: OrdSet::new(),
-            wakes: OrdMap::new(),
-            timers: OrdSet::new(),
-            leases: OrdSet::new(),
+            agenda: Agenda::default(),
             reconcile: None,
             started: now,
             retry: None,
@@ -106,7 +93,7 @@ impl Core {
             turned: false,
         };
         for node in core.world.nodes.values() {
-            core.leases.insert((now, node.name.clone()));
+            core.agenda.leases.insert((now, node.name.clone()));
         }
         // Manifests wait for the source: what is not read yet is not gone.
         core.dirty.objects = Dirty::everything(&core.world, &Desired::default()).objects;
@@ -135,8 +122,8 @@ impl Core {
         if self.retry.is_some() {
             return self.retry;
         }
-        let timer = self.timers.get_min().map(|(at, _)| *at);
-        let lease = self.leases.get_min().map(|(at, _)| *at);
+        let timer = self.agenda.timers.get_min().map(|(at, _)| *at);
+        let lease = self.agenda.leases.get_min().map(|(at, _)| *at);
         [timer, lease].into_iter().flatten().min()
     }
 
@@ -155,12 +142,12 @@ impl Core {
 
     /// Due timers, and nodes that were not heard of for too long.
     fn expire(&mut self, batch: &mut Batch) {
-        while let Some((at, key)) = self.timers.get_min().cloned() {
+        while let Some((at, key)) = self.agenda.timers.get_min().cloned() {
             if at > batch.now {
                 break;
             }
-            self.timers.remove(&(at, key.clone()));
-            self.wakes.remove(&key);
+            self.agenda.timers.remove(&(at, key.clone()));
+            self.agenda.wakes.remove(&key);
             batch.triggers.push(Trigger::Timer { what: key.to_string() });
             batch.mark([key]);
         }
@@ -168,16 +155,16 @@ impl Core {
     }
 
     fn expire_leases(&mut self, batch: &mut Batch) {
-        while let Some((at, name)) = self.leases.get_min().cloned() {
+        while let Some((at, name)) = self.agenda.leases.get_min().cloned() {
             if at > batch.now {
                 break;
             }
-            self.leases.remove(&(at, name.clone()));
+            self.agenda.leases.remove(&(at, name.clone()));
             let Some(node) = self.world.nodes.get(&node_key(&name)).cloned() else { continue };
             let heard = self.heartbeats.get(&name).copied();
             let end = lease::runs_out(&node, heard, self.started, self.world.nodes.len());
             if end > batch.now {
-                self.leases.insert((end, name));
+                self.agenda.leases.insert((end, name));
             } else {
                 self.set_ready(batch, &name, false);
             }
@@ -192,7 +179,7 @@ impl Core {
             return;
         }
         if ready {
-            self.leases.insert((batch.now, name.clone()));
+            self.agenda.leases.insert((batch.now, name.clone()));
         }
         let what = if ready { "is heard of" } else { "is not heard of any more" };
         batch.seen.push(format!("node {name} {what}"));
@@ -323,9 +310,9 @@ impl Core {
         self.apply(&mut batch, plan.effects.iter().cloned());
         let events = plan::events::of_plan(&self.world, &plan, batch.now);
         self.apply(&mut batch, events);
-        self.remember(&plan);
-        if self.reconcile.is_some() && self.progressing.is_empty() {
-            let waits: Vec<Waiting> = self.waits.values().flatten().cloned().collect();
+        self.agenda.remember(&plan);
+        if self.reconcile.is_some() && self.agenda.progressing.is_empty() {
+            let waits: Vec<Waiting> = self.agenda.waits.values().flatten().cloned().collect();
             if let Some(open) = self.reconcile.take() {
                 audit.extend(open.finish(&waits, false, batch.now));
             }
@@ -372,11 +359,7 @@ impl Core {
     fn before(&self) -> Before {
         Before {
             world: self.world.clone(),
-            waits: self.waits.clone(),
-            progressing: self.progressing.clone(),
-            wakes: self.wakes.clone(),
-            timers: self.timers.clone(),
-            leases: self.leases.clone(),
+            agenda: self.agenda.clone(),
             reconcile: self.reconcile.clone(),
         }
     }
@@ -384,13 +367,9 @@ impl Core {
     /// Nothing of this turn happened, except that its work is still to be done. What was read of
     /// the source stays read, and who was heard of was heard of.
     fn take_back(&mut self, before: Before, batch: Batch) {
-        let Before { world, waits, progressing, wakes, timers, leases, reconcile } = before;
+        let Before { world, agenda, reconcile } = before;
         self.world = world;
-        self.waits = waits;
-        self.progressing = progressing;
-        self.wakes = wakes;
-        self.timers = timers;
-        self.leases = leases;
+        self.agenda = agenda;
         self.reconcile = reconcile;
         for (node, last) in batch.reports.into_iter().rev() {
             match last {
@@ -402,28 +381,6 @@ impl Core {
         let commit = |trigger: &Trigger| matches!(trigger, Trigger::Commit { .. });
         self.unplanned = batch.triggers.into_iter().rfind(commit);
         self.retry = Some(batch.now.after(RETRY_DELAY));
-    }
-
-    fn remember(&mut self, plan: &Plan) {
-        for (key, waits) in &plan.waits {
-            match waits.is_empty() {
-                true => drop(self.waits.remove(key)),
-                false => drop(self.waits.insert(key.clone(), waits.clone())),
-            }
-            match is_quiet(waits) {
-                true => drop(self.progressing.remove(key)),
-                false => drop(self.progressing.insert(key.clone())),
-            }
-        }
-        for (key, wake) in &plan.wakes {
-            if let Some(old) = self.wakes.remove(key) {
-                self.timers.remove(&(old, key.clone()));
-            }
-            if let Some(at) = wake {
-                self.wakes.insert(key.clone(), *at);
-                self.timers.insert((*at, key.clone()));
-            }
-        }
     }
 
     fn changes(&self, before: &World, batch: &Batch) -> Vec<RowChange> {
@@ -454,7 +411,7 @@ impl Core {
             catalog: self.catalog.clone(),
             source: Arc::new(self.source.clone()),
             diagnostics: Arc::clone(&self.diagnostics),
-            waits: self.waits.clone(),
+            waits: self.agenda.waits.clone(),
             heartbeats: self.heartbeats.clone(),
             reconciling: self.reconcile.as_ref().and_then(|_| store.newest_reconcile()),
         }

@@ -4,6 +4,7 @@
 //! does not live here: HTTP (`api`), Git and folders (`source`), SQL (`store`), and any decision
 //! about workloads (`plan`).
 
+mod agenda;
 mod batch;
 pub mod core;
 pub mod event;

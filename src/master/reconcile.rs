@@ -4,7 +4,7 @@
 use imbl::{OrdMap, Vector};
 use kgit_protocol::time::Timestamp;
 
-use crate::domain::audit::{AuditedStep, Body, Entry, MAX_STEPS_LISTED, Trigger};
+use crate::domain::audit::{AuditedStep, Body, Entry, MAX_STEPS_LISTED, Trigger, steps_of};
 use crate::domain::plan::{Said, Step, Verb, WaitKind, Waiting};
 use crate::master::batch::Batch;
 use crate::plan::text;
@@ -142,25 +142,10 @@ impl Reconcile {
 /// The entry that ends a reconcile whose master died; `None` if it came to its end, or if nothing
 /// of it is left.
 pub fn cut_short(entries: &[Entry], at: Timestamp) -> Option<AuditDraft> {
-    let (mut steps, mut deviations) = (0, 0);
-    for entry in entries {
-        match &entry.body {
-            Body::Finished { .. } => return None,
-            Body::Planned { steps: listed, beyond } => {
-                steps += u32::try_from(listed.len()).unwrap_or(u32::MAX) + beyond;
-                let unforeseen = listed.iter().filter(|step| step.deviation.is_some()).count();
-                deviations += u32::try_from(unforeseen).unwrap_or(u32::MAX);
-            }
-            Body::Triggered { .. }
-            | Body::Outcome { .. }
-            | Body::Anchor { .. }
-            | Body::Omitted { .. }
-            | Body::Redaction { .. }
-            | Body::Restored { .. }
-            | Body::Ordered { .. }
-            | Body::Redacted => {}
-        }
+    if entries.iter().any(|entry| matches!(entry.body, Body::Finished { .. })) {
+        return None;
     }
+    let (steps, deviations) = steps_of(entries);
     let body = Body::Finished {
         steps,
         deviations,

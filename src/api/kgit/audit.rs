@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::api::error::ApiError;
 use crate::api::records::{Records, RecordsError};
 use crate::api::state::Api;
-use crate::domain::audit::{Body, Entry};
+use crate::domain::audit::{Body, Entry, steps_of};
 use crate::kube::dto::{Entries, ReconcileLine, Reconciles, VERSION, Verified, WitnessLine};
 use crate::kube::status::Status;
 
@@ -52,26 +52,13 @@ fn lines(records: &dyn Records, page: &Page) -> Result<Vec<ReconcileLine>, Recor
 fn line(entries: &[Entry]) -> Option<ReconcileLine> {
     let first = entries.first()?;
     let Body::Triggered { by, .. } = &first.body else { return None };
-    let (mut steps, mut deviations, mut state) = (0, 0, "running");
-    for entry in entries {
-        match &entry.body {
-            Body::Planned { steps: listed, beyond } => {
-                steps += listed.len() + usize::try_from(*beyond).unwrap_or(usize::MAX);
-                deviations += listed.iter().filter(|step| step.deviation.is_some()).count();
-            }
-            Body::Finished { superseded, .. } => {
-                state = if *superseded { "superseded" } else { "finished" };
-            }
-            Body::Triggered { .. }
-            | Body::Outcome { .. }
-            | Body::Anchor { .. }
-            | Body::Omitted { .. }
-            | Body::Redaction { .. }
-            | Body::Restored { .. }
-            | Body::Ordered { .. }
-            | Body::Redacted => {}
-        }
-    }
+    let end = entries.iter().rev().find_map(|entry| match &entry.body {
+        Body::Finished { superseded: true, .. } => Some("superseded"),
+        Body::Finished { superseded: false, .. } => Some("finished"),
+        _ => None,
+    });
+    let state = end.unwrap_or("running");
+    let (steps, deviations) = steps_of(entries);
     let (reconcile, at) = (first.reconcile, first.at);
     Some(ReconcileLine {
         reconcile,
