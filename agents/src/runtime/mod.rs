@@ -303,6 +303,8 @@ pub trait Runtime: Send + Sync + 'static {
     fn ensure_network(&self, range: Ipv4Net) -> impl Future<Output = Outcome<()>> + Send;
     /// Makes a container or adopts the one that has the name, if it is what was ordered.
     fn create(&self, order: &ContainerOrder) -> impl Future<Output = Outcome<String>> + Send;
+    /// Starts a container that was made; one that was started before, and may have ended since, is
+    /// left as it is: its work is not done twice.
     fn start(&self, id: &str) -> impl Future<Output = Outcome<()>> + Send;
     /// Sends the signal that the image asks to be stopped by, TERM unless it says otherwise.
     fn terminate(&self, id: &str) -> impl Future<Output = Outcome<()>> + Send;

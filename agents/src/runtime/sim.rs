@@ -181,7 +181,7 @@ impl World {
             return Err(RuntimeError::AddressInUse("Address already in use".to_owned()));
         }
         let seen = self.known(id)?;
-        if !seen.state.is_alive() {
+        if seen.state == RunState::Created {
             seen.state = RunState::Running { started_at: now };
         }
         self.tell(id, Change::State);

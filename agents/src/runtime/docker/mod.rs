@@ -13,11 +13,11 @@ mod output;
 mod pause;
 mod view;
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bollard::models::VolumeCreateRequest;
+use bollard::models::{ContainerStateStatusEnum, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListVolumesOptions,
     RemoveContainerOptionsBuilder, RemoveVolumeOptions,
@@ -65,6 +65,8 @@ pub struct Docker {
     details: view::Details,
     /// What image ids stand for, by id; bounded by the images that ran here.
     image_names: Mutex<HashMap<String, String>>,
+    /// Containers that this process made and did not ask to start yet.
+    made: Mutex<HashSet<String>>,
 }
 
 impl Docker {
@@ -76,6 +78,7 @@ impl Docker {
             client: Mutex::new(None),
             details: view::Details::default(),
             image_names: Mutex::new(HashMap::new()),
+            made: Mutex::default(),
         }
     }
 
@@ -95,8 +98,21 @@ impl Docker {
         Ok(client)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<bollard::Docker>> {
-        self.client.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<bollard::Docker>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody has started it, if only to see it end. The order of an agent that died may
+    /// still be under way: inspecting waits for it, since both lock the container.
+    async fn was_started(&self, client: &bollard::Docker, id: &str) -> Outcome<bool> {
+        let shown = client.inspect_container(id, None).await;
+        let shown = shown.map_err(|error| self.failed(Asked::Start, id, error))?;
+        let status = shown.state.and_then(|state| state.status);
+        Ok(status != Some(ContainerStateStatusEnum::CREATED))
     }
 
     /// Classifies an error; after a lost connection the next call negotiates again.
@@ -129,7 +145,10 @@ impl Runtime for Docker {
         let body = body::container(&self.scope, order);
         let client = self.client().await?;
         match client.create_container(Some(options), body).await {
-            Ok(created) => Ok(created.id),
+            Ok(created) => {
+                self.made().insert(created.id.clone());
+                Ok(created.id)
+            }
             Err(error) => match self.failed(Asked::Create, &order.image, error) {
                 RuntimeError::NameTaken(_) => self.adopt(order).await,
                 other => Err(other),
@@ -139,6 +158,11 @@ impl Runtime for Docker {
 
     async fn start(&self, id: &str) -> Outcome<()> {
         let client = self.client().await?;
+        let is_fresh = self.made().remove(id);
+        if !is_fresh && self.was_started(&client, id).await? {
+            self.details.forget(id);
+            return Ok(());
+        }
         let started = client.start_container(id, None).await;
         self.details.forget(id);
         started.map_err(|error| self.failed(Asked::Start, id, error))
