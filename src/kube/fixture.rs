@@ -244,6 +244,7 @@ fn web_pod(end: &str, state: ContainerState, restarts: u32) -> Made {
             image_id: Some("docker-pullable://nginx@sha256:1234".to_owned()),
         }],
         drifts: Vec::new(),
+        silent_ports: Vec::new(),
     };
     let mut labels = labels("web");
     labels.insert("pod-template-hash".to_owned(), "7c5ddbdf54".to_owned());
@@ -437,6 +438,7 @@ fn node() -> Made {
         unschedulable: false,
         network: PodNetwork { range: "10.42.0.0/24".parse().unwrap() },
         observed: NodeObservation {
+            service_troubles: Vec::new(),
             capacity: Capacity {
                 cpu_millis: 2000,
                 memory_bytes: 4 << 30,

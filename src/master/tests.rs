@@ -116,6 +116,7 @@ fn report(node: &str, sequence: u64) -> (Event, Answered<u64>) {
     let capacity =
         Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, pods: 110, disk_bytes: sequence << 40 };
     let report = Box::new(Report {
+        directory: None,
         version: 1,
         boot: BootId::new("first"),
         sequence,

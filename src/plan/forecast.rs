@@ -128,6 +128,7 @@ impl Run {
             init_containers: Vec::new(),
             containers: Vec::new(),
             drifts: seen.map(|seen| seen.drifts.clone()).unwrap_or_default(),
+            silent_ports: seen.map(|seen| seen.silent_ports.clone()).unwrap_or_default(),
         })
     }
 

@@ -50,6 +50,7 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
         host_ipc: network.host_ipc,
         share_process_namespace: template.share_process_namespace,
         dns: Dns {
+            cluster: false,
             nameservers: network.nameservers.clone(),
             searches: network.searches.clone(),
             options: network.dns_options.clone(),

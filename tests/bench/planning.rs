@@ -103,6 +103,7 @@ impl Master {
         self.sequence += 1;
         let (reply, _answer) = oneshot::channel();
         let report = Box::new(Report {
+            directory: None,
             version: 1,
             boot: BootId::new("boot"),
             sequence: self.sequence,
@@ -175,6 +176,7 @@ fn observation(uid: &PodUid, order: Order, now: Timestamp) -> PodObservation {
         init_containers: Vec::new(),
         containers: Vec::new(),
         drifts: Vec::new(),
+        silent_ports: Vec::new(),
     }
 }
 

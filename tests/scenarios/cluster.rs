@@ -159,6 +159,7 @@ impl Cluster {
         self.sequence += 1;
         let (reply, _answer) = oneshot::channel();
         let report = Report {
+            directory: None,
             version: 1,
             boot: BootId::new("boot"),
             sequence: self.sequence,
@@ -305,6 +306,7 @@ impl Cluster {
             init_containers: Vec::new(),
             containers: Vec::new(),
             drifts: Vec::new(),
+            silent_ports: Vec::new(),
         }
     }
 

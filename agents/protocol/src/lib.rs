@@ -1,5 +1,5 @@
 //! The words that kgit's master and its agents agree on: ids, time, the fully decided
-//! [`pod::PodSpec`], assignments, observations and the messages that carry them.
+//! [`pod::PodSpec`], assignments, the directory of services, observations and the messages that carry them.
 //!
 //! What deliberately does not live here: any decision. A type in this crate can be built,
 //! compared, hashed and serialised, and that is all. It depends on serde alone, so that both
@@ -9,6 +9,7 @@
 //! message has a golden file under `tests/golden`.
 
 pub mod assignment;
+pub mod directory;
 pub mod ids;
 pub mod messages;
 pub mod observation;

@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::{AssignmentSet, Delta, PodNetwork, Stamp};
+use crate::directory::DirectoryChange;
 use crate::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
 use crate::observation::{NodeObservation, PodEvent, PodObservation};
 use crate::time::Timestamp;
@@ -65,6 +66,9 @@ pub struct Pull {
     pub version: u32,
     /// `None` on a node that never had a set.
     pub have: Option<Stamp>,
+    /// The version of the directory that the node has.
+    #[serde(default)]
+    pub directory: Option<Digest>,
     /// How long the master may hold the request open.
     pub wait_seconds: u32,
     /// The newest audit head this agent was ever given: its testimony.
@@ -78,6 +82,9 @@ pub struct Pulled {
     /// Streams that the master waits for; the agent dials out with each.
     #[serde(default)]
     pub streams: Vec<StreamRequest>,
+    /// `None`: what you have is current.
+    #[serde(default)]
+    pub directory: Option<DirectoryChange>,
     #[serde(default)]
     pub audit_head: Option<AuditHead>,
     /// The master's clock, for telling a person how far the two have drifted.
@@ -152,6 +159,9 @@ pub struct Report {
     pub sequence: u64,
     /// The set that these observations were made under.
     pub applied: Option<Stamp>,
+    /// The version of the directory that traffic on the node goes by.
+    #[serde(default)]
+    pub directory: Option<Digest>,
     #[serde(default)]
     pub node: Option<NodeObservation>,
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::directory::ServiceName;
 use crate::ids::{Attempt, PodUid};
 use crate::time::Timestamp;
 
@@ -29,6 +30,9 @@ pub struct PodObservation {
     /// [`MAX_DRIFTS`], numbered on without end so that each is told once.
     #[serde(default)]
     pub drifts: Vec<Drift>,
+    /// TCP ports that a service leads to and that nothing in the ready pod listens on.
+    #[serde(default)]
+    pub silent_ports: Vec<u16>,
 }
 
 /// How many drifts an observation carries: enough to name a burst, bounded whatever happens.
@@ -134,6 +138,18 @@ pub struct NodeObservation {
     pub conditions: Vec<NodeCondition>,
     #[serde(default)]
     pub facts: NodeFacts,
+    /// What keeps services from working as written on this node.
+    #[serde(default)]
+    pub service_troubles: Vec<ServiceTrouble>,
+}
+
+/// Why a service does not work as written on a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceTrouble {
+    pub service: ServiceName,
+    /// One CamelCase word: `PortInUse`, …
+    pub reason: String,
+    pub message: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

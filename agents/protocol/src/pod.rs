@@ -51,9 +51,14 @@ impl PodSpec {
     }
 }
 
-/// What goes into the pod's `/etc/resolv.conf`. Empty `nameservers` = the host's own file.
+/// What goes into the pod's `/etc/resolv.conf`. Empty `nameservers` = the host's own file, unless
+/// the cluster's server is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
+    /// The node's server for the cluster's names comes first, and the host's search domains come
+    /// after `searches`. Where the node can't have such a server, the host's own is used.
+    #[serde(default)]
+    pub cluster: bool,
     pub nameservers: Vec<String>,
     pub searches: Vec<String>,
     pub options: Vec<String>,

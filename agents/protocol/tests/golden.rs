@@ -10,6 +10,10 @@ use std::fmt::Debug;
 use kgit_protocol::assignment::{
     AssignmentSet, Delta, Order, PodAssignment, PodNetwork, Stamp, content_digest,
 };
+use kgit_protocol::directory::{
+    Backend, Directory, DirectoryChange, DirectoryDelta, Endpoint, ListedService, Service,
+    ServiceAddress, ServiceName, ServicePort, TrafficPolicy,
+};
 use kgit_protocol::ids::{Attempt, BootId, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
 use kgit_protocol::messages::{
     Acknowledged, AuditHead, Heartbeat, Join, Joined, Lease, Leave, LogRequest, Orders,
@@ -17,7 +21,7 @@ use kgit_protocol::messages::{
 };
 use kgit_protocol::observation::{
     Capacity, ContainerObservation, ContainerState, Drift, DriftKind, NodeCondition, NodeFacts,
-    NodeObservation, PodEvent, PodObservation, PodPhase, Termination,
+    NodeObservation, PodEvent, PodObservation, PodPhase, ServiceTrouble, Termination,
 };
 use kgit_protocol::pod::{
     ContainerPort, ContainerSecurity, ContainerSpec, Dns, EnvVar, File, Handler, HostAlias,
@@ -30,7 +34,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Fields whose objects have keys that people chose: a new key there is data, no new field.
-const MAPS: [&str; 4] = ["labels", "options", "pods", "sysctls"];
+const MAPS: [&str; 6] = ["changed", "labels", "options", "pods", "services", "sysctls"];
 
 fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
     let text = serde_json::to_string_pretty(message).unwrap();
@@ -159,7 +163,7 @@ fn spec() -> PodSpec {
         host_pid: false,
         host_ipc: false,
         share_process_namespace: false,
-        dns: Dns { options: vec![text("ndots:5")], ..Dns::default() },
+        dns: Dns { cluster: true, options: vec![text("ndots:5")], ..Dns::default() },
         host_aliases: vec![HostAlias { ip: text("10.0.0.1"), hostnames: vec![text("db")] }],
         init_containers: Vec::new(),
         containers: vec![container()],
@@ -203,7 +207,7 @@ fn pulled(orders: Orders) -> Pulled {
         limit_bytes: None,
     };
     let stream = StreamRequest { id: text("7"), kind: StreamKind::Logs(logs) };
-    Pulled { orders, streams: vec![stream], audit_head: Some(head()), now: NOW }
+    Pulled { orders, streams: vec![stream], directory: None, audit_head: Some(head()), now: NOW }
 }
 
 fn observed(name: &str, state: ContainerState) -> ContainerObservation {
@@ -244,6 +248,7 @@ fn pod() -> PodObservation {
             ContainerObservation { last: Some(ended), ..observed("side", waiting) },
             observed("lost", ContainerState::Unknown),
         ],
+        silent_ports: vec![80],
         drifts: vec![Drift {
             number: 1,
             at: NOW,
@@ -264,6 +269,11 @@ fn node() -> NodeObservation {
             message: text("the engine does not answer"),
         }],
         facts: NodeFacts { hostname: text("a"), ..NodeFacts::default() },
+        service_troubles: vec![ServiceTrouble {
+            service: ServiceName::new("default", "web"),
+            reason: text("PortInUse"),
+            message: text("port 80 of this node is another program's"),
+        }],
     }
 }
 
@@ -304,7 +314,13 @@ fn pulling_orders() {
     let witness = Some(head());
     golden(
         "pull",
-        &Pull { version: PROTOCOL_VERSION, have, wait_seconds: 60, audit_witness: witness },
+        &Pull {
+            version: PROTOCOL_VERSION,
+            have,
+            directory: Some(Digest::of(b"directory")),
+            wait_seconds: 60,
+            audit_witness: witness,
+        },
     );
     golden("pulled-unchanged", &pulled(Orders::Unchanged));
     let run = assignment(Order::Run);
@@ -326,6 +342,74 @@ fn pulling_orders() {
     golden("pulled-delta", &pulled(Orders::Delta(delta)));
 }
 
+fn services() -> BTreeMap<ServiceName, ListedService> {
+    let endpoint = Endpoint {
+        address: "10.1.0.5".parse().unwrap(),
+        node: Some(NodeName::new("a")),
+        pod: Some(PodUid::new("uid-1")),
+        hostname: Some(text("db-0")),
+        targets: vec![Some(8080), None],
+        ready: true,
+        serving: true,
+    };
+    let port = |name: &str, port, node_port| ServicePort {
+        name: Some(text(name)),
+        protocol: Protocol::Tcp,
+        port,
+        node_port,
+    };
+    let web = Service {
+        address: ServiceAddress::Cluster("10.96.0.10".parse().unwrap()),
+        ports: vec![port("http", 80, Some(30080)), port("admin", 81, None)],
+        backend: Backend::Endpoints(vec![endpoint]),
+        affinity_seconds: Some(10_800),
+        publish_not_ready: false,
+        external_addresses: vec!["192.0.2.7".parse().unwrap()],
+        on_node_addresses: true,
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Local,
+    };
+    let plain = Service {
+        ports: Vec::new(),
+        affinity_seconds: None,
+        external_addresses: Vec::new(),
+        on_node_addresses: false,
+        external_traffic: TrafficPolicy::Cluster,
+        ..web.clone()
+    };
+    let outside = ServiceAddress::ExternalName(text("db.example.org"));
+    [
+        ("default", "web", web),
+        ("default", "kubernetes", Service { backend: Backend::Master, ..plain.clone() }),
+        ("default", "outside", Service { address: outside, ..plain.clone() }),
+        ("shop", "db", Service { address: ServiceAddress::Headless, ..plain }),
+    ]
+    .map(|(namespace, name, service)| {
+        let listed = ListedService { digest: Digest::of(name.as_bytes()), service };
+        (ServiceName::new(namespace, name), listed)
+    })
+    .into()
+}
+
+#[test]
+fn pulling_the_directory() {
+    let whole = Directory {
+        digest: Digest::of(b"next"),
+        domain: text("cluster.local"),
+        service_range: "10.96.0.0/16".parse().unwrap(),
+        services: services(),
+    };
+    let delta = DirectoryDelta {
+        base: Digest::of(b"base"),
+        next: Digest::of(b"next"),
+        changed: services().into_iter().take(1).collect(),
+        removed: vec![ServiceName::new("shop", "old")],
+    };
+    let with = |change| Pulled { directory: Some(change), ..pulled(Orders::Unchanged) };
+    golden("pulled-directory", &with(DirectoryChange::Whole(whole)));
+    golden("pulled-directory-delta", &with(DirectoryChange::Delta(delta)));
+}
+
 #[test]
 fn reporting() {
     let event = PodEvent {
@@ -339,6 +423,7 @@ fn reporting() {
     golden(
         "report",
         &Report {
+            directory: Some(Digest::of(b"directory")),
             version: PROTOCOL_VERSION,
             boot: BootId::new("boot"),
             sequence: 3,

@@ -29,6 +29,7 @@ pub(crate) fn observe(draft: &mut Draft<'_>, facts: &mut PodFacts) -> PodObserva
         init_containers: containers(draft, facts, |role| role != Role::Main),
         containers: containers(draft, facts, |role| role == Role::Main),
         drifts: facts.drifts.clone(),
+        silent_ports: Vec::new(),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn watch_node<R: Runtime>(shared: Arc<Shared<R>>, outbox: Arc<O
             pods: MAX_PODS,
             disk_bytes: disk.map_or(0, |disk| disk.total_bytes),
         };
-        outbox.node(NodeObservation { capacity, conditions: Vec::new(), facts });
+        outbox.node(NodeObservation { capacity, facts, ..NodeObservation::default() });
         if let Some(disk) = disk {
             watch_disk(&shared, &outbox, disk).await;
         }

@@ -165,6 +165,7 @@ impl Outbox {
             boot: self.boot.clone(),
             sequence: waiting.sequence,
             applied: waiting.applied.clone(),
+            directory: None,
             node: std::mem::take(&mut waiting.node_changed).then(|| waiting.node.clone()),
             pods: std::mem::take(&mut waiting.pods).into_values().collect(),
             events: waiting.events.drain(..count).collect(),
@@ -196,6 +197,7 @@ mod tests {
             init_containers: Vec::new(),
             containers: Vec::new(),
             drifts: Vec::new(),
+            silent_ports: Vec::new(),
         }
     }
 

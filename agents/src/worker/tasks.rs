@@ -66,6 +66,7 @@ pub(super) async fn pull<L: Link>(
         let request = Pull {
             version: PROTOCOL_VERSION,
             have: have.clone(),
+            directory: None,
             wait_seconds: POLL_SECONDS,
             audit_witness: outbox.witnessed(),
         };

@@ -110,7 +110,7 @@ impl Link for Master {
                 if pull.have.as_ref() != Some(&set.stamp) || !streams.is_empty() {
                     let orders = Orders::Set(set);
                     let now = Timestamp(0);
-                    return Ok(Pulled { orders, streams, audit_head: None, now });
+                    return Ok(Pulled { orders, streams, directory: None, audit_head: None, now });
                 }
             }
             changed.await;

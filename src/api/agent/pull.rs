@@ -37,7 +37,7 @@ pub async fn pull(
     let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
     let (orders, streams) = wait_for_orders(&api, &node, pull.have.as_ref(), wait).await?;
     let audit_head = api.records.audit_head()?;
-    Ok(Json(Pulled { orders, streams, audit_head, now: api.now() }))
+    Ok(Json(Pulled { orders, streams, directory: None, audit_head, now: api.now() }))
 }
 
 async fn wait_for_orders(

@@ -70,7 +70,7 @@ async fn post<A: serde::de::DeserializeOwned>(
 }
 
 fn pull(have: Option<u64>, wait_seconds: u32) -> Pull {
-    Pull { version: 1, have: have.map(stamp), wait_seconds, audit_witness: None }
+    Pull { version: 1, have: have.map(stamp), directory: None, wait_seconds, audit_witness: None }
 }
 
 #[tokio::test]
