@@ -8,6 +8,7 @@ use kgit_protocol::assignment::AssignmentSet;
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 
+use crate::api::agent::directory::Directories;
 use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
 use crate::api::forecasts::Forecasts;
@@ -47,6 +48,7 @@ pub struct Shared {
     pub records: Arc<dyn Records>,
     pub planning: Planning,
     pub forecasts: Arc<dyn Forecasts>,
+    pub directories: Directories,
     pub streams: Streams,
     pub tokens: TokenCache,
     pub limiter: Limiter,
@@ -64,6 +66,7 @@ impl Api {
             records: parts.records,
             planning: parts.planning,
             forecasts: parts.forecasts,
+            directories: Directories::default(),
             streams: Streams::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),

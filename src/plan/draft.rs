@@ -14,7 +14,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
 use crate::domain::world::{Effect, Record, Table, World};
-use crate::plan::depends;
+use crate::plan::{depends, services};
 
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -122,6 +122,9 @@ impl<'a> Draft<'a> {
             | (Effect::Remove(_, Table::Object), _) => {
                 self.queue.insert(key.clone());
                 self.touch_referrers(key);
+            }
+            (Effect::Remove(_, Table::Service), _) => {
+                self.queue.extend(services::waiting(&self.world));
             }
             (Effect::Remove(_, Table::Volume), _) => {
                 let state = self.world.volumes.get(key);

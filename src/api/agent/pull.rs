@@ -7,6 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
+use kgit_protocol::directory::DirectoryChange;
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::{Orders, Pull, Pulled, StreamRequest};
 use tokio::time::Instant;
@@ -32,37 +33,48 @@ pub async fn pull(
 ) -> Result<Json<Pulled>, AgentError> {
     let pull = message(body, |pull| pull.version)?;
     let node = identity.node;
-    let (have, witness) = (pull.have.clone(), pull.audit_witness);
+    let (have, witness) = (pull.have.clone(), pull.audit_witness.clone());
     api.master.send(Event::Pull { node: node.clone(), have, witness }).await?;
     let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
-    let (orders, streams) = wait_for_orders(&api, &node, pull.have.as_ref(), wait).await?;
+    let news = wait_for_news(&api, &node, &pull, wait).await?;
     let audit_head = api.records.audit_head()?;
-    Ok(Json(Pulled { orders, streams, directory: None, audit_head, now: api.now() }))
+    let News { orders, streams, directory } = news;
+    Ok(Json(Pulled { orders, streams, directory, audit_head, now: api.now() }))
 }
 
-async fn wait_for_orders(
+/// What an agent is told.
+struct News {
+    orders: Orders,
+    streams: Vec<StreamRequest>,
+    directory: Option<DirectoryChange>,
+}
+
+async fn wait_for_news(
     api: &Api,
     node: &NodeName,
-    have: Option<&Stamp>,
+    pull: &Pull,
     wait: Duration,
-) -> Result<(Orders, Vec<StreamRequest>), AgentError> {
+) -> Result<News, AgentError> {
     let deadline = Instant::now() + wait;
     // Taken before looking, so that nothing that happens meanwhile is missed.
     let (mut versions, mut asked) = (api.master.versions(), api.streams.asked());
     loop {
         versions.borrow_and_update();
         asked.borrow_and_update();
-        let orders = orders(api, node, have)?;
+        let orders = orders(api, node, pull.have.as_ref())?;
         let streams = api.streams.hand_out(node);
-        if orders != Orders::Unchanged || !streams.is_empty() {
-            return Ok((orders, streams));
+        let world = &api.master.view().world;
+        let directory = api.directories.change(world, pull.directory.as_ref());
+        let nothing = orders == Orders::Unchanged && streams.is_empty() && directory.is_none();
+        if !nothing || Instant::now() >= deadline {
+            return Ok(News { orders, streams, directory });
         }
         tokio::select! {
             changed = versions.changed() => if changed.is_err() {
                 return Err(stopping());
             },
             _ = asked.changed() => {}
-            () = tokio::time::sleep_until(deadline) => return Ok((Orders::Unchanged, Vec::new())),
+            () = tokio::time::sleep_until(deadline) => {}
         }
     }
 }

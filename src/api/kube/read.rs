@@ -171,7 +171,7 @@ async fn get(
 ) -> Result<Shown, ApiError> {
     let view = api.master.view();
     let found = match ty.noun {
-        Noun::Recorded(_) | Noun::Event => {
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
             seen::get(&sight(api, caller, &view), ty, namespace, name)
         }
         Noun::Reconcile | Noun::Plan | Noun::Source => {
@@ -192,7 +192,7 @@ async fn matching(
     let wanted = Wanted::parse(&request.options, request.ty)?;
     let noun = request.ty.noun;
     let mut all = match noun {
-        Noun::Recorded(_) | Noun::Event => {
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
             let seen = sight(api, caller, view);
             let mut keys = seen::keys(&seen, noun, request.namespace);
             if let (Some(name), Noun::Recorded(_)) = (wanted.fields.name(), noun) {
@@ -236,7 +236,7 @@ async fn own_nouns(
             }
             all
         }
-        Noun::Recorded(_) | Noun::Event => Vec::new(),
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => Vec::new(),
     })
 }
 
