@@ -32,7 +32,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 pings find connections whose other end is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams on one HTTP/2 connection: watches of a dashboard, logs of an agent.
+/// Streams on one HTTP/2 connection: watches of a dashboard, logs of many pods.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// After a shutdown began, how long requests under way may take to end. Watches and long polls
 /// are cut off; their clients come back.
@@ -77,6 +77,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    api.tunnels.close();
     let drained = async { while tasks.join_next().await.is_some() {} };
     // What did not end by itself is cut off when the set is dropped.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;

@@ -12,9 +12,10 @@ use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
 use crate::api::forecasts::Forecasts;
 use crate::api::history::History;
+use crate::api::kube::streams::port_forward::Forwards;
 use crate::api::limit::Limiter;
 use crate::api::records::{Records, RecordsError};
-use crate::api::streams::Streams;
+use crate::api::tunnels::Tunnels;
 use crate::domain::world::World;
 use crate::master::handle::Handle;
 
@@ -47,7 +48,8 @@ pub struct Shared {
     pub records: Arc<dyn Records>,
     pub planning: Planning,
     pub forecasts: Arc<dyn Forecasts>,
-    pub streams: Streams,
+    pub tunnels: Tunnels,
+    pub forwards: Forwards,
     pub tokens: TokenCache,
     pub limiter: Limiter,
     pub history: History,
@@ -64,7 +66,8 @@ impl Api {
             records: parts.records,
             planning: parts.planning,
             forecasts: parts.forecasts,
-            streams: Streams::default(),
+            tunnels: Tunnels::default(),
+            forwards: Forwards::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
             clock: parts.clock,

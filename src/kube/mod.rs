@@ -23,6 +23,7 @@ pub mod node;
 pub mod pod;
 pub mod pod_status;
 pub mod reconcile;
+pub mod remote;
 pub mod replica_set;
 pub mod resource_type;
 pub mod seen;

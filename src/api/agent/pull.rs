@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
 use kgit_protocol::ids::NodeName;
-use kgit_protocol::messages::{Orders, Pull, Pulled, StreamRequest};
+use kgit_protocol::messages::{Orders, Pull, Pulled};
 use tokio::time::Instant;
 
 use crate::api::agent::message;
@@ -35,9 +35,9 @@ pub async fn pull(
     let (have, witness) = (pull.have.clone(), pull.audit_witness);
     api.master.send(Event::Pull { node: node.clone(), have, witness }).await?;
     let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
-    let (orders, streams) = wait_for_orders(&api, &node, pull.have.as_ref(), wait).await?;
+    let orders = wait_for_orders(&api, &node, pull.have.as_ref(), wait).await?;
     let audit_head = api.records.audit_head()?;
-    Ok(Json(Pulled { orders, streams, directory: None, audit_head, now: api.now() }))
+    Ok(Json(Pulled { orders, directory: None, audit_head, now: api.now() }))
 }
 
 async fn wait_for_orders(
@@ -45,24 +45,21 @@ async fn wait_for_orders(
     node: &NodeName,
     have: Option<&Stamp>,
     wait: Duration,
-) -> Result<(Orders, Vec<StreamRequest>), AgentError> {
+) -> Result<Orders, AgentError> {
     let deadline = Instant::now() + wait;
     // Taken before looking, so that nothing that happens meanwhile is missed.
-    let (mut versions, mut asked) = (api.master.versions(), api.streams.asked());
+    let mut versions = api.master.versions();
     loop {
         versions.borrow_and_update();
-        asked.borrow_and_update();
         let orders = orders(api, node, have)?;
-        let streams = api.streams.hand_out(node);
-        if orders != Orders::Unchanged || !streams.is_empty() {
-            return Ok((orders, streams));
+        if orders != Orders::Unchanged {
+            return Ok(orders);
         }
         tokio::select! {
             changed = versions.changed() => if changed.is_err() {
                 return Err(stopping());
             },
-            _ = asked.changed() => {}
-            () = tokio::time::sleep_until(deadline) => return Ok((Orders::Unchanged, Vec::new())),
+            () = tokio::time::sleep_until(deadline) => return Ok(Orders::Unchanged),
         }
     }
 }
