@@ -169,7 +169,10 @@ async fn talk(stream: NodeStream, ends: Ends, incoming: &mut mpsc::Receiver<Stre
     let streams = tokio::time::timeout(STREAMS_TIMEOUT, opening).await.ok()??;
     let NodeStream { to, mut from, .. } = stream;
     let error = streams.error?.writer;
-    let (stdin, resize) = (reader(streams.stdin), reader(streams.resize));
+    // Clients close their standard input once the server ended its own direction of that stream:
+    // these are held until the end.
+    let (stdin, _stdin_back) = halves(streams.stdin);
+    let (resize, _resize_back) = halves(streams.resize);
     let (stdout, stderr) = (writer(streams.stdout), writer(streams.stderr));
     let feeding = async {
         let fed = (feed(stdin, &to), set_sizes(resize, &to));
@@ -184,8 +187,8 @@ async fn talk(stream: NodeStream, ends: Ends, incoming: &mut mpsc::Receiver<Stre
     error.finish().await.ok()
 }
 
-fn reader(stream: Option<Stream>) -> Option<Reader> {
-    stream.map(|stream| stream.reader)
+fn halves(stream: Option<Stream>) -> (Option<Reader>, Option<Writer>) {
+    stream.map(|stream| (stream.reader, stream.writer)).unzip()
 }
 
 fn writer(stream: Option<Stream>) -> Option<Writer> {
