@@ -1,4 +1,4 @@
-//! Choosing the node's pod range: free of everything that the host can reach, and then fixed.
+//! Choosing ranges for a node's pods and for a cluster's services: free of everything that the host can reach, and then fixed.
 
 use std::net::Ipv4Addr;
 
@@ -9,22 +9,47 @@ use kgit_protocol::ids::Digest;
 const PREFIX: u8 = 24;
 /// The lowest networks of 10/8 are what home and office routers hand out.
 const FIRST_SECOND_BYTE: u32 = 32;
+/// Services are between those and the nodes' ranges, with room for 65,000 of them.
+const FIRST_OF_SERVICES: u32 = 16;
+const PREFIX_OF_SERVICES: u8 = 16;
 
 /// A range within 10/8 that overlaps none of `taken`. `seed` spreads nodes and clusters, so that
 /// two of them seldom choose the same. `None` if 10/8 is all taken.
 pub fn choose(seed: &str, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
-    let digest = Digest::of(seed.as_bytes());
-    let start = u32::from_str_radix(digest.as_str().get(..8).unwrap_or("0"), 16).unwrap_or(0);
+    let start = start(seed);
     let candidates = (256 - FIRST_SECOND_BYTE) * 256;
     (0..candidates)
         .map(|step| nth((start % candidates + step) % candidates))
-        .find(|range| taken.iter().all(|other| !range.contains(other) && !other.contains(range)))
+        .find(|range| is_free(*range, taken))
+}
+
+/// A range for the cluster's services, which are addresses without hosts: where no node's range
+/// ever is. `None` if all of that is taken.
+pub fn choose_for_services(seed: &str, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
+    let start = start(seed);
+    let count = FIRST_SECOND_BYTE - FIRST_OF_SERVICES;
+    (0..count)
+        .map(|step| FIRST_OF_SERVICES + (start % count + step) % count)
+        .map(|second| network((10 << 24) | (second << 16), PREFIX_OF_SERVICES))
+        .find(|range| is_free(*range, taken))
+}
+
+fn start(seed: &str) -> u32 {
+    let digest = Digest::of(seed.as_bytes());
+    u32::from_str_radix(digest.as_str().get(..8).unwrap_or("0"), 16).unwrap_or(0)
+}
+
+fn is_free(range: Ipv4Net, taken: &[Ipv4Net]) -> bool {
+    taken.iter().all(|other| !range.contains(other) && !other.contains(&range))
+}
+
+fn network(bits: u32, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new(Ipv4Addr::from(bits), prefix).expect("a valid prefix length")
 }
 
 fn nth(number: u32) -> Ipv4Net {
     let second = FIRST_SECOND_BYTE + number / 256;
-    let bits = (10 << 24) | (second << 16) | ((number % 256) << 8);
-    Ipv4Net::new(Ipv4Addr::from(bits), PREFIX).expect("24 is a valid prefix length")
+    network((10 << 24) | (second << 16) | ((number % 256) << 8), PREFIX)
 }
 
 /// The host's routes, from the text of `/proc/net/route`. The default route does not count.
@@ -58,5 +83,15 @@ mod tests {
         let second = choose("a", &[first]).unwrap();
         assert_ne!(first, second);
         assert_eq!(choose("a", &["10.0.0.0/8".parse().unwrap()]), None);
+    }
+
+    #[test]
+    fn services_are_where_no_node_is() {
+        let all: Ipv4Net = "10.16.0.0/12".parse().unwrap();
+        let first = choose_for_services("a", &[]).unwrap();
+        assert!(all.contains(&first));
+        assert_ne!(choose_for_services("a", &[first]), Some(first));
+        assert_eq!(choose_for_services("a", &[all]), None);
+        assert!((0..999).all(|n| !all.contains(&choose(&n.to_string(), &[]).unwrap())));
     }
 }

@@ -8,6 +8,7 @@ use kgit_protocol::assignment::AssignmentSet;
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 
+use crate::api::agent::directory::Directories;
 use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
 use crate::api::forecasts::Forecasts;
@@ -48,6 +49,7 @@ pub struct Shared {
     pub records: Arc<dyn Records>,
     pub planning: Planning,
     pub forecasts: Arc<dyn Forecasts>,
+    pub directories: Directories,
     pub tunnels: Tunnels,
     pub forwards: Forwards,
     pub tokens: TokenCache,
@@ -66,6 +68,7 @@ impl Api {
             records: parts.records,
             planning: parts.planning,
             forecasts: parts.forecasts,
+            directories: Directories::default(),
             tunnels: Tunnels::default(),
             forwards: Forwards::default(),
             tokens: TokenCache::default(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use kgit_agent::range::{choose_for_services, routes};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -67,6 +68,8 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
         .spawn(move || master_loop.run())
         .map_err(DaemonError::Thread)?;
 
+    settle_service_range(&handle).await?;
+
     let pki = config.data.join("pki");
     let authority = Authority::open(&pki, now())?;
     let listener = listen(config).await?;
@@ -95,6 +98,25 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
     };
     master.write_kubeconfig(&config.data, &config.advertise).await?;
     Ok(master)
+}
+
+/// Chosen free of this host's routes; what was chosen at the first start stays.
+async fn settle_service_range(handle: &Handle) -> Result<(), DaemonError> {
+    let world = handle.view().world.clone();
+    if world.meta.service_range.is_some() {
+        return Ok(());
+    }
+    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    match choose_for_services(world.cluster.as_str(), &routes(&table)) {
+        Some(range) => {
+            let sent = handle.send(Event::ServiceRange { range }).await;
+            sent.map_err(|refused| DaemonError::Refused(refused.message))
+        }
+        None => {
+            tracing::error!("no part of 10.16.0.0/12 is free for services: they get no addresses");
+            Ok(())
+        }
+    }
 }
 
 /// The address asked for; or the one this data directory had; or the default; or any free port.

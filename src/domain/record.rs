@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use kgit_protocol::assignment::{PodNetwork, Stamp};
 use kgit_protocol::ids::{BootId, Digest, Epoch, NodeName, PodUid};
 use kgit_protocol::observation::{NodeObservation, PodObservation, PodPhase};
@@ -36,6 +37,9 @@ pub struct Meta {
     pub held: Option<Held>,
     /// The master found itself restored from a backup: removals wait for a confirmation.
     pub restored: bool,
+    /// Where services get their addresses: chosen at the master's first start, then fixed.
+    #[serde(default)]
+    pub service_range: Option<Ipv4Net>,
     /// `kgit suspend`: by whom. Nothing is planned from new commits.
     pub suspended: Option<String>,
 }
@@ -330,9 +334,18 @@ impl Pod {
 
     /// Ready to serve, and meant to.
     pub fn is_ready(&self) -> bool {
-        self.deletion.is_none()
-            && self.phase() == PodPhase::Running
+        self.deletion.is_none() && self.serves()
+    }
+
+    /// Ready to serve, whether or not it is meant to for much longer.
+    pub fn serves(&self) -> bool {
+        self.phase() == PodPhase::Running
             && self.observed.as_ref().is_some_and(|observed| observed.ready)
+    }
+
+    /// Its address leads nowhere any more.
+    pub fn is_over(&self) -> bool {
+        self.is_finished() || self.phase() == PodPhase::Gone
     }
 
     /// Ready for at least `min_ready_seconds`.

@@ -2,8 +2,10 @@
 //! of its fields, and the original for showing.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use kgit_protocol::directory::TrafficPolicy;
 use kgit_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -210,7 +212,24 @@ pub struct ServiceSpec {
     pub selector: Option<Labels>,
     pub ports: Vec<ServicePort>,
     pub headless: bool,
+    /// The cluster address asked for.
+    #[serde(default)]
+    pub cluster_ip: Option<Ipv4Addr>,
     pub external_name: Option<String>,
+    #[serde(default)]
+    pub external_ips: Vec<Ipv4Addr>,
+    /// `sessionAffinity: ClientIP`, and for how long.
+    #[serde(default)]
+    pub affinity_seconds: Option<u32>,
+    #[serde(default)]
+    pub publish_not_ready: bool,
+    #[serde(default)]
+    pub internal_traffic: TrafficPolicy,
+    #[serde(default)]
+    pub external_traffic: TrafficPolicy,
+    /// `allocateLoadBalancerNodePorts: false`.
+    #[serde(default)]
+    pub without_node_ports: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,17 +3,23 @@
 //! The maps are persistent, so that a forecast, a reader of the API and the loop each hold a
 //! World of their own at no cost. It changes only by [`Effect`]s; the store writes the same ones.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
+use kgit_protocol::pod::Protocol;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::index::{Index, Label, members};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{
     Applied, ClaimState, DeploymentState, EventLog, JobState, Meta, Node, Pod, Pruned, ReplicaSet,
     VolumeState,
 };
+use crate::domain::resource::Spec;
+use crate::domain::selector::Labels;
+use crate::domain::service::ServiceState;
 
 /// A row with the number of the transaction that last wrote it: its `resourceVersion`.
 #[derive(Debug)]
@@ -25,6 +31,13 @@ pub struct Recorded<T> {
 impl<T> Clone for Recorded<T> {
     fn clone(&self) -> Self {
         Self { version: self.version, value: Arc::clone(&self.value) }
+    }
+}
+
+/// One write of one row is equal to itself alone.
+impl<T> PartialEq for Recorded<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version && Arc::ptr_eq(&self.value, &other.value)
     }
 }
 
@@ -50,6 +63,7 @@ pub struct World {
     pub deployments: Rows<DeploymentState>,
     pub replica_sets: Rows<ReplicaSet>,
     pub jobs: Rows<JobState>,
+    pub services: Rows<ServiceState>,
     pub claims: Rows<ClaimState>,
     pub volumes: Rows<VolumeState>,
     pub pods: Rows<Pod>,
@@ -57,20 +71,6 @@ pub struct World {
     pub events: Rows<EventLog>,
     index: Index,
 }
-
-/// Derived from the rows; never stored.
-#[derive(Clone, Debug, Default)]
-struct Index {
-    pods_by_owner: Groups,
-    pods_by_node: Groups,
-    pods_by_claim: Groups,
-    sets_by_owner: Groups,
-    referrers: Groups,
-    unplaced: OrdSet<ObjectKey>,
-    pod_by_uid: OrdMap<PodUid, ObjectKey>,
-}
-
-type Groups = OrdMap<ObjectKey, OrdSet<ObjectKey>>;
 
 /// One row of some table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,7 @@ pub enum Record {
     Deployment(Arc<DeploymentState>),
     ReplicaSet(Arc<ReplicaSet>),
     Job(Arc<JobState>),
+    Service(Arc<ServiceState>),
     Claim(Arc<ClaimState>),
     Volume(Arc<VolumeState>),
     Pod(Arc<Pod>),
@@ -94,6 +95,7 @@ pub enum Table {
     Deployment,
     ReplicaSet,
     Job,
+    Service,
     Claim,
     Volume,
     Pod,
@@ -102,12 +104,13 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Object,
         Self::Pruned,
         Self::Deployment,
         Self::ReplicaSet,
         Self::Job,
+        Self::Service,
         Self::Claim,
         Self::Volume,
         Self::Pod,
@@ -132,6 +135,7 @@ impl Record {
             Self::Deployment(_) => Table::Deployment,
             Self::ReplicaSet(_) => Table::ReplicaSet,
             Self::Job(_) => Table::Job,
+            Self::Service(_) => Table::Service,
             Self::Claim(_) => Table::Claim,
             Self::Volume(_) => Table::Volume,
             Self::Pod(_) => Table::Pod,
@@ -158,6 +162,7 @@ impl World {
             deployments: Rows::new(),
             replica_sets: Rows::new(),
             jobs: Rows::new(),
+            services: Rows::new(),
             claims: Rows::new(),
             volumes: Rows::new(),
             pods: Rows::new(),
@@ -185,13 +190,14 @@ impl World {
             Record::Deployment(value) => insert(&mut self.deployments, key, value, version),
             Record::ReplicaSet(value) => insert(&mut self.replica_sets, key, value, version),
             Record::Job(value) => insert(&mut self.jobs, key, value, version),
+            Record::Service(value) => insert(&mut self.services, key, value, version),
             Record::Claim(value) => insert(&mut self.claims, key, value, version),
             Record::Volume(value) => insert(&mut self.volumes, key, value, version),
             Record::Pod(value) => insert(&mut self.pods, key, value, version),
             Record::Node(value) => insert(&mut self.nodes, key, value, version),
             Record::Events(value) => insert(&mut self.events, key, value, version),
         }
-        self.reindex(key, record.table());
+        self.reindex(key, record);
     }
 
     fn remove(&mut self, key: &ObjectKey, table: Table) {
@@ -202,6 +208,7 @@ impl World {
             Table::Deployment => drop(self.deployments.remove(key)),
             Table::ReplicaSet => drop(self.replica_sets.remove(key)),
             Table::Job => drop(self.jobs.remove(key)),
+            Table::Service => drop(self.services.remove(key)),
             Table::Claim => drop(self.claims.remove(key)),
             Table::Volume => drop(self.volumes.remove(key)),
             Table::Pod => drop(self.pods.remove(key)),
@@ -221,6 +228,7 @@ impl World {
             Table::Deployment => of(&self.deployments, key, Record::Deployment),
             Table::ReplicaSet => of(&self.replica_sets, key, Record::ReplicaSet),
             Table::Job => of(&self.jobs, key, Record::Job),
+            Table::Service => of(&self.services, key, Record::Service),
             Table::Claim => of(&self.claims, key, Record::Claim),
             Table::Volume => of(&self.volumes, key, Record::Volume),
             Table::Pod => of(&self.pods, key, Record::Pod),
@@ -251,6 +259,47 @@ impl World {
         members(&self.index.pods_by_claim, claim).filter_map(|key| self.pods.get(key))
     }
 
+    /// The pods of a namespace that have all of these labels.
+    pub fn pods_labelled<'a>(
+        &'a self,
+        namespace: &Arc<str>,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
+        let groups: Option<Vec<_>> =
+            Label::all(namespace, labels).map(|it| self.index.pods_by_label.get(&it)).collect();
+        let smallest = groups.unwrap_or_default().into_iter().min_by_key(|group| group.len());
+        let candidates = smallest.into_iter().flat_map(|group| group.iter());
+        candidates.filter_map(|key| self.pods.get(key)).filter(|pod| has(&pod.labels, labels))
+    }
+
+    /// The services whose selector matches these labels.
+    pub fn services_selecting<'a>(
+        &'a self,
+        namespace: &'a Arc<str>,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+        let named = Label::all(namespace, labels);
+        let keys = named.flat_map(|label| members(&self.index.services_by_label, &label));
+        keys.filter(move |key| {
+            let spec = self.objects.get(*key).map(|applied| &applied.resource.spec);
+            let selector = match spec {
+                Some(Spec::Service(spec)) => spec.selector.as_ref(),
+                _ => None,
+            };
+            selector.is_some_and(|selector| has(labels, selector))
+        })
+    }
+
+    /// The service that has this cluster address.
+    pub fn service_at(&self, address: Ipv4Addr) -> Option<&ObjectKey> {
+        self.index.service_addresses.get(&address)
+    }
+
+    /// The service that has this port on every node.
+    pub fn service_on(&self, node_port: u16, protocol: Protocol) -> Option<&ObjectKey> {
+        self.index.node_ports.get(&(node_port, protocol))
+    }
+
     /// The ReplicaSets of a Deployment, or the one of a ReplicaSet manifest.
     pub fn sets_of<'a>(
         &'a self,
@@ -273,6 +322,18 @@ impl World {
         rows.take_while(move |(key, _)| key.kind == kind).map(|(_, row)| row)
     }
 
+    /// The same in one namespace.
+    pub fn objects_in<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &Arc<str>,
+    ) -> impl Iterator<Item = &'a Recorded<Applied>> + use<'a> {
+        let (first, namespace) = (ObjectKey::new(kind, namespace, ""), Arc::clone(namespace));
+        let rows = self.objects.range(first..);
+        rows.take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
+            .map(|(_, row)| row)
+    }
+
     /// The pods that have no node yet.
     pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
         self.index.unplaced.iter().filter_map(|key| self.pods.get(key))
@@ -293,98 +354,45 @@ impl World {
     fn unindex(&mut self, key: &ObjectKey, table: Table) {
         match table {
             Table::Object => {
-                if let Some(old) = self.objects.get(key).cloned() {
-                    for reference in &old.resource.references {
-                        leave(&mut self.index.referrers, &reference.to, key);
-                    }
+                if let Some(old) = self.objects.get(key) {
+                    self.index.drop_object(key, &old.resource);
                 }
             }
             Table::Pod => {
-                if let Some(old) = self.pods.get(key).cloned() {
-                    self.unindex_pod(key, &old);
+                if let Some(old) = self.pods.get(key) {
+                    self.index.drop_pod(key, old);
                 }
             }
             Table::ReplicaSet => {
-                if let Some(old) = self.replica_sets.get(key).cloned() {
-                    leave(&mut self.index.sets_by_owner, &old.owner, key);
+                if let Some(old) = self.replica_sets.get(key) {
+                    self.index.drop_set(key, old);
+                }
+            }
+            Table::Service => {
+                if let Some(old) = self.services.get(key) {
+                    self.index.drop_service(old);
                 }
             }
             _ => {}
         }
     }
 
-    fn reindex(&mut self, key: &ObjectKey, table: Table) {
-        match table {
-            Table::Object => {
-                if let Some(new) = self.objects.get(key).cloned() {
-                    for reference in &new.resource.references {
-                        join(&mut self.index.referrers, &reference.to, key);
-                    }
-                }
-            }
-            Table::Pod => {
-                if let Some(new) = self.pods.get(key).cloned() {
-                    self.index_pod(key, &new);
-                }
-            }
-            Table::ReplicaSet => {
-                if let Some(new) = self.replica_sets.get(key).cloned() {
-                    join(&mut self.index.sets_by_owner, &new.owner, key);
-                }
-            }
+    fn reindex(&mut self, key: &ObjectKey, record: &Record) {
+        match record {
+            Record::Object(new) => self.index.add_object(key, &new.resource),
+            Record::Pod(new) => self.index.add_pod(key, new),
+            Record::ReplicaSet(new) => self.index.add_set(key, new),
+            Record::Service(new) => self.index.add_service(key, new),
             _ => {}
         }
     }
+}
 
-    fn index_pod(&mut self, key: &ObjectKey, pod: &Pod) {
-        join(&mut self.index.pods_by_owner, &pod.owner, key);
-        if let Some(node) = pod.node() {
-            join(&mut self.index.pods_by_node, &node_key(node), key);
-        }
-        if pod.placed.is_none() {
-            self.index.unplaced.insert(key.clone());
-        }
-        for claim in pod.template.claims() {
-            let claim = key.sibling(Kind::PersistentVolumeClaim, claim);
-            join(&mut self.index.pods_by_claim, &claim, key);
-        }
-        self.index.pod_by_uid.insert(pod.uid.clone(), key.clone());
-    }
-
-    fn unindex_pod(&mut self, key: &ObjectKey, pod: &Pod) {
-        leave(&mut self.index.pods_by_owner, &pod.owner, key);
-        self.index.unplaced.remove(key);
-        if let Some(node) = pod.node() {
-            leave(&mut self.index.pods_by_node, &node_key(node), key);
-        }
-        for claim in pod.template.claims() {
-            let claim = key.sibling(Kind::PersistentVolumeClaim, claim);
-            leave(&mut self.index.pods_by_claim, &claim, key);
-        }
-        self.index.pod_by_uid.remove(&pod.uid);
-    }
+/// Whether `labels` has all of `wanted`.
+fn has(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn insert<T>(rows: &mut Rows<T>, key: &ObjectKey, value: &Arc<T>, version: u64) {
     rows.insert(key.clone(), Recorded { version, value: Arc::clone(value) });
-}
-
-fn members<'a>(
-    groups: &'a Groups,
-    group: &ObjectKey,
-) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
-    groups.get(group).into_iter().flat_map(|members| members.iter())
-}
-
-fn join(groups: &mut Groups, group: &ObjectKey, member: &ObjectKey) {
-    groups.entry(group.clone()).or_default().insert(member.clone());
-}
-
-fn leave(groups: &mut Groups, group: &ObjectKey, member: &ObjectKey) {
-    if let Some(members) = groups.get_mut(group) {
-        members.remove(member);
-        if members.is_empty() {
-            groups.remove(group);
-        }
-    }
 }

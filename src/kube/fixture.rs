@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kgit_protocol::assignment::{PodNetwork, Stamp};
+use kgit_protocol::directory::TrafficPolicy;
 use kgit_protocol::ids::{Attempt, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
 use kgit_protocol::observation::{
     Capacity, ContainerObservation, ContainerState, NodeFacts, NodeObservation, PodObservation,
@@ -419,7 +420,14 @@ fn service() -> Made {
         selector: Some(labels("web")),
         ports: vec![port],
         headless: false,
+        cluster_ip: None,
         external_name: None,
+        external_ips: Vec::new(),
+        affinity_seconds: None,
+        publish_not_ready: false,
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Cluster,
+        without_node_ports: false,
     };
     let manifest = json!({"metadata": {"name": "web"}, "spec": {
         "type": "NodePort",

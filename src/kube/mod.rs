@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod dto;
 #[cfg(test)]
 mod dto_tests;
+pub mod endpoints;
 pub mod event;
 #[cfg(test)]
 pub mod fixture;

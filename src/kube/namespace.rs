@@ -62,7 +62,7 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
 }
 
 /// When the cluster began, as far as its record tells: its first node joined.
-fn created(world: &World) -> Timestamp {
+pub fn created(world: &World) -> Timestamp {
     world.nodes.values().map(|node| node.joined).min().unwrap_or_default()
 }
 

@@ -7,6 +7,9 @@ use crate::domain::key::Kind;
 pub enum Noun {
     /// Rows of the World.
     Recorded(Kind),
+    /// What is behind a service, in the older form.
+    Endpoints,
+    EndpointSlice,
     /// What was told about an object.
     Event,
     /// One run of the loop, from the audit log.
@@ -77,6 +80,27 @@ const fn recorded(
     }
 }
 
+/// Of Kubernetes' own, without a manifest and a row of its own.
+const fn derived(
+    noun: Noun,
+    group: &'static str,
+    kind: &'static str,
+    (plural, singular): (&'static str, &'static str),
+    short: &'static [&'static str],
+) -> ResourceType {
+    ResourceType {
+        noun,
+        group,
+        version: "v1",
+        kind,
+        plural,
+        singular,
+        short,
+        namespaced: true,
+        in_all: false,
+    }
+}
+
 const fn own(
     noun: Noun,
     kind: &'static str,
@@ -96,19 +120,10 @@ const fn own(
 }
 
 /// In the order in which discovery lists them.
-pub static SERVED: [ResourceType; 16] = [
+pub static SERVED: [ResourceType; 18] = [
     core(Kind::ConfigMap, ("configmaps", "configmap"), &["cm"]),
-    ResourceType {
-        noun: Noun::Event,
-        group: "",
-        version: "v1",
-        kind: "Event",
-        plural: "events",
-        singular: "event",
-        short: &["ev"],
-        namespaced: true,
-        in_all: false,
-    },
+    derived(Noun::Endpoints, "", "Endpoints", ("endpoints", "endpoints"), &["ep"]),
+    derived(Noun::Event, "", "Event", ("events", "event"), &["ev"]),
     core(Kind::Namespace, ("namespaces", "namespace"), &["ns"]),
     core(Kind::Node, ("nodes", "node"), &["no"]),
     core(
@@ -123,6 +138,13 @@ pub static SERVED: [ResourceType; 16] = [
     recorded(Kind::Deployment, "apps", ("deployments", "deployment"), &["deploy"]),
     recorded(Kind::ReplicaSet, "apps", ("replicasets", "replicaset"), &["rs"]),
     recorded(Kind::Job, "batch", ("jobs", "job"), &[]),
+    derived(
+        Noun::EndpointSlice,
+        "discovery.k8s.io",
+        "EndpointSlice",
+        ("endpointslices", "endpointslice"),
+        &[],
+    ),
     recorded(Kind::StorageClass, "storage.k8s.io", ("storageclasses", "storageclass"), &["sc"]),
     own(Noun::Plan, "Plan", ("plans", "plan")),
     own(Noun::Reconcile, "Reconcile", ("reconciles", "reconcile")),

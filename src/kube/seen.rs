@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::Waits;
+use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, event, job, namespace, node, pod, replica_set, service, storage,
+    config, deployment, endpoints, event, job, namespace, node, pod, replica_set, service, storage,
 };
 
 /// What objects are shown from.
@@ -71,6 +72,15 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             world.replica_sets.keys().filter(inside).cloned().collect()
         }
         Noun::Recorded(Kind::Node) => world.nodes.keys().cloned().collect(),
+        Noun::Recorded(Kind::Service) => {
+            let mut all = objects(Kind::Service);
+            all.extend(api_key(world).filter(|key| inside(&key)));
+            all.sort();
+            all
+        }
+        Noun::Endpoints | Noun::EndpointSlice => {
+            world.services.keys().filter(inside).cloned().collect()
+        }
         Noun::Recorded(Kind::Namespace) => namespace::keys(world),
         Noun::Recorded(Kind::StorageClass) => storage::class_keys(world),
         Noun::Recorded(Kind::PersistentVolume) => storage::volume_keys(world),
@@ -78,7 +88,6 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             kind @ (Kind::ConfigMap
             | Kind::Secret
             | Kind::PersistentVolumeClaim
-            | Kind::Service
             | Kind::Deployment
             | Kind::Job),
         ) => objects(kind),
@@ -104,6 +113,8 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),
+        Noun::Endpoints => endpoints::show(seen, key),
+        Noun::EndpointSlice => endpoints::show_slice(seen, key),
         Noun::Event => return event::show(seen, key),
         Noun::Reconcile | Noun::Plan | Noun::Source => None,
     };
@@ -114,6 +125,12 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
 pub fn get(seen: &Seen<'_>, ty: &ResourceType, namespace: &str, name: &str) -> Option<Shown> {
     match ty.noun {
         Noun::Recorded(kind) => of_row(seen, ty.noun, &ObjectKey::new(kind, namespace, name)).pop(),
+        Noun::Endpoints => endpoints::show(seen, &ObjectKey::new(Kind::Service, namespace, name)),
+        Noun::EndpointSlice => {
+            let rows = keys(seen, ty.noun, Some(namespace)).into_iter();
+            let mut slices = rows.filter_map(|key| endpoints::show_slice(seen, &key));
+            slices.find(|shown| *shown.key.name == *name)
+        }
         Noun::Event => {
             let rows = event::keys(seen.world, Some(namespace)).into_iter();
             let mut events = rows.flat_map(|key| event::show(seen, &key));
@@ -131,9 +148,16 @@ pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
             (!name.is_empty()).then(|| ObjectKey::new(Kind::Namespace, "", name))
         }
         Noun::Recorded(kind) => (kind == key.kind).then(|| key.clone()),
+        Noun::Endpoints | Noun::EndpointSlice => (key.kind == Kind::Service).then(|| key.clone()),
         Noun::Event => Some(key.clone()),
         Noun::Reconcile | Noun::Plan | Noun::Source => None,
     }
+}
+
+/// The API's own service, once it has an address; it has no manifest.
+fn api_key(world: &World) -> Option<ObjectKey> {
+    let key = of_the_api();
+    (world.services.contains_key(&key) && !world.objects.contains_key(&key)).then_some(key)
 }
 
 /// Every namespace that is named by an object.

@@ -7,8 +7,8 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, event, job, namespace, node, pod_status, reconcile, replica_set, service,
-    storage,
+    config, deployment, endpoints, event, job, namespace, node, pod_status, reconcile, replica_set,
+    service, storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -79,6 +79,8 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
+        Noun::Endpoints => endpoints::COLUMNS,
+        Noun::EndpointSlice => endpoints::SLICE_COLUMNS,
         Noun::Event => event::COLUMNS,
         Noun::Reconcile => reconcile::RECONCILE_COLUMNS,
         Noun::Plan => reconcile::PLAN_COLUMNS,
@@ -100,6 +102,8 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),
+        Noun::Endpoints => endpoints::cells(object, now),
+        Noun::EndpointSlice => endpoints::slice_cells(object, now),
         Noun::Event => event::cells(object, now),
         Noun::Reconcile => reconcile::reconcile_cells(object, now),
         Noun::Plan => reconcile::plan_cells(object, now),

@@ -67,6 +67,12 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
         ("StorageClass", "allowedTopologies" | "allowVolumeExpansion") => {
             "kgit does not act on it yet"
         }
+        ("ServiceSpec", "loadBalancerClass") => "every LoadBalancer is at its nodes' own addresses",
+        ("ServiceSpec", "loadBalancerIP") => "a LoadBalancer is at its nodes' own addresses",
+        ("ServiceSpec", "loadBalancerSourceRanges") => "kgit filters no clients yet",
+        ("ServiceSpec", "healthCheckNodePort") => "nothing asks for it here",
+        ("ServiceSpec", "trafficDistribution") => "endpoints are chosen evenly",
+        ("ServicePort", "appProtocol") => "traffic is passed on as it is",
         ("NamespaceSpec", "finalizers") => "nothing here runs finalizers",
         ("LocalVolumeSource", "fsType") => "kgit does not format disks",
         _ => return None,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{BootId, Digest, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
@@ -24,6 +25,10 @@ pub enum Event {
     },
     /// It can be read again, and nothing in it changed.
     SourceRecovered,
+    /// The range that services get their addresses from; the first one said is kept for good.
+    ServiceRange {
+        range: Ipv4Net,
+    },
     /// A node asks to join; its token was checked, its key's digest taken from its request. The
     /// token is spent in the transaction that records the node: a crash costs neither or both.
     Join {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{Digest, Epoch, Generation, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
 use kgit_protocol::observation::NodeObservation;
 
 use crate::domain::audit::Trigger;
-use crate::domain::key::ObjectKey;
+use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta, Node};
+use crate::domain::service::of_the_api;
 use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Record, Table, node_key};
 use crate::master::batch::{Answer, Batch};
@@ -48,6 +50,7 @@ impl Core {
                 self.source.error = None;
                 self.source.checked = batch.now;
             }
+            Event::ServiceRange { range } => self.settle_range(batch, range),
             Event::Join { join, key_digest, spends, reply } => {
                 self.join(batch, &join, key_digest, spends, reply, store);
             }
@@ -82,6 +85,16 @@ impl Core {
             }
             Event::Timer | Event::Shutdown => {}
         }
+    }
+
+    fn settle_range(&mut self, batch: &mut Batch, range: Ipv4Net) {
+        if self.world.meta.service_range.is_some() {
+            return;
+        }
+        let meta = Meta { service_range: Some(range), ..(*self.world.meta).clone() };
+        self.apply(batch, [Effect::Meta(Arc::new(meta))]);
+        let services = self.world.objects_of(Kind::Service).map(|row| row.resource.key.clone());
+        batch.mark(services.chain([of_the_api()]).collect::<Vec<_>>());
     }
 
     fn join(

@@ -8,6 +8,7 @@ use crate::domain::resource::{ReferenceKind, Resource};
 use crate::domain::world::World;
 use crate::plan::draft::Draft;
 use crate::plan::health::{Health, health, pod_health};
+use crate::plan::services;
 
 /// True, and said, while something that the object depends on is not healthy.
 pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool {
@@ -36,14 +37,17 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
     held
 }
 
-/// Who waits for a pod with a manifest of its own, if its health changed. Any other workload's
+/// Who is concerned by a change of a pod, besides its workload: the services that it is behind,
+/// and, of a pod with a manifest of its own, who waits for its health. Any other workload's
 /// health is in a record of its own, and it is that record's change that tells.
 pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectKey> {
+    let mut woken = services::woken(world, old, new);
     let of = |pod: Option<&Pod>| pod.map_or(Health::Progressing, pod_health);
-    match new.or(old) {
-        Some(pod) if pod.owner == pod.key && of(old) != of(new) => {
-            world.referrers(&pod.key).cloned().collect()
-        }
-        _ => Vec::new(),
+    if let Some(pod) = new.or(old)
+        && pod.owner == pod.key
+        && of(old) != of(new)
+    {
+        woken.extend(world.referrers(&pod.key).cloned());
     }
+    woken
 }

@@ -26,6 +26,7 @@ mod prune;
 mod replicas;
 mod rollout;
 mod scheduler;
+pub mod services;
 mod spec;
 pub mod text;
 
@@ -38,6 +39,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Dirty, Plan};
 use crate::domain::record::ClaimPhase;
 use crate::domain::resource::Spec;
+use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::plan::draft::Draft;
 
@@ -99,7 +101,8 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::PersistentVolume => volume_changed(draft, key),
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
-        Kind::Namespace | Kind::ConfigMap | Kind::Secret | Kind::Service => {}
+        Kind::Service => services::plan_service(draft, key),
+        Kind::Namespace | Kind::ConfigMap | Kind::Secret => {}
     }
 }
 
@@ -131,7 +134,9 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));
     let workloads: Vec<ObjectKey> = waiting.chain(there).collect();
+    let services = services::of_node(&draft.world, &node);
     draft.queue.extend(workloads);
+    draft.queue.extend(services);
     draft.nodes.insert(node);
 }
 
@@ -144,6 +149,7 @@ impl Dirty {
         dirty.objects.extend(world.objects.keys().cloned());
         dirty.objects.extend(world.pruned.keys().cloned());
         dirty.objects.extend(world.nodes.keys().cloned());
+        dirty.objects.insert(of_the_api());
         dirty
     }
 }

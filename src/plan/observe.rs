@@ -8,7 +8,7 @@ use kgit_protocol::messages::Report;
 use kgit_protocol::observation::{PodEvent, PodObservation, PodPhase};
 use kgit_protocol::time::Timestamp;
 
-use crate::domain::key::ObjectKey;
+use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{Event, EventLog, Node, Pod};
 use crate::domain::world::{Effect, Record, World, node_key};
 use crate::plan::depends;
@@ -92,6 +92,10 @@ fn fold_node(folded: &mut Folded, node: &Node, report: &Report) {
     let mut node =
         Node { boot: Some(report.boot.clone()), sequence: report.sequence, ..node.clone() };
     if let Some(observed) = observed {
+        let troubled = node.observed.service_troubles.iter().map(|it| it.service.parts());
+        folded.dirty.extend(
+            troubled.map(|(namespace, name)| ObjectKey::new(Kind::Service, namespace, name)),
+        );
         node.observed = observed.clone();
     }
     node.remove_volumes.retain(|volume| !report.volumes_removed.contains(volume));

@@ -15,7 +15,7 @@ use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
 use crate::plan::spec::{Configs, Decision, decide};
-use crate::plan::{attach, names, scheduler};
+use crate::plan::{attach, names, scheduler, services};
 
 /// A pod that is to be made.
 #[derive(Debug)]
@@ -146,6 +146,7 @@ fn placement(
         node: &name,
         node_address: node.observed.facts.addresses.first().map(String::as_str),
         address,
+        api: draft.world.meta.service_range.and_then(services::api_address),
     };
     let spec = decide(&decision)?;
     // Nothing is bound, made or pinned for a pod that comes to nothing.

@@ -208,7 +208,8 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
         Effect::Put(key.clone(), Record::Pruned(Arc::new(pruned))),
         Effect::Remove(key.clone(), Table::Object),
     ];
-    effects.extend([Table::Deployment, Table::Job].map(|table| Effect::Remove(key.clone(), table)));
+    let states = [Table::Deployment, Table::Job, Table::Service];
+    effects.extend(states.map(|table| Effect::Remove(key.clone(), table)));
     draft.step(said(Verb::Delete, key), vec![reason.clone()], effects);
     draft.start_over(key);
     draft.wake(key, draft.now.after(UNDO_WINDOW));

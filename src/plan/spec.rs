@@ -13,11 +13,16 @@ use kgit_protocol::pod::{
 };
 
 use crate::domain::record::Pod;
+use crate::domain::service::DOMAIN;
 use crate::domain::template::{
     ConfigContent, ConfigRef, ContainerTemplate, DownwardField, EnvSource, MountTemplate,
-    PodTemplate, ProjectedKey, Projection, VolumeTemplate, VolumeTemplateSource,
+    PodNetworking, PodTemplate, ProjectedKey, Projection, VolumeTemplate, VolumeTemplateSource,
 };
 use crate::plan::downward;
+use crate::plan::services::API_PORT;
+
+/// A name with fewer dots is looked for in the cluster first. Source: kubelet's default.
+const NDOTS: &str = "ndots:5";
 
 pub type Configs = BTreeMap<ConfigRef, Arc<ConfigContent>>;
 
@@ -32,6 +37,8 @@ pub struct Decision<'a> {
     pub node_address: Option<&'a str>,
     /// `None` on the host's network.
     pub address: Option<Ipv4Addr>,
+    /// Where pods reach the API.
+    pub api: Option<Ipv4Addr>,
 }
 
 /// Decides a pod's spec. `Err` says what is missing; nothing else can go wrong.
@@ -49,12 +56,7 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
         host_pid: network.host_pid,
         host_ipc: network.host_ipc,
         share_process_namespace: template.share_process_namespace,
-        dns: Dns {
-            cluster: false,
-            nameservers: network.nameservers.clone(),
-            searches: network.searches.clone(),
-            options: network.dns_options.clone(),
-        },
+        dns: dns(network, &decision.pod.key.namespace),
         host_aliases: network.host_aliases.clone(),
         init_containers: containers(&template.init_containers)?,
         containers: containers(&template.containers)?,
@@ -65,6 +67,26 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
         security: template.security.clone(),
         registry_logins: registry_logins(template, decision.configs),
     })
+}
+
+/// Source: kubelet's DNS policies ("DNS for Services and Pods").
+fn dns(network: &PodNetworking, namespace: &str) -> Dns {
+    let cluster = match network.dns_policy.as_str() {
+        "ClusterFirst" => !network.host_network,
+        policy => policy == "ClusterFirstWithHostNet",
+    };
+    let mut searches = Vec::new();
+    let mut options = network.dns_options.clone();
+    if cluster {
+        searches.push(format!("{namespace}.svc.{DOMAIN}"));
+        searches.push(format!("svc.{DOMAIN}"));
+        searches.push(DOMAIN.to_owned());
+        if !options.iter().any(|option| option.starts_with("ndots:")) {
+            options.push(NDOTS.to_owned());
+        }
+    }
+    searches.extend(network.searches.iter().cloned());
+    Dns { cluster, nameservers: network.nameservers.clone(), searches, options }
 }
 
 fn container(decision: &Decision<'_>, from: &ContainerTemplate) -> Result<ContainerSpec, String> {
@@ -110,6 +132,10 @@ fn mount(from: &MountTemplate, env: &[EnvVar]) -> Mount {
 /// ones before it.
 fn environment(decision: &Decision<'_>, from: &ContainerTemplate) -> Result<Vec<EnvVar>, String> {
     let mut env: Vec<EnvVar> = Vec::new();
+    if let Some(api) = decision.api {
+        set(&mut env, "KUBERNETES_SERVICE_HOST".to_owned(), api.to_string());
+        set(&mut env, "KUBERNETES_SERVICE_PORT".to_owned(), API_PORT.to_string());
+    }
     for source in &from.env_from {
         let Some(content) = content(decision, &source.source, source.optional)? else { continue };
         for (key, value) in &content.entries {

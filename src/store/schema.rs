@@ -13,13 +13,14 @@ pub(super) const FILE: &str = "kgit.db";
 pub(super) const APPLICATION_ID: i64 = 0x6b67_6974;
 
 /// One step per version; `user_version` counts those that were carried out.
-const MIGRATIONS: &[&str] = &[include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/v1.sql"), include_str!("schema/v2.sql"), include_str!("schema/v3.sql")];
 
 /// The only other writer is a restore, which holds the lock; what is waited for is a reader that
 /// finishes recovery of the log, a matter of milliseconds.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Statements that are kept prepared: those of ten tables and of the audit, with room.
+/// Statements that are kept prepared: those of eleven tables and of the audit, with room.
 const STATEMENTS: usize = 64;
 
 /// The write-ahead log is cut back to this after a checkpoint, so that one large transaction

@@ -9,7 +9,9 @@
 
 mod cold;
 mod cpu;
+mod fleet;
 mod planning;
+mod process;
 mod repo;
 #[path = "../support/skip.rs"]
 mod skip;

@@ -78,6 +78,8 @@ impl Cluster {
             reported: BTreeMap::new(),
             _dir: dir,
         };
+        let range = "10.16.0.0/16".parse().unwrap();
+        cluster.turn(vec![Event::ServiceRange { range }]);
         for (index, node) in nodes.iter().enumerate() {
             cluster.join(node, u8::try_from(index).unwrap());
         }

@@ -26,7 +26,7 @@ enum Event {
 }
 
 /// The files, and how many forms each has; form 0 is its absence.
-const FILES: [(&str, usize); 7] = [
+const FILES: [(&str, usize); 9] = [
     ("web.yaml", 8),
     ("job.yaml", 6),
     ("bare.yaml", 4),
@@ -34,6 +34,8 @@ const FILES: [(&str, usize); 7] = [
     ("settings.yaml", 3),
     ("claim.yaml", 3),
     ("volume.yaml", 3),
+    ("service.yaml", 6),
+    ("rival.yaml", 3),
 ];
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec:\n  \
@@ -44,6 +46,13 @@ fn set(replicas: u32) -> String {
         "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: set}}\nspec:\n  \
          replicas: {replicas}\n  selector: {{matchLabels: {{app: set}}}}\n  template:\n    \
          metadata: {{labels: {{app: set}}}}\n    spec: {{containers: [{{name: m, image: m:1}}]}}\n"
+    )
+}
+
+fn service(name: &str, address: &str, app: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  {address}\n  \
+         selector: {{app: {app}}}\n  ports: [{{port: 80, targetPort: 8080}}]\n"
     )
 }
 
@@ -78,7 +87,14 @@ fn text(file: usize, form: usize) -> String {
         ("claim.yaml", 1) => claim("data", ""),
         ("claim.yaml", _) => claim("data", "  storageClassName: manual\n"),
         ("volume.yaml", 1) => volume("small", "manual", "1Gi"),
-        (_, _) => volume("large", "manual", "5Gi"),
+        ("volume.yaml", _) => volume("large", "manual", "5Gi"),
+        ("service.yaml", 1) => service("web", "type: ClusterIP", "web"),
+        ("service.yaml", 2) => service("web", "type: NodePort", "set"),
+        ("service.yaml", 3) => service("web", "type: LoadBalancer", "job"),
+        ("service.yaml", 4) => service("web", "clusterIP: None", "web"),
+        ("service.yaml", _) => service("web", "clusterIP: 10.16.0.9", "nobody"),
+        (_, 1) => service("rival", "clusterIP: 10.16.0.9", "set"),
+        (_, _) => service("rival", "type: NodePort", "web"),
     }
 }
 

@@ -8,4 +8,5 @@ mod jobs;
 mod lost;
 mod manifests;
 mod rollouts;
+mod services;
 mod waiting;

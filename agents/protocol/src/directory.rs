@@ -183,10 +183,10 @@ impl Directory {
 }
 
 /// The digest of a directory's content, from each service's name and digest, in order of names.
-pub fn content_digest(
+pub fn content_digest<'a>(
     domain: &str,
     range: Ipv4Net,
-    services: &BTreeMap<ServiceName, ListedService>,
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a ListedService)>,
 ) -> Digest {
     let mut hash = Sha256::new();
     hash.update(format!("{domain} {range}\n"));

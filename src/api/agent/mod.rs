@@ -1,6 +1,7 @@
 //! The agents' endpoints: `/agent/v1/…`, each as [`kgit_protocol::messages`] describes it.
 //! Identity comes from the client certificate alone.
 
+pub mod directory;
 pub mod join;
 pub mod pull;
 pub mod report;

@@ -7,6 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
+use kgit_protocol::directory::DirectoryChange;
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::{Orders, Pull, Pulled};
 use tokio::time::Instant;
@@ -32,34 +33,44 @@ pub async fn pull(
 ) -> Result<Json<Pulled>, AgentError> {
     let pull = message(body, |pull| pull.version)?;
     let node = identity.node;
-    let (have, witness) = (pull.have.clone(), pull.audit_witness);
+    let (have, witness) = (pull.have.clone(), pull.audit_witness.clone());
     api.master.send(Event::Pull { node: node.clone(), have, witness }).await?;
     let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
-    let orders = wait_for_orders(&api, &node, pull.have.as_ref(), wait).await?;
+    let news = wait_for_news(&api, &node, &pull, wait).await?;
     let audit_head = api.records.audit_head()?;
-    Ok(Json(Pulled { orders, directory: None, audit_head, now: api.now() }))
+    let News { orders, directory } = news;
+    Ok(Json(Pulled { orders, directory, audit_head, now: api.now() }))
 }
 
-async fn wait_for_orders(
+/// What an agent is told.
+struct News {
+    orders: Orders,
+    directory: Option<DirectoryChange>,
+}
+
+async fn wait_for_news(
     api: &Api,
     node: &NodeName,
-    have: Option<&Stamp>,
+    pull: &Pull,
     wait: Duration,
-) -> Result<Orders, AgentError> {
+) -> Result<News, AgentError> {
     let deadline = Instant::now() + wait;
     // Taken before looking, so that nothing that happens meanwhile is missed.
     let mut versions = api.master.versions();
     loop {
         versions.borrow_and_update();
-        let orders = orders(api, node, have)?;
-        if orders != Orders::Unchanged {
-            return Ok(orders);
+        let orders = orders(api, node, pull.have.as_ref())?;
+        let world = &api.master.view().world;
+        let directory = api.directories.change(world, pull.directory.as_ref());
+        let nothing = orders == Orders::Unchanged && directory.is_none();
+        if !nothing || Instant::now() >= deadline {
+            return Ok(News { orders, directory });
         }
         tokio::select! {
             changed = versions.changed() => if changed.is_err() {
                 return Err(stopping());
             },
-            () = tokio::time::sleep_until(deadline) => return Ok(Orders::Unchanged),
+            () = tokio::time::sleep_until(deadline) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod discovery;
 pub mod logs;
+pub mod node_tunnel;
 pub mod read;
 pub mod refuse;
 pub mod streams;

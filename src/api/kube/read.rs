@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::kube::accept::{Form, form};
+use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::target::{Target, parse};
 use crate::api::kube::{logs, watch};
 use crate::api::state::Api;
+use crate::domain::key::Kind;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::token::Role;
 use crate::kube::discovery;
@@ -171,8 +173,9 @@ async fn get(
 ) -> Result<Shown, ApiError> {
     let view = api.master.view();
     let found = match ty.noun {
-        Noun::Recorded(_) | Noun::Event => {
-            seen::get(&sight(api, caller, &view), ty, namespace, name)
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
+            let found = seen::get(&sight(api, caller, &view), ty, namespace, name);
+            found.map(|shown| with_tunnel(&api.tunnels, shown))
         }
         Noun::Reconcile | Noun::Plan | Noun::Source => {
             let all = own_nouns(api, caller, &view, ty.noun).await?;
@@ -192,7 +195,7 @@ async fn matching(
     let wanted = Wanted::parse(&request.options, request.ty)?;
     let noun = request.ty.noun;
     let mut all = match noun {
-        Noun::Recorded(_) | Noun::Event => {
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
             let seen = sight(api, caller, view);
             let mut keys = seen::keys(&seen, noun, request.namespace);
             if let (Some(name), Noun::Recorded(_)) = (wanted.fields.name(), noun) {
@@ -202,6 +205,9 @@ async fn matching(
         }
         Noun::Reconcile | Noun::Plan | Noun::Source => own_nouns(api, caller, view, noun).await?,
     };
+    if noun == Noun::Recorded(Kind::Node) {
+        all = all.into_iter().map(|shown| with_tunnel(&api.tunnels, shown)).collect();
+    }
     all.retain(|shown| wanted.matches(&shown.object));
     Ok(all)
 }
@@ -236,7 +242,7 @@ async fn own_nouns(
             }
             all
         }
-        Noun::Recorded(_) | Noun::Event => Vec::new(),
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => Vec::new(),
     })
 }
 

@@ -1,9 +1,11 @@
 //! Services.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{ServicePort as WrittenPort, ServiceSpec as WrittenService};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kgit_protocol::directory::TrafficPolicy;
 use kgit_protocol::pod::Protocol;
 
 use crate::domain::resource::{ServicePort, ServiceSpec, TargetPort};
@@ -18,6 +20,9 @@ const KINDS: [(&str, &str); 4] = [
     ("LoadBalancer", "LoadBalancer"),
     ("ExternalName", "ExternalName"),
 ];
+/// Source: kubernetes-rules ("Services") and upstream's validation.
+const AFFINITY_SECONDS: u32 = 10_800;
+const AFFINITY_RANGE: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// Source: the default of `--service-node-port-range`.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
@@ -38,7 +43,76 @@ pub fn service(object: &mut Object<'_, '_>, written: &WrittenService) -> Service
     if ports.is_empty() && kind != "ExternalName" && !headless {
         object.required(&path.key("ports"));
     }
-    ServiceSpec { kind: kind.to_owned(), selector, ports, headless, external_name }
+    let asked = written.cluster_ip.as_deref().filter(|text| !matches!(*text, "" | "None"));
+    ServiceSpec {
+        kind: kind.to_owned(),
+        selector,
+        ports,
+        headless,
+        cluster_ip: asked.and_then(|text| address(object, &path.key("clusterIP"), text)),
+        external_name,
+        external_ips: each(&path, "externalIPs", written.external_ips.as_deref(), |at, text| {
+            address(object, at, text)
+        }),
+        affinity_seconds: affinity_seconds(object, &path, written),
+        publish_not_ready: written.publish_not_ready_addresses == Some(true),
+        internal_traffic: policy(object, &path, "internalTrafficPolicy", written),
+        external_traffic: policy(object, &path, "externalTrafficPolicy", written),
+        without_node_ports: written.allocate_load_balancer_node_ports == Some(false),
+    }
+}
+
+fn address(object: &mut Object<'_, '_>, path: &Path<'_>, text: &str) -> Option<Ipv4Addr> {
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        object.error(path, format!("`{text}` is not an IPv4 address"));
+    }
+    parsed
+}
+
+fn affinity_seconds(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &WrittenService,
+) -> Option<u32> {
+    let by_client = object.choice(
+        &path.key("sessionAffinity"),
+        written.session_affinity.as_deref(),
+        false,
+        &[("None", false), ("ClientIP", true)],
+    );
+    let config = written.session_affinity_config.as_ref();
+    let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    let Some(seconds) = seconds else { return by_client.then_some(AFFINITY_SECONDS) };
+    let config = path.key("sessionAffinityConfig");
+    if !by_client {
+        object.error(&config, "it goes with `sessionAffinity: ClientIP`".to_owned());
+        return None;
+    }
+    let client = config.key("clientIP");
+    match u32::try_from(seconds).ok().filter(|seconds| AFFINITY_RANGE.contains(seconds)) {
+        Some(seconds) => Some(seconds),
+        None => {
+            let (first, last) = (AFFINITY_RANGE.start(), AFFINITY_RANGE.end());
+            let message = format!("{seconds} is out of range: {first} to {last} seconds");
+            object.error(&client.key("timeoutSeconds"), message);
+            None
+        }
+    }
+}
+
+fn policy(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    field: &'static str,
+    written: &WrittenService,
+) -> TrafficPolicy {
+    let said = match field {
+        "internalTrafficPolicy" => &written.internal_traffic_policy,
+        _ => &written.external_traffic_policy,
+    };
+    let known = [("Cluster", TrafficPolicy::Cluster), ("Local", TrafficPolicy::Local)];
+    object.choice(&path.key(field), said.as_deref(), TrafficPolicy::Cluster, &known)
 }
 
 fn ports(

@@ -31,7 +31,7 @@ fn rows(world: &World) -> Vec<String> {
     all.extend(each(&world.objects).chain(each(&world.pruned)).chain(each(&world.deployments)));
     all.extend(each(&world.replica_sets).chain(each(&world.jobs)).chain(each(&world.claims)));
     all.extend(each(&world.volumes).chain(each(&world.pods)).chain(each(&world.nodes)));
-    all.extend(each(&world.events));
+    all.extend(each(&world.events).chain(each(&world.services)));
     all
 }
 

@@ -1,14 +1,12 @@
 //! kgit's side: `kgit up` on a bare repository, and a commit.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
 
 use git2::{Repository, Signature};
 
 use super::{IMAGE, engine};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::process::{kgit, ready_nodes, status, wait_until};
 
 pub struct Cluster {
     dir: tempfile::TempDir,
@@ -35,7 +33,9 @@ impl Cluster {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let cluster = Self { dir, process, repo, runtime };
         cluster.commit(&[("stays.yaml", STAYS)]);
-        cluster.wait_until(|status| status["source"]["commit"].is_object() && ready(status));
+        wait_until(&cluster.data(), |status| {
+            status["source"]["commit"].is_object() && ready_nodes(status) > 0
+        });
         cluster
     }
 
@@ -52,12 +52,16 @@ impl Cluster {
     pub fn remove(&self) {
         self.commit(&[("stays.yaml", STAYS)]);
         self.runtime.block_on(engine::gone(&self.label()));
-        self.wait_until(|status| status["waits"].as_array().is_none_or(Vec::is_empty));
+        wait_until(&self.data(), |status| status["waits"].as_array().is_none_or(Vec::is_empty));
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Marks this cluster's containers; there may be others on the engine.
     fn label(&self) -> String {
-        let status = status(self.dir.path()).expect("kgit answers");
+        let status = status(&self.data()).expect("kgit answers");
         format!("dev.kgit.cluster={}", status["cluster"].as_str().expect("a cluster has an id"))
     }
 
@@ -76,47 +80,17 @@ impl Cluster {
             .commit(Some("refs/heads/main"), &author, &author, "bench", &tree, &parents)
             .unwrap();
     }
-
-    fn wait_until(&self, holds: impl Fn(&serde_json::Value) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if status(self.dir.path()).is_some_and(|status| holds(&status)) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "kgit does not get ready");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         // `down` ends the process by itself; it may have ended already.
-        let data = self.dir.path().join("data");
-        let _ = kgit().args(["down", "--purge", "--yes", "--data"]).arg(data).status();
+        let _ = kgit().args(["down", "--purge", "--yes", "--data"]).arg(self.data()).status();
         let _ = self.process.wait();
     }
 }
 
 const STAYS: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: stays}\n";
-
-fn kgit() -> Command {
-    Command::new(PathBuf::from(env!("CARGO_BIN_EXE_kgit")))
-}
-
-fn status(dir: &Path) -> Option<serde_json::Value> {
-    let output = kgit()
-        .args(["status", "-o", "json", "--kubeconfig"])
-        .arg(dir.join("data/kubeconfig"))
-        .output()
-        .ok()?;
-    serde_json::from_slice(&output.stdout).ok()
-}
-
-fn ready(status: &serde_json::Value) -> bool {
-    let nodes = status["nodes"].as_array();
-    nodes.is_some_and(|nodes| nodes.iter().any(|node| node["ready"] == true))
-}
 
 fn deployment(round: usize, count: usize) -> String {
     format!(
