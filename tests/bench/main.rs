@@ -16,6 +16,7 @@ mod repo;
 #[path = "../support/skip.rs"]
 mod skip;
 mod start;
+mod streams;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ mod repo;
 mod room;
 #[path = "../support/skip.rs"]
 mod skip;
+mod streams;
+mod terminal;
 mod tutorials;
 mod vandalism;
 mod wait;
