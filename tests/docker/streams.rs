@@ -225,16 +225,16 @@ fn whoever_attaches_talks_to_the_containers_own_process(tool: &Tool, face: &Face
 fn a_terminal_has_the_size_that_it_is_given(tool: &Tool, face: &Face, pod: &str) {
     let script = "stty size; while read line; do stty size; [ \"$line\" = end ] && exit 5; done";
     let command = tool.command(face, &["exec", "-it", pod, "--", "sh", "-c", script]);
-    let mut terminal = Terminal::run(&command, 101, 33);
-    // The first size may come just after the command began.
-    terminal.press("once more\r");
-    terminal.until_shown("33 101");
-    terminal.resize(77, 22);
-    let resized = wait::until_within(std::time::Duration::from_secs(20), || {
-        terminal.press("again\r");
-        terminal.shows("22 77").then_some(())
-    });
-    assert!(resized.is_some(), "{} does not tell of the new size", tool.name);
+    let mut terminal = Terminal::run(&command, 80, 24);
+    for (columns, rows) in [(101, 33), (77, 22)] {
+        terminal.resize(columns, rows);
+        let told = wait::until_within(std::time::Duration::from_secs(20), || {
+            // The command learns of a size some time after the terminal has it.
+            terminal.press("again\r");
+            terminal.shows(&format!("{rows} {columns}")).then_some(())
+        });
+        assert!(told.is_some(), "{} does not tell of {rows} by {columns}", tool.name);
+    }
     terminal.press("end\r");
     assert_eq!(terminal.code(), 5);
 }

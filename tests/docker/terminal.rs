@@ -58,14 +58,6 @@ impl Terminal {
         self.shown.lock().unwrap().contains(text)
     }
 
-    /// Waits until the screen has shown a text.
-    pub fn until_shown(&self, text: &str) {
-        let shown = || self.shown.lock().unwrap().clone();
-        wait::until(&format!("{text:?} in the terminal"), shown, || {
-            shown().contains(text).then_some(())
-        });
-    }
-
     /// The exit code, once the command ended.
     pub fn code(mut self) -> i32 {
         let ended = || self.child.try_wait().expect("a child").and_then(|status| status.code());
