@@ -18,6 +18,7 @@ use crate::link::retry::Backoff;
 use crate::link::tls::random;
 use crate::link::token::JoinToken;
 use crate::link::{Link as _, LinkError};
+use crate::net::feeder;
 use crate::node::Node;
 use crate::policy::{Forbidden, Holds, Kept};
 use crate::range;
@@ -25,9 +26,11 @@ use crate::runtime::crash::Crash;
 use crate::runtime::docker::Docker;
 use crate::runtime::{Runtime, RuntimeError, Scope};
 use crate::volumes::Places;
+use crate::volumes::resolver::Resolver;
 use crate::worker::facts::host_boot;
 use crate::worker::images::Puller;
 use crate::worker::outbox::Outbox;
+use crate::worker::traffic::Ground;
 use crate::worker::{Start, Worker, WorkerError, now};
 
 /// How often a renewal that failed is tried again.
@@ -59,6 +62,8 @@ pub enum AgentError {
         "all else is removed, but the engine keeps the pods' network, as `docker network ls` shows"
     )]
     NetworkStays(#[source] RuntimeError),
+    #[error("what leads traffic to services is not all gone: {0}")]
+    RulesStay(String),
     #[error("the worker")]
     Worker(#[from] WorkerError),
     #[error("the folder {0}")]
@@ -132,7 +137,15 @@ fn worker(
     let remembered = journal.remembered()?;
     let mut node = Node::new(spec_key, journal.set()?, remembered.pods.clone());
     node.keep(remembered.kept.clone());
-    let places = places(config, &scope);
+    let ground = Ground {
+        dir: config.data_dir.clone(),
+        scope: scope.clone(),
+        pod_range: network.range,
+        master_url: config.master_url.clone(),
+    };
+    // Until `net` says that it can't have that address.
+    let resolver = Resolver::new(Some(ground.gateway()));
+    let places = Places { resolver, ..places(config, &scope) };
     let start = Start {
         runtime: Crash::new(docker, config.crash_at.clone()),
         link,
@@ -145,6 +158,7 @@ fn worker(
         node,
         remembered,
         host_boot: host_boot(),
+        ground: Some(ground),
     };
     Ok(Worker::new(start)?)
 }
@@ -168,6 +182,7 @@ fn places(config: &AgentConfig, scope: &Scope) -> Places {
         made: config.data_dir.join("volumes"),
         policy: config.policy.clone(),
         forbidden: Forbidden { paths, ..Forbidden::default() },
+        resolver: Resolver::default(),
     }
 }
 
@@ -268,7 +283,13 @@ pub async fn stop_all(config: &AgentConfig, grace: Duration) -> Result<(), Agent
     let journal = Journal::open(&config.data_dir)?;
     let Some((docker, network)) = known_engine(&journal, config)? else { return Ok(()) };
     note_taken_down(&journal, &docker, network).await?;
-    remove_containers(&docker, network, grace).await
+    remove_containers(&docker, network, grace).await?;
+    end_traffic(config).await
+}
+
+/// Ends `net`, and what it put into the kernel.
+async fn end_traffic(config: &AgentConfig) -> Result<(), AgentError> {
+    feeder::remove(&config.data_dir).await.map_err(AgentError::RulesStay)
 }
 
 /// Notes that what runs now ends on purpose. Written before anything is stopped: however far
@@ -292,8 +313,12 @@ pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentErr
     let mut network_went = Ok(());
     {
         let journal = Journal::open(&config.data_dir)?;
-        if let Some((docker, network)) = known_engine(&journal, config)? {
-            remove_containers(&docker, network, grace).await?;
+        let engine = known_engine(&journal, config)?;
+        if let Some((docker, network)) = &engine {
+            remove_containers(docker, *network, grace).await?;
+        }
+        end_traffic(config).await?;
+        if let Some((docker, _)) = engine {
             for volume in docker.volumes().await? {
                 docker.remove_volume(&volume).await?;
             }

@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, PodNetwork};
+use kgit_protocol::directory::{Directory, ListedService, ServiceName};
 use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
 use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
@@ -22,6 +23,7 @@ use crate::decide::facts::PodFacts;
 use crate::spec::SpecKey;
 
 const SET: &str = "assignments.json";
+const DIRECTORY: &str = "directory.json";
 const FACTS: &str = "facts.json";
 const IDENTITY: &str = "identity.json";
 const NETWORK: &str = "network.json";
@@ -77,6 +79,16 @@ pub struct Remembered {
     pub host_boot: String,
 }
 
+/// The directory, and what a restored master has lost of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDirectory {
+    #[serde(default)]
+    pub directory: Option<Directory>,
+    /// Services that the master no longer knows and wants left alone.
+    #[serde(default)]
+    pub kept: BTreeMap<ServiceName, ListedService>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     format: u32,
@@ -110,6 +122,15 @@ impl Journal {
 
     pub fn keep_set(&self, set: &AssignmentSet) -> Result<(), JournalError> {
         self.write(SET, set)
+    }
+
+    /// The services as the master told of them last.
+    pub fn directory(&self) -> Result<KnownDirectory, JournalError> {
+        Ok(self.read(DIRECTORY)?.unwrap_or_default())
+    }
+
+    pub fn keep_directory(&self, known: &KnownDirectory) -> Result<(), JournalError> {
+        self.write(DIRECTORY, known)
     }
 
     pub fn remembered(&self) -> Result<Remembered, JournalError> {

@@ -2,14 +2,16 @@
 //! reports what it sees. It only ever dials out.
 //!
 //! [`decide`] and [`node`] are pure and hold every decision; [`worker`] carries steps out through
-//! [`runtime`]; [`link`] talks to the master; [`journal`] keeps what must survive. What
-//! deliberately does not live here: placing pods, reading manifests, service traffic.
+//! [`runtime`]; [`link`] talks to the master; [`journal`] keeps what must survive. [`net`] is
+//! another process, for service traffic and names. What deliberately does not live here: placing
+//! pods, reading manifests.
 
 pub mod agent;
 pub mod config;
 pub mod decide;
 pub mod journal;
 pub mod link;
+pub mod net;
 pub mod node;
 pub mod policy;
 pub mod probes;

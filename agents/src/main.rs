@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kgit_agent::agent;
 use kgit_agent::config::AgentConfig;
+use kgit_agent::net::serve;
 use kgit_agent::policy::NodePolicy;
 use kgit_agent::runtime::crash::CrashPoint;
 use kgit_agent::runtime::docker::{DEFAULT_SOCKET, parse_socket};
@@ -63,6 +64,9 @@ struct Arguments {
 enum Command {
     /// Leave the cluster: stop and remove everything that ran here for it
     Leave,
+    /// Carry service traffic and answer names; started by the agent itself
+    #[command(hide = true)]
+    Net,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -78,14 +82,22 @@ async fn main() -> anyhow::Result<()> {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    let leaves = matches!(arguments.command, Some(Command::Leave));
-    let config = config(arguments)?;
-    if leaves {
-        return agent::leave(&config, LEAVE_GRACE).await.context("failed to leave the cluster");
-    }
     let shutdown = CancellationToken::new();
-    tokio::spawn(stop_on_signal(shutdown.clone()));
-    agent::run(config, shutdown).await.context("the agent failed")
+    match arguments.command {
+        Some(Command::Leave) => {
+            let config = config(arguments)?;
+            agent::leave(&config, LEAVE_GRACE).await.context("failed to leave the cluster")
+        }
+        Some(Command::Net) => {
+            tokio::spawn(stop_on_signal(shutdown.clone()));
+            serve::run(&arguments.data, shutdown).await.context("`net` failed")
+        }
+        None => {
+            let config = config(arguments)?;
+            tokio::spawn(stop_on_signal(shutdown.clone()));
+            agent::run(config, shutdown).await.context("the agent failed")
+        }
+    }
 }
 
 fn config(arguments: Arguments) -> anyhow::Result<AgentConfig> {

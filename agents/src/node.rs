@@ -31,6 +31,8 @@ pub struct Node {
     /// Pods whose steps are being carried out; they are not decided about meanwhile.
     busy: BTreeSet<PodUid>,
     reported: BTreeMap<PodUid, PodObservation>,
+    /// Pods that services lead to.
+    served: BTreeSet<PodUid>,
     events: Vec<PodEvent>,
 }
 
@@ -74,6 +76,7 @@ impl Node {
             facts,
             busy: BTreeSet::new(),
             reported: BTreeMap::new(),
+            served: BTreeSet::new(),
             events: Vec::new(),
         };
         if let Some(set) = set {
@@ -176,6 +179,11 @@ impl Node {
         changed
     }
 
+    /// The pods that services lead to: they are drained before they are stopped.
+    pub fn serve(&mut self, served: BTreeSet<PodUid>) {
+        self.served = served;
+    }
+
     /// Something happened to a pod.
     pub fn note(&mut self, uid: &PodUid, note: Note, now: Timestamp) {
         let Some(facts) = self.facts.get_mut(uid) else { return };
@@ -234,7 +242,8 @@ impl Node {
             round.probes.extend(targets.into_iter().map(|target| (uid.clone(), target)));
             return;
         }
-        let input = Input { uid, assignment, hashes, seen, outage, now };
+        let served = self.served.contains(uid);
+        let input = Input { uid, assignment, hashes, seen, served, outage, now };
         let decision = decide(input, facts);
         let over = assignment.is_none() && facts.gone && decision.steps.is_empty();
         round.events.extend(decision.events);
@@ -265,7 +274,9 @@ impl Node {
             let assignment = ordered.or_else(|| self.kept.get(&uid));
             let none = BTreeMap::new();
             let hashes = self.hashes.get(&uid).unwrap_or(&none);
-            let input = Input { uid: &uid, assignment, hashes, seen: &seen, outage: None, now };
+            let served = false;
+            let input =
+                Input { uid: &uid, assignment, hashes, seen: &seen, served, outage: None, now };
             if let Some(facts) = self.facts.get_mut(&uid) {
                 take_down(input, facts);
             }

@@ -15,6 +15,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::client::http::Client;
 use crate::client::kubeconfig::Kubeconfig;
+use crate::daemon::net::{Lack, lacks};
 use crate::daemon::{config, now};
 use crate::kube::dto::ClusterStatus;
 use crate::kube::human;
@@ -82,6 +83,7 @@ pub async fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, CliError>
         cgroups(),
         git().await,
     ];
+    findings.extend(services());
     findings.extend(master(context, &data).await);
     match context.for_programs() {
         true => context.print_json(&findings)?,
@@ -238,6 +240,40 @@ async fn git() -> Finding {
         _ => Finding::warn(
             "there is no `git` command",
             "kgit itself needs none; remote repositories over ssh need `ssh`",
+        ),
+    }
+}
+
+/// What Services need of this host beyond an engine.
+fn services() -> Vec<Finding> {
+    let lacks = lacks();
+    if lacks.is_empty() {
+        return vec![Finding::ok("services can have addresses and names on this host")];
+    }
+    lacks.into_iter().map(lack).collect()
+}
+
+fn lack(lack: Lack) -> Finding {
+    match lack {
+        Lack::Root => Finding::warn(
+            "this user may set no rules: services have no addresses and names, only node ports",
+            "run kgit as root for cluster addresses and DNS",
+        ),
+        Lack::Nft => Finding::warn(
+            "there is no `nft` command: services have no addresses, only node ports",
+            "install it (Debian, Ubuntu: `apt-get install nftables`)",
+        ),
+        Lack::Route => Finding::warn(
+            "there is no `ip` command: this host itself can't reach services",
+            "install it (Debian, Ubuntu: `apt-get install iproute2`)",
+        ),
+        Lack::Forwarding => Finding::warn(
+            "this host forwards nothing, so node ports are not reached from outside",
+            "Docker turns it on as it starts; else `sysctl -w net.ipv4.ip_forward=1`",
+        ),
+        Lack::Conntrack => Finding::warn(
+            "there is no `conntrack` command: UDP clients of a service may keep to a pod that is gone",
+            "install it (Debian, Ubuntu: `apt-get install conntrack`)",
         ),
     }
 }

@@ -24,6 +24,7 @@ pub mod exit;
 mod get;
 mod logs;
 mod master;
+mod net;
 mod node;
 mod node_options;
 mod object;
@@ -67,6 +68,8 @@ enum Command {
     Down(down::DownArgs),
     Master(master::MasterArgs),
     Agent(agent::AgentArgs),
+    #[command(hide = true)]
+    Net(net::NetArgs),
     Token(token::TokenArgs),
     Node(node::NodeArgs),
     Check(check::CheckArgs),
@@ -101,6 +104,7 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Down(args) => down::run(args).await,
         Command::Master(args) => master::run(args).await,
         Command::Agent(args) => agent::run(args).await,
+        Command::Net(args) => net::run(args).await,
         Command::Token(args) => token::run(&args, &context).await,
         Command::Node(args) => node::run(&args, &context).await,
         Command::Check(args) => check::run(&args, &context),

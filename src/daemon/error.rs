@@ -22,6 +22,8 @@ pub enum DaemonError {
     Thread(#[source] std::io::Error),
     #[error("the agent")]
     Agent(#[from] kgit_agent::agent::AgentError),
+    #[error("services on this node")]
+    Net(#[from] kgit_agent::net::serve::NetError),
     #[error("the container engine can't be reached at {socket}")]
     Engine { socket: String, source: kgit_agent::agent::AgentError },
     #[error("kubeconfig {}", path.display())]

@@ -10,6 +10,7 @@ pub mod down;
 pub mod error;
 mod forecasts;
 pub mod master;
+pub mod net;
 mod records;
 mod source;
 pub mod up;

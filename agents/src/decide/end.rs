@@ -7,7 +7,9 @@ use kgit_protocol::assignment::{Order, PodAssignment};
 use kgit_protocol::pod::ContainerSpec;
 use kgit_protocol::time::Timestamp;
 
-use crate::decide::facts::{ContainerFacts, HookState, Phase, PodFacts, PodOutcome, Stop, StopWhy};
+use crate::decide::facts::{
+    ContainerFacts, Drain, HookState, Phase, PodFacts, PodOutcome, Stop, StopWhy,
+};
 use crate::decide::{Draft, Hook, Role, Step, hook_is_over, members};
 use crate::runtime::{PAUSE, RunState, Seen};
 
@@ -15,12 +17,19 @@ use crate::runtime::{PAUSE, RunState, Seen};
 const AFTER_PRE_STOP: Duration = Duration::from_secs(2);
 /// How long after a KILL it is repeated.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
+/// How long a stop waits for traffic to be led elsewhere.
+const DRAIN: Duration = Duration::from_secs(2);
+/// A connection that was led to the pod just before arrives within this.
+const ARRIVAL: Duration = Duration::from_millis(200);
 /// How soon to look again at what the engine is removing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Ends everything of a pod that is over, and keeps the dead containers for their logs.
 pub(crate) fn settle(draft: &mut Draft<'_>, facts: &mut PodFacts, pod: &PodAssignment) {
     let grace = pod.spec.termination_grace_seconds;
+    if is_draining(draft, facts, grace) {
+        return;
+    }
     let why = match &facts.outcome {
         Some(PodOutcome::Failed { reason: Some(reason), .. }) if reason == "DeadlineExceeded" => {
             StopWhy::Deadline
@@ -47,6 +56,9 @@ pub(crate) fn remove(draft: &mut Draft<'_>, facts: &mut PodFacts, pod: Option<&P
         Some(Order::Stop { grace_seconds }) => grace_seconds,
         Some(Order::Run) | None => facts.grace_seconds,
     };
+    if is_draining(draft, facts, grace) {
+        return;
+    }
     if stop_members(draft, facts, pod, grace, StopWhy::Ending) == Members::Alive {
         return;
     }
@@ -62,6 +74,29 @@ pub(crate) fn remove(draft: &mut Draft<'_>, facts: &mut PodFacts, pod: Option<&P
         }
     }
     draft.wake_at(draft.input.now.after(LOOK_AGAIN));
+}
+
+/// Whether the pod still waits for the end of new connections before anything of it is stopped.
+fn is_draining(draft: &mut Draft<'_>, facts: &mut PodFacts, grace: u32) -> bool {
+    let now = draft.input.now;
+    let alive = draft.input.seen.iter().any(|seen| seen.state.is_alive());
+    let begun = facts.containers.values().any(|container| {
+        container.stop.as_ref().is_some_and(|stop| stop.why != StopWhy::Unhealthy)
+    });
+    // No grace means no waiting at all.
+    if !draft.input.served || !alive || begun || grace == 0 {
+        return false;
+    }
+    let drain = facts.drain.get_or_insert(Drain { since: now, done: None });
+    let until = match drain.done {
+        Some(done) => done.after(ARRIVAL),
+        None => drain.since.after(DRAIN),
+    };
+    if now >= until {
+        return false;
+    }
+    draft.wake_at(until);
+    true
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

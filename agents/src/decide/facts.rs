@@ -36,6 +36,20 @@ pub struct PodFacts {
     pub trouble: Option<Trouble>,
     /// Everything of the pod was seen to be gone.
     pub gone: bool,
+    /// Traffic is being led elsewhere, so that the pod can be stopped.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+    /// Ports that services lead to and nothing listens on.
+    #[serde(default)]
+    pub silent_ports: Vec<u16>,
+}
+
+/// The time between the end of new connections and the first signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    pub since: Timestamp,
+    /// When no more connections were led to the pod.
+    pub done: Option<Timestamp>,
 }
 
 /// One life of the pause container.

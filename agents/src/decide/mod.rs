@@ -108,6 +108,8 @@ pub struct Input<'a> {
     pub hashes: &'a BTreeMap<String, String>,
     /// The pod's containers, in any order.
     pub seen: &'a [&'a Seen],
+    /// Whether a service leads to the pod: then traffic is led elsewhere before it is stopped.
+    pub served: bool,
     /// Exits in this window were the engine's (or host's) restart, not the containers' own.
     pub outage: Option<Outage>,
     pub now: Timestamp,
@@ -168,6 +170,7 @@ pub fn decide(input: Input<'_>, facts: &mut PodFacts) -> Decision {
     absorb::absorb(&mut draft, facts);
     match input.assignment {
         Some(pod) if matches!(pod.order, Order::Run) && facts.outcome.is_none() => {
+            facts.drain = None;
             run::run(&mut draft, facts, pod);
         }
         Some(pod) if matches!(pod.order, Order::Run) => end::settle(&mut draft, facts, pod),

@@ -93,6 +93,10 @@ pub enum Note {
     VolumeLost {
         volume: String,
     },
+    /// No more connections are led to the pod.
+    Drained,
+    /// Ports that services lead to, and that nothing in the pod listens on.
+    SilentPorts(Vec<u16>),
 }
 
 /// What is worth telling about a pull that went well.
@@ -165,6 +169,12 @@ pub fn fold(
         }
         Note::Evicted { message } => evicted(&mut teller, facts, message),
         Note::VolumeLost { volume } => volume_lost(&mut teller, facts, &volume),
+        Note::Drained => {
+            if let Some(drain) = &mut facts.drain {
+                drain.done.get_or_insert(now);
+            }
+        }
+        Note::SilentPorts(ports) => facts.silent_ports = ports,
     }
 }
 

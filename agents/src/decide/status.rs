@@ -29,11 +29,12 @@ pub(crate) fn observe(draft: &mut Draft<'_>, facts: &mut PodFacts) -> PodObserva
         init_containers: containers(draft, facts, |role| role != Role::Main),
         containers: containers(draft, facts, |role| role == Role::Main),
         drifts: facts.drifts.clone(),
-        silent_ports: Vec::new(),
+        silent_ports: if ready { facts.silent_ports.clone() } else { Vec::new() },
     }
 }
 
-fn is_ready(facts: &PodFacts, pod: &PodAssignment) -> bool {
+/// Whether all of its containers are, whatever is to become of the pod.
+pub(crate) fn is_ready(facts: &PodFacts, pod: &PodAssignment) -> bool {
     !facts.gone
         && facts.outcome.is_none()
         && members(pod).filter(|(_, role)| *role != Role::Init).all(|(spec, _)| {

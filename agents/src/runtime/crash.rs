@@ -150,6 +150,9 @@ impl<R: Runtime> Runtime for Crash<R> {
     async fn network_ranges(&self) -> Outcome<Vec<Ipv4Net>> {
         self.inner.network_ranges().await
     }
+    async fn process(&self, id: &str) -> Outcome<Option<u32>> {
+        self.inner.process(id).await
+    }
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Outcome<ExecResult> {
         self.call("exec", self.inner.exec(id, command, timeout)).await
     }

@@ -45,6 +45,12 @@ impl Scope {
         let node = kgit_protocol::ids::Digest::of(self.node.as_str().as_bytes());
         format!("kgit-{}-{}", self.short(), node.as_str().get(..4).unwrap_or("0000"))
     }
+
+    /// The bridge's name on the host: at most 15 letters, the same after each making.
+    pub fn bridge(&self) -> String {
+        let name = kgit_protocol::ids::Digest::of(self.network().as_bytes());
+        format!("kgit-{}", name.as_str().get(..8).unwrap_or("0"))
+    }
 }
 
 /// What labels say about one of kgit's containers.
@@ -375,6 +381,9 @@ pub trait Runtime: Send + Sync + 'static {
     fn remove_network(&self) -> impl Future<Output = Outcome<()>> + Send;
     /// The ranges of all networks of the engine, anybody's, to keep clear of.
     fn network_ranges(&self) -> impl Future<Output = Outcome<Vec<Ipv4Net>>> + Send;
+
+    /// The process that a running container began with, as this host numbers it.
+    fn process(&self, id: &str) -> impl Future<Output = Outcome<Option<u32>>> + Send;
 
     fn exec(
         &self,

@@ -344,6 +344,10 @@ impl Runtime for Sim {
         Ok(self.world().network.into_iter().collect())
     }
 
+    async fn process(&self, _id: &str) -> Outcome<Option<u32>> {
+        Ok(None)
+    }
+
     async fn exec(&self, id: &str, _command: &[String], _timeout: Duration) -> Outcome<ExecResult> {
         self.change("exec", |world| {
             world.known(id)?;

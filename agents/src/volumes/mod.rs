@@ -5,6 +5,7 @@
 
 mod files;
 mod host_path;
+pub mod resolver;
 mod sub_path;
 
 use std::collections::BTreeMap;
@@ -19,11 +20,14 @@ use kgit_protocol::pod::{ContainerSpec, Volume, VolumeSource};
 
 use crate::policy::{Forbidden, NodePolicy, Refusal, check, check_path};
 use crate::runtime::{BindMount, MountSource, Runtime, RuntimeError, VolumeOrder};
+use crate::volumes::resolver::Resolver;
 
 /// A tmpfs for an emptyDir in memory without a limit may take as much as this.
 const DEFAULT_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 /// Kubernetes reads this much of a container's last words.
 const LAST_WORDS_BYTES: usize = 4096;
+/// In a pod's folder.
+const RESOLV: &str = "resolv.conf";
 
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -52,6 +56,7 @@ pub struct Places {
     pub made: PathBuf,
     pub policy: NodePolicy,
     pub forbidden: Forbidden,
+    pub resolver: Resolver,
 }
 
 /// What a container's mounts are made from.
@@ -92,7 +97,7 @@ impl Places {
             let root = self.root(runtime, pod, volume, &mut prepared.lost).await?;
             prepared.roots.insert(volume.name.clone(), root);
         }
-        write_identity_files(&folder, pod)
+        write_identity_files(&folder, pod, &self.resolver)
             .map_err(|error| VolumeError::Folder(folder.clone(), error))?;
         Ok(prepared)
     }
@@ -252,6 +257,15 @@ impl Places {
         Ok(())
     }
 
+    /// Writes `resolv.conf` anew for a pod that has one of its own.
+    pub fn refresh_names(&self, pod: &PodAssignment) -> io::Result<()> {
+        let folder = self.pod(&pod.uid);
+        match folder.join(RESOLV).exists() {
+            true => write_identity_files(&folder, pod, &self.resolver),
+            false => Ok(()),
+        }
+    }
+
     /// The mounts of one container.
     pub async fn mounts(
         &self,
@@ -312,7 +326,7 @@ impl Places {
         if !pod.spec.host_network {
             add(folder.join("hosts"), "/etc/hosts");
         }
-        add(folder.join("resolv.conf"), "/etc/resolv.conf");
+        add(folder.join(RESOLV), "/etc/resolv.conf");
         self.drop_old_words(&pod.uid, &spec.name, attempt);
         let words = self.last_words_file(&pod.uid, &spec.name, attempt);
         if fs::write(&words, b"").is_ok()
@@ -412,7 +426,7 @@ fn give(path: &Path, group: Option<i64>) -> io::Result<()> {
 }
 
 /// `/etc/hosts` and `/etc/resolv.conf`, as Kubernetes writes them.
-fn write_identity_files(folder: &Path, pod: &PodAssignment) -> io::Result<()> {
+fn write_identity_files(folder: &Path, pod: &PodAssignment, resolver: &Resolver) -> io::Result<()> {
     let spec = &pod.spec;
     let mut hosts = String::from("# Kept by kgit.\n127.0.0.1\tlocalhost\n::1\tlocalhost\n");
     if let Some(address) = spec.address {
@@ -422,21 +436,10 @@ fn write_identity_files(folder: &Path, pod: &PodAssignment) -> io::Result<()> {
         hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t")));
     }
     write_in_place(&folder.join("hosts"), &hosts)?;
-    let dns = &spec.dns;
-    if dns.nameservers.is_empty() {
-        return Ok(());
+    match resolver.text(&spec.dns) {
+        Some(text) => write_in_place(&folder.join(RESOLV), &text),
+        None => Ok(()),
     }
-    let mut resolv = String::new();
-    if !dns.searches.is_empty() {
-        resolv.push_str(&format!("search {}\n", dns.searches.join(" ")));
-    }
-    for server in &dns.nameservers {
-        resolv.push_str(&format!("nameserver {server}\n"));
-    }
-    if !dns.options.is_empty() {
-        resolv.push_str(&format!("options {}\n", dns.options.join(" ")));
-    }
-    write_in_place(&folder.join("resolv.conf"), &resolv)
 }
 
 /// What comes from ConfigMaps, Secrets and the downward API is read-only in every container, whatever its mount says

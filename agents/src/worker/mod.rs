@@ -7,14 +7,17 @@
 )]
 
 pub mod carry_out;
+mod catalogue;
 pub mod facts;
 pub mod images;
 pub mod outbox;
 pub mod probing;
 mod removals;
+mod silence;
 mod sizes;
 mod streams;
 pub mod tasks;
+pub mod traffic;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use kgit_protocol::ids::PodUid;
+use kgit_protocol::assignment::Stamp;
+use kgit_protocol::directory::DirectoryChange;
+use kgit_protocol::ids::{Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, Pulled};
 use kgit_protocol::observation::DriftKind;
 use kgit_protocol::time::Timestamp;
@@ -40,10 +45,12 @@ use crate::runtime::{
     Change, Event, EventKind, NetworkState, Runtime, RuntimeError, Scope, Seen, View,
 };
 use crate::volumes::Places;
+use crate::worker::catalogue::{Catalogue, Told};
 use crate::worker::images::{InUse, Puller};
 use crate::worker::outbox::Outbox;
 use crate::worker::probing::Probers;
 use crate::worker::removals::Removals;
+use crate::worker::traffic::{Ground, Traffic};
 
 /// Pods worked on at a time: what keeps one engine busy without making it slower.
 const PODS_IN_FLIGHT: usize = 8;
@@ -65,8 +72,8 @@ const INPUTS: usize = 1024;
 /// What the loop reacts to.
 #[derive(Debug)]
 pub enum Input {
-    /// From the master; the stamp to ask with next is sent back.
-    Pulled(Box<Pulled>, oneshot::Sender<Option<kgit_protocol::assignment::Stamp>>),
+    /// From the master; what to ask with next is sent back.
+    Pulled(Box<Pulled>, oneshot::Sender<Have>),
     Engine(Event),
     /// The engine's events stopped: it went away.
     EngineLost,
@@ -78,6 +85,15 @@ pub enum Input {
         pod: PodUid,
         failed: bool,
     },
+}
+
+/// What the node has of the master's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    /// `None`: the whole set is needed.
+    pub stamp: Option<Stamp>,
+    /// `None`: the whole directory is needed.
+    pub directory: Option<Digest>,
 }
 
 /// What tasks share.
@@ -123,6 +139,10 @@ pub struct Worker<R, L> {
     complete_sent: bool,
     removals: Removals,
     sizes_at: Instant,
+    silence_at: Instant,
+    catalogue: Catalogue,
+    /// `None` where nothing carries service traffic.
+    traffic: Option<Traffic>,
 }
 
 #[derive(Debug)]
@@ -145,6 +165,8 @@ pub struct Start<R, L> {
     pub node: Node,
     pub remembered: Remembered,
     pub host_boot: String,
+    /// What service traffic needs; `None`: no service leads anywhere on this node.
+    pub ground: Option<Ground>,
 }
 
 impl<R: Runtime, L: Link> Worker<R, L> {
@@ -157,6 +179,11 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         let witness = start.journal.witness()?;
         let images = start.journal.images()?;
         start.puller.know(images.clone());
+        let catalogue = Catalogue::new(start.journal.directory()?);
+        let mut node = start.node;
+        if let Some(ground) = &start.ground {
+            node.serve(catalogue.served(&ground.scope.node));
+        }
         let shared = Arc::new(Shared {
             runtime: start.runtime,
             scope: start.scope,
@@ -170,7 +197,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         Ok(Self {
             shared,
             link: start.link,
-            node: start.node,
+            node,
             journal: start.journal,
             outbox: start.outbox,
             range: start.range,
@@ -187,6 +214,9 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             complete_sent: false,
             removals: Removals::default(),
             sizes_at: Instant::now() + sizes::EVERY,
+            silence_at: Instant::now() + silence::EVERY,
+            catalogue,
+            traffic: start.ground.map(Traffic::start),
         })
     }
 
@@ -202,7 +232,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         tasks.spawn(tasks::pull(
             Arc::clone(&self.link),
             self.shared.inputs.clone(),
-            self.node.stamp().cloned(),
+            self.have(),
             self.witness.clone(),
             Arc::clone(&self.outbox),
         ));
@@ -217,6 +247,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
                     Some(input) => self.take_all(input)?,
                     None => break,
                 },
+                () = news(&mut self.traffic) => self.take_traffic(),
                 () = tokio::time::sleep_until(self.look_at) => self.look().await?,
             }
         }
@@ -275,11 +306,12 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         self.look_at = self.look_at.min(Instant::now() + delay);
     }
 
-    /// Takes what the master answered; the stamp to ask with next, `None` for the whole set.
-    fn take_orders(
-        &mut self,
-        pulled: Pulled,
-    ) -> Result<Option<kgit_protocol::assignment::Stamp>, WorkerError> {
+    fn have(&self) -> Have {
+        Have { stamp: self.node.stamp().cloned(), directory: self.catalogue.digest() }
+    }
+
+    /// Takes what the master answered; what to ask with next.
+    fn take_orders(&mut self, pulled: Pulled) -> Result<Have, WorkerError> {
         if let Some(head) = pulled.audit_head
             && self.witness.as_ref().is_none_or(|known| head.is_after(known))
         {
@@ -287,13 +319,72 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             self.outbox.witness(head.clone());
             self.witness = Some(head);
         }
+        let mut need_whole = false;
         match self.node.take(pulled.orders) {
             Taken::Applied(changed) => self.applied(&changed)?,
-            Taken::NeedWhole => return Ok(None),
+            Taken::NeedWhole => need_whole = true,
             Taken::Stale => tracing::warn!("refused orders older than those being carried out"),
             Taken::Unchanged => {}
         }
-        Ok(self.node.stamp().cloned())
+        let told = self.take_directory(pulled.directory)?;
+        let mut have = self.have();
+        have.stamp = have.stamp.filter(|_| !need_whole);
+        have.directory = have.directory.filter(|_| told == Told::Applied);
+        Ok(have)
+    }
+
+    fn take_directory(&mut self, change: Option<DirectoryChange>) -> Result<Told, WorkerError> {
+        let keep_others = self.node.set().is_some_and(|set| set.keep_others);
+        if !keep_others {
+            self.catalogue.let_go(&self.journal)?;
+        }
+        let Some(change) = change else { return Ok(Told::Applied) };
+        let told = self.catalogue.take(change, keep_others, &self.journal)?;
+        if let Some(traffic) = &mut self.traffic {
+            self.node.serve(self.catalogue.served(&self.shared.scope.node));
+            traffic.feed(&self.node, &self.catalogue);
+        }
+        Ok(told)
+    }
+
+    /// What `net` has in force is new.
+    fn take_traffic(&mut self) {
+        let Some(traffic) = &mut self.traffic else { return };
+        let drained = traffic.drained();
+        if !drained.is_empty() {
+            self.look_at = Instant::now();
+        }
+        for uid in drained {
+            self.node.note(&uid, Note::Drained, now());
+        }
+        traffic.tell(&self.outbox, &self.catalogue);
+        self.refresh_names();
+    }
+
+    /// Has pods ask where names are answered.
+    fn refresh_names(&mut self) {
+        let Some(traffic) = &self.traffic else { return };
+        if !self.shared.places.resolver.update(traffic.name_server()) {
+            return;
+        }
+        let pods = self.node.set().into_iter().flat_map(|set| set.pods.values());
+        for pod in pods.chain(self.node.kept().values()) {
+            if let Err(error) = self.shared.places.refresh_names(pod) {
+                tracing::warn!(pod = pod.name, %error, "resolv.conf is not brought up to date");
+            }
+        }
+    }
+
+    fn look_for_silence(&mut self) {
+        if Instant::now() < self.silence_at {
+            return;
+        }
+        self.silence_at = Instant::now() + silence::EVERY;
+        let Some(directory) = self.catalogue.in_force() else { return };
+        let all = silence::suspects(directory, &self.node, &self.view, now());
+        if !all.is_empty() {
+            tokio::spawn(silence::check(self.shared(), all));
+        }
     }
 
     fn applied(&mut self, changed: &BTreeSet<PodUid>) -> Result<(), WorkerError> {
@@ -383,10 +474,15 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         self.view = view;
         let round = self.node.decide(&self.view, self.outage, now);
         self.remember()?;
+        if let Some(traffic) = &mut self.traffic {
+            traffic.feed(&self.node, &self.catalogue);
+        }
         self.dispatch(round, now);
         // One that was in use may be free by now.
         self.remove_ordered_volumes();
         self.look_at_sizes();
+        self.look_for_silence();
+        self.refresh_names();
         Ok(())
     }
 
@@ -470,6 +566,13 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         self.written = Remembered { pods, kept, seen_at, host_boot: self.host_boot.clone() };
         self.journal.remember(&self.written)?;
         Ok(())
+    }
+}
+
+async fn news(traffic: &mut Option<Traffic>) {
+    match traffic {
+        Some(traffic) => traffic.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kgit_protocol::assignment::Stamp;
-use kgit_protocol::ids::{BootId, PodUid};
+use kgit_protocol::ids::{BootId, Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, PROTOCOL_VERSION, Report};
-use kgit_protocol::observation::{NodeCondition, NodeObservation, PodEvent, PodObservation};
+use kgit_protocol::observation::{
+    NodeCondition, NodeObservation, PodEvent, PodObservation, ServiceTrouble,
+};
 use tokio::sync::Notify;
 
 /// Events kept while the master is away; the newest matter.
@@ -34,6 +36,8 @@ struct Waiting {
     node: NodeObservation,
     node_changed: bool,
     acknowledged_stamp: Option<Stamp>,
+    directory: Option<Digest>,
+    acknowledged_directory: Option<Digest>,
     witness: Option<AuditHead>,
 }
 
@@ -98,11 +102,27 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// The node's capacity and facts; conditions are kept apart.
+    /// The version of the directory that traffic goes by.
+    pub fn directory(&self, digest: Digest) {
+        self.lock().directory = Some(digest);
+        self.filled.notify_one();
+    }
+
+    pub fn service_troubles(&self, troubles: Vec<ServiceTrouble>) {
+        let mut waiting = self.lock();
+        if waiting.node.service_troubles != troubles {
+            waiting.node.service_troubles = troubles;
+            waiting.node_changed = true;
+            self.filled.notify_one();
+        }
+    }
+
+    /// The node's capacity and facts; conditions and troubles are kept apart.
     pub fn node(&self, seen: NodeObservation) {
         let mut waiting = self.lock();
         let conditions = std::mem::take(&mut waiting.node.conditions);
-        let next = NodeObservation { conditions, ..seen };
+        let service_troubles = std::mem::take(&mut waiting.node.service_troubles);
+        let next = NodeObservation { conditions, service_troubles, ..seen };
         if waiting.node.capacity != next.capacity || waiting.node.facts != next.facts {
             waiting.node_changed = true;
             self.filled.notify_one();
@@ -154,7 +174,8 @@ impl Outbox {
             || !waiting.pods.is_empty()
             || !waiting.events.is_empty()
             || !waiting.volumes_removed.is_empty()
-            || waiting.applied != waiting.acknowledged_stamp;
+            || waiting.applied != waiting.acknowledged_stamp
+            || waiting.directory != waiting.acknowledged_directory;
         if !news {
             return None;
         }
@@ -165,7 +186,7 @@ impl Outbox {
             boot: self.boot.clone(),
             sequence: waiting.sequence,
             applied: waiting.applied.clone(),
-            directory: None,
+            directory: waiting.directory.clone(),
             node: std::mem::take(&mut waiting.node_changed).then(|| waiting.node.clone()),
             pods: std::mem::take(&mut waiting.pods).into_values().collect(),
             events: waiting.events.drain(..count).collect(),
@@ -176,7 +197,9 @@ impl Outbox {
 
     /// The master has the report.
     pub fn acknowledged(&self, report: &Report) {
-        self.lock().acknowledged_stamp.clone_from(&report.applied);
+        let mut waiting = self.lock();
+        waiting.acknowledged_stamp.clone_from(&report.applied);
+        waiting.acknowledged_directory.clone_from(&report.directory);
     }
 }
 

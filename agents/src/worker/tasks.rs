@@ -13,7 +13,7 @@ use crate::link::retry::Backoff;
 use crate::link::{Link, LinkError};
 use crate::runtime::Runtime;
 use crate::worker::outbox::Outbox;
-use crate::worker::{Input, Shared, now};
+use crate::worker::{Have, Input, Shared, now};
 
 /// How long the first look waits for the engine to replay what happened while the agent was away.
 pub(super) const REPLAY: Duration = Duration::from_millis(200);
@@ -54,7 +54,7 @@ pub(super) async fn follow_engine<R: Runtime>(shared: Arc<Shared<R>>, from: Time
 pub(super) async fn pull<L: Link>(
     link: Arc<L>,
     inputs: mpsc::Sender<Input>,
-    mut have: Option<Stamp>,
+    mut have: Have,
     witness: Option<AuditHead>,
     outbox: Arc<Outbox>,
 ) {
@@ -65,13 +65,14 @@ pub(super) async fn pull<L: Link>(
     loop {
         let request = Pull {
             version: PROTOCOL_VERSION,
-            have: have.clone(),
-            directory: None,
+            have: have.stamp.clone(),
+            directory: have.directory.clone(),
             wait_seconds: POLL_SECONDS,
             audit_witness: outbox.witnessed(),
         };
         match link.pull(&request).await {
             Ok(pulled) => {
+                let told_directory = pulled.directory.is_some();
                 let (reply, answer) = oneshot::channel();
                 let input = Input::Pulled(Box::new(pulled), reply);
                 if inputs.send(input).await.is_err() {
@@ -81,16 +82,30 @@ pub(super) async fn pull<L: Link>(
                     Ok(have) => have,
                     Err(_) => return,
                 };
-                if let Some(delay) =
-                    after_answer(request.have.as_ref(), have.as_ref(), &mut backoff)
-                {
-                    tracing::warn!("the master's orders do not fit their digest; will ask again");
+                let delays = [
+                    after_answer(request.have.as_ref(), have.stamp.as_ref(), &mut backoff),
+                    // A master that gives no directory gives none the next time either.
+                    after_refusal(&request, told_directory, &have, &mut backoff),
+                ];
+                if let Some(delay) = delays.into_iter().flatten().max() {
+                    tracing::warn!("what the master sent does not fit its digest; will ask again");
                     tokio::time::sleep(delay).await;
                 }
             }
             Err(error) => wait(&mut backoff, "pull", &error).await,
         }
     }
+}
+
+/// The same for the directory: a whole one that did not fit would come again the same.
+fn after_refusal(
+    request: &Pull,
+    told: bool,
+    have: &Have,
+    backoff: &mut Backoff,
+) -> Option<Duration> {
+    let refused = told && request.directory.is_none() && have.directory.is_none();
+    refused.then(|| backoff.delay())
 }
 
 /// How long to wait before the next question. A delta that does not fit is followed by a question

@@ -239,6 +239,7 @@ impl Bench {
             made: data.join("volumes"),
             policy: NodePolicy::default(),
             forbidden: Forbidden::default(),
+            resolver: Default::default(),
         };
         let worker = Worker::new(Start {
             runtime: self.docker(),
@@ -252,6 +253,7 @@ impl Bench {
             node,
             remembered,
             host_boot: "boot".to_owned(),
+            ground: None,
         })
         .unwrap();
         let shutdown = CancellationToken::new();

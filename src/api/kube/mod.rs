@@ -5,8 +5,10 @@ pub mod accept;
 pub mod discovery;
 pub mod logs;
 pub mod node_tunnel;
+pub mod openapi;
 pub mod read;
 pub mod refuse;
+pub mod review;
 pub mod streams;
 pub mod target;
 #[cfg(test)]
@@ -15,7 +17,7 @@ pub mod watch;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::api::state::Api;
 
@@ -33,6 +35,11 @@ pub fn routes() -> Router<Api> {
         .route(&of_pod("exec"), get(streams::exec).post(streams::exec))
         .route(&of_pod("attach"), get(streams::attach).post(streams::attach))
         .route(&of_pod("portforward"), get(streams::port_forward).post(streams::port_forward))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/{*path}", get(openapi::document))
+        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review::access))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", post(review::rules))
         .route("/api/{*path}", get(read::read).fallback(refuse::refuse))
         .route("/apis/{*path}", get(read::read).fallback(refuse::refuse))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

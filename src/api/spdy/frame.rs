@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_frame_is_told() {
-        let cases: [(&[u8], Result<Option<Frame>, FrameError>); 6] = [
-            (&[0x80, 3, 0, 6, 0, 0, 0], Ok(None)),
+        let cases = [
+            (&[0x80, 3, 0, 6, 0, 0, 0][..], Ok(None)),
             (&[0x80, 2, 0, 6, 0, 0, 0, 4], Err(FrameError::Version(2))),
             (&[0x80, 3, 0, 6, 0, 0, 0, 2, 0, 1], Err(FrameError::TooShort)),
             (&[0x80, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0], Err(FrameError::TooShort)),

@@ -299,6 +299,14 @@ impl Runtime for Docker {
         self.all_ranges().await
     }
 
+    async fn process(&self, id: &str) -> Outcome<Option<u32>> {
+        let client = self.client().await?;
+        let shown = client.inspect_container(id, None).await;
+        let shown = shown.map_err(|error| self.failed(Asked::Container, id, error))?;
+        let process = shown.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
+        Ok(process.and_then(|pid| u32::try_from(pid).ok()))
+    }
+
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Outcome<ExecResult> {
         self.run_command(id, command, timeout).await
     }

@@ -47,16 +47,10 @@ impl Docker {
             labels: Some(labels::scope(&self.scope)),
             options: Some(HashMap::from([(
                 "com.docker.network.bridge.name".to_owned(),
-                self.bridge(),
+                self.scope.bridge(),
             )])),
             ..Default::default()
         }
-    }
-
-    /// The bridge's name on the host: at most 15 letters, the same after each making.
-    fn bridge(&self) -> String {
-        let name = kgit_protocol::ids::Digest::of(self.scope.network().as_bytes());
-        format!("kgit-{}", name.as_str().get(..8).unwrap_or("0"))
     }
 
     async fn show_network(&self) -> Outcome<Option<NetworkInspect>> {

@@ -80,7 +80,10 @@ pub fn ports(query: &[(String, String)]) -> Result<Vec<u16>, ApiError> {
     let ports = named.flat_map(|(_, value)| value.split(','));
     let read = |text: &str| match text.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(Status::bad_request(format!("unable to parse \"{text}\" as a port"))),
+        _ => {
+            let message = format!("unable to parse \"{text}\" as a port");
+            Err(ApiError::from(Status::bad_request(message)))
+        }
     };
     let ports: Vec<u16> = ports.map(read).collect::<Result<_, _>>()?;
     if ports.len() > MAX_PORTS {
