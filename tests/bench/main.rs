@@ -19,6 +19,7 @@ mod repo;
 #[path = "../support/skip.rs"]
 mod skip;
 mod start;
+mod streams;
 mod traffic;
 
 /// How much is measured.
