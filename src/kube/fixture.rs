@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Unplaced, WaitKind, Waiting, Waits};
 use crate::domain::record::{
     Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Node,
     Placed, Pod, ReplicaSet, ReplicaStatus, VolumePhase, VolumeState,
@@ -506,4 +507,32 @@ fn events() -> Vec<Made> {
         Made::Row(pod, Record::Events(Arc::new(EventLog { events: vec![event] }))),
         Made::Row(job, Record::Job(Arc::new(finished))),
     ]
+}
+
+/// What is waited for: a volume, and a node.
+pub fn waits() -> Waits {
+    let blocked = |object: &ObjectKey, for_what: &str, consequence: &str| Waiting {
+        object: object.clone(),
+        for_what: for_what.to_owned(),
+        kind: WaitKind::Blocked,
+        deadline: None,
+        consequence: consequence.to_owned(),
+        unplaced: None,
+    };
+    let claim = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "nothing-fits");
+    let lonely = ObjectKey::new(Kind::Pod, "default", "lonely");
+    let because = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+    let unplaced = Some(Unplaced { pod: lonely.clone(), because });
+    Waits::from(vec![
+        (claim.clone(), vec![blocked(&claim, "a volume", "pods that use it do not start")]),
+        (
+            lonely.clone(),
+            vec![Waiting { unplaced, ..blocked(&lonely, "a node", "it stays pending") }],
+        ),
+    ])
+}
+
+/// The node was heard of a second ago.
+pub fn heartbeats() -> imbl::OrdMap<NodeName, Timestamp> {
+    imbl::OrdMap::unit(NodeName::new("a"), Timestamp(NOW.0 - 1000))
 }

@@ -1,18 +1,18 @@
 //! What readers see of a World, as text.
 
-use crate::domain::plan::Waits;
-
 use serde_json::{Value, json};
 
-use crate::kube::fixture::{NOW, world};
+use crate::kube::fixture::{NOW, heartbeats, waits, world};
 use crate::kube::resource_type::by_word;
-use crate::kube::seen::{SecretValues, Seen, get, keys, of_row};
+use crate::kube::seen::{Heard, SecretValues, Seen, get, keys, of_row};
 use crate::kube::table::{IncludeObject, table};
 
 /// The wide table of a resource type, in columns.
 fn shown(word: &str) -> String {
-    let (world, waits) = (world(), Waits::new());
-    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets: SecretValues::Masked };
+    let (world, waits, heartbeats) = (world(), waits(), heartbeats());
+    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40 };
+    let secrets = SecretValues::Masked;
+    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets, heard };
     let ty = by_word(word).unwrap();
     let objects: Vec<_> =
         keys(&seen, ty.noun, None).iter().flat_map(|key| of_row(&seen, ty.noun, key)).collect();
@@ -21,8 +21,10 @@ fn shown(word: &str) -> String {
 }
 
 fn object(word: &str, namespace: &str, name: &str) -> Value {
-    let (world, waits) = (world(), Waits::new());
-    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets: SecretValues::Masked };
+    let (world, waits, heartbeats) = (world(), waits(), heartbeats());
+    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40 };
+    let secrets = SecretValues::Masked;
+    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets, heard };
     get(&seen, by_word(word).unwrap(), namespace, name).unwrap().object
 }
 
@@ -95,6 +97,29 @@ fn tables_of_what_workloads_stand_on_have_the_columns_that_people_know() {
     LAST SEEN           TYPE      REASON    OBJECT                     SUBOBJECT              SOURCE       MESSAGE                                    FIRST SEEN   COUNT   NAME
     60s (x4 over 60m)   Warning   BackOff   pod/web-7c5ddbdf54-ccccc   spec.containers{web}   kgit-agent   Back-off restarting failed container web   60m          4       web-7c5ddbdf54-ccccc.0cb20f371ba79221
     ");
+}
+
+#[test]
+fn tables_of_what_is_derived_have_the_columns_that_people_know() {
+    insta::assert_snapshot!(shown("leases"), @"");
+    insta::assert_snapshot!(shown("endpoints"), @"");
+    insta::assert_snapshot!(shown("endpointslices"), @"");
+}
+
+#[test]
+fn a_nodes_conditions_carry_its_last_heartbeat_and_so_does_its_lease() {
+    let node = object("node", "", "a");
+    let conditions = crate::kube::json::items(&node, "/status/conditions");
+    let heard = conditions.iter().map(|condition| &condition["lastHeartbeatTime"]);
+    assert!(heard.clone().count() > 0);
+    assert!(heard.clone().all(|at| at == "2025-12-31T23:59:59Z"), "{conditions:?}");
+    let lease = object("lease", "kube-node-lease", "a");
+    let spec = json!({
+        "holderIdentity": "a",
+        "leaseDurationSeconds": 40,
+        "renewTime": "2025-12-31T23:59:59.000000Z",
+    });
+    assert_eq!(lease["spec"], spec);
 }
 
 #[test]

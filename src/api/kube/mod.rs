@@ -15,6 +15,8 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
