@@ -23,6 +23,7 @@ use crate::api::error::ApiError;
 use crate::api::kube::logs::refused;
 use crate::api::kube::streams::{allowed, note};
 use crate::api::state::Api;
+use crate::api::tunnels::StreamRefused;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Pod;
 use crate::domain::service::ServiceState;
@@ -196,7 +197,8 @@ async fn pass_on(
     let uri = uri_at(rest, request.uri().query())?;
     let connect = ConnectRequest { pod: backend.pod.clone(), port: backend.port };
     let stream = api.tunnels.open(&backend.node, &StreamRequest::Connect(connect)).await;
-    let wire = TokioIo::new(stream.map_err(refused)?.into_wire());
+    let stream = stream.map_err(|error| unconnected(&backend, error))?;
+    let wire = TokioIo::new(stream.into_wire());
     let (mut sender, connection) =
         http1::handshake(wire).await.map_err(|error| unanswered(&backend, &error))?;
     // Ends when the pod, or whoever asked, is done.
@@ -217,6 +219,16 @@ async fn pass_on(
     }
     back_through_here(answer.headers_mut(), &prefix);
     Ok(answer.map(Body::new))
+}
+
+fn unconnected(backend: &Backend, error: StreamRefused) -> ApiError {
+    match error {
+        StreamRefused::Agent { message, .. } => {
+            let message = format!("error trying to reach {}: {message}", backend.shown);
+            Status::unavailable(message).into()
+        }
+        error => refused(error),
+    }
 }
 
 fn unanswered(backend: &Backend, error: &hyper::Error) -> ApiError {
