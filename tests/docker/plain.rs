@@ -79,7 +79,27 @@ fn aligned(rows: &[&str], starts: &[usize], node: &str) -> Vec<String> {
     rows.iter().map(|row| format!("{lead}{}", row.join("   ").trim_end())).collect()
 }
 
+/// What a machine is, in the description of its node.
+const OF_MACHINES: [&str; 10] = [
+    "Architecture",
+    "Boot ID",
+    "Container Runtime Version",
+    "Kernel Version",
+    "OS Image",
+    "PodCIDR",
+    "PodCIDRs",
+    "cpu",
+    "ephemeral-storage",
+    "memory",
+];
+
 fn sentence(line: &str, node: &str) -> String {
+    if let Some((key, value)) = line.split_once(':')
+        && OF_MACHINES.contains(&key.trim())
+    {
+        let gap = value.len() - value.trim_start().len();
+        return format!("{key}:{}…", &value[..gap]);
+    }
     let line = match line.split_once("kgit.dev/commit:") {
         Some((before, _)) => format!("{before}kgit.dev/commit: 1234567"),
         None => dated(line),
@@ -121,6 +141,10 @@ fn word(word: &str, node: &str) -> String {
 }
 
 fn piece(text: &str, node: &str) -> String {
+    let is_uid = text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    if is_uid {
+        return "01234567-89ab-cdef-0123-456789abcdef".to_owned();
+    }
     if text == node || text == format!("[{node}]") {
         return text.replace(node, "node");
     }

@@ -261,8 +261,11 @@ async fn a_request_is_passed_on_to_a_pod_without_the_callers_token() {
     assert_eq!(response.text().await.unwrap(), "port 8080");
     let request = client.get(reader.server.url(path)).bearer_auth(&reader.token);
     assert_eq!(request.send().await.unwrap().headers()["location"], format!("{path}/"));
-    let status = reader.get("/api/v1/namespaces/default/services/web/proxy/").await;
-    assert_eq!(status["message"], "services \"web\" not found", "nothing was decided for it yet");
+    let service = "/api/v1/namespaces/default/services/web/proxy/";
+    let request = client.get(reader.server.url(service)).bearer_auth(&reader.token);
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), "port 8080");
+    let status = reader.get("/api/v1/namespaces/default/services/public/proxy/").await;
+    assert_eq!(status["message"], "no endpoints available for service \"public\"");
     let entered = reader.server.records.entered.lock().unwrap();
     assert_eq!(entered.len(), 1, "written down once: {entered:?}");
 }
