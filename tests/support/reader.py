@@ -41,7 +41,10 @@ forward = portforward(core.connect_get_namespaced_pod_portforward, pod, "default
 socket = forward.socket(port)
 socket.setblocking(True)
 socket.sendall(b"GET / HTTP/1.0\r\n\r\n")
-assert b"hello from" in socket.recv(65536), "the pod answers through a forwarded port"
+answer = b""
+while piece := socket.recv(65536):
+    answer += piece
+assert b"hello from" in answer, answer
 assert forward.error(port) is None, forward.error(port)
 
 passed_on = core.connect_get_namespaced_pod_proxy(f"{pod}:{port}", "default")

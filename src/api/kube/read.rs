@@ -109,8 +109,9 @@ impl Wanted {
     }
 }
 
+/// As Go reads booleans, whose forms clients send: Python's says `True`.
 pub fn is_true(text: &str) -> bool {
-    matches!(text, "true" | "1")
+    matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
 /// Every GET below `/api` and `/apis`.
