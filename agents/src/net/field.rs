@@ -161,10 +161,8 @@ impl Field {
             Problem::new("BridgeNotSetUp", format!("the bridge {bridge}: {error}"))
         };
         kernel::set_up_bridge(bridge).map_err(|error| refused(&error))?;
-        if !kernel::has_route(range, bridge) {
-            kernel::add_route(range, bridge, here.gateway)
-                .await
-                .map_err(|error| refused(&error))?;
+        if !kernel::has_route(range) {
+            kernel::add_route(range, here.gateway).await.map_err(|error| refused(&error))?;
         }
         if self.filtered {
             kernel::allow_hairpins(bridge).await.map_err(|error| refused(&error))?;
@@ -209,9 +207,9 @@ impl Field {
 pub async fn clear(range: Option<Ipv4Net>, here: &Here) -> Result<(), Problem> {
     let removed = kernel::nft(&text::removal(&here.table), &OwnChange::default()).await;
     if let Some(range) = range
-        && kernel::has_route(range, &here.bridge)
+        && kernel::has_route(range)
     {
-        kernel::remove_route(range, &here.bridge).await;
+        kernel::remove_route(range).await;
     }
     kernel::reset_bridge(&here.bridge);
     if kernel::is_installed("iptables") {
