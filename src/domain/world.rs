@@ -322,6 +322,18 @@ impl World {
         rows.take_while(move |(key, _)| key.kind == kind).map(|(_, row)| row)
     }
 
+    /// The same in one namespace.
+    pub fn objects_in<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &Arc<str>,
+    ) -> impl Iterator<Item = &'a Recorded<Applied>> + use<'a> {
+        let (first, namespace) = (ObjectKey::new(kind, namespace, ""), Arc::clone(namespace));
+        let rows = self.objects.range(first..);
+        rows.take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
+            .map(|(_, row)| row)
+    }
+
     /// The pods that have no node yet.
     pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
         self.index.unplaced.iter().filter_map(|key| self.pods.get(key))

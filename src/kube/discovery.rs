@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::key::Kind;
 use crate::kube::resource_type::{Noun, ResourceType, SERVED};
+use crate::kube::review::REVIEWS;
 
 /// The version of Kubernetes whose objects and behaviour this is; vendors' `kubectl` pick
 /// themselves by it.
@@ -29,8 +30,9 @@ pub fn version() -> Value {
 
 /// The groups, without the core one.
 fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<_> =
-        SERVED.iter().map(|ty| ty.group).filter(|group| !group.is_empty()).collect();
+    let reviewed = REVIEWS.iter().map(|(group, ..)| *group);
+    let served = SERVED.iter().map(|ty| ty.group).filter(|group| !group.is_empty());
+    let mut groups: Vec<_> = served.chain(reviewed).collect();
     groups.sort_unstable();
     groups.dedup();
     groups
@@ -65,14 +67,18 @@ fn group_object(name: &str) -> Value {
 /// A struct, not a JSON value, because some clients search the raw text and so depend on the
 /// order of the fields.
 pub fn resource_list(group: &str, version: &str) -> Option<ResourceList> {
-    let types: Vec<_> =
-        SERVED.iter().filter(|ty| (ty.group, ty.version) == (group, version)).collect();
-    let first = types.first()?;
-    Some(ResourceList {
+    let types = SERVED.iter().filter(|ty| (ty.group, ty.version) == (group, version));
+    let reviews = reviews(group).filter(|_| version == "v1").map(review_entry);
+    let resources: Vec<ResourceEntry> = types.flat_map(entries).chain(reviews).collect();
+    let group_version = match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    };
+    (!resources.is_empty()).then_some(ResourceList {
         kind: "APIResourceList",
         api_version: "v1",
-        group_version: first.api_version(),
-        resources: types.into_iter().flat_map(entries).collect(),
+        group_version,
+        resources,
     })
 }
 
@@ -127,6 +133,38 @@ fn entries(ty: &'static ResourceType) -> Vec<ResourceEntry> {
     entries
 }
 
+fn reviews(
+    group: &str,
+) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+    REVIEWS.iter().filter(move |(of, ..)| *of == group)
+}
+
+fn review_entry(
+    (_, plural, kind): &'static (&'static str, &'static str, &'static str),
+) -> ResourceEntry {
+    ResourceEntry {
+        name: (*plural).to_owned(),
+        singular: "",
+        namespaced: false,
+        kind,
+        verbs: &["create"],
+        short: &[],
+        categories: &[],
+    }
+}
+
+fn aggregated_review(
+    (group, plural, kind): &'static (&'static str, &'static str, &'static str),
+) -> Value {
+    json!({
+        "resource": plural,
+        "responseKind": {"group": group, "version": "v1", "kind": kind},
+        "scope": "Cluster",
+        "singularResource": "",
+        "verbs": ["create"],
+    })
+}
+
 /// `GET /api` and `GET /apis` in the aggregated form.
 pub fn aggregated(core: bool) -> Value {
     let names = if core { vec![""] } else { groups() };
@@ -141,7 +179,8 @@ pub fn aggregated(core: bool) -> Value {
 
 fn aggregated_group(group: &str) -> Value {
     let types = SERVED.iter().filter(|ty| ty.group == group);
-    let resources: Vec<_> = types.map(aggregated_resource).collect();
+    let reviews = reviews(group).map(aggregated_review);
+    let resources: Vec<_> = types.map(aggregated_resource).chain(reviews).collect();
     let metadata = match group {
         "" => json!({}),
         name => json!({"name": name}),

@@ -5,7 +5,7 @@ use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::ObjectKey;
-use crate::domain::service::{EndpointPod, ServiceState};
+use crate::domain::service::{EndpointPod, ServiceState, of_the_api};
 use crate::kube::human;
 use crate::kube::json::{items, number, text};
 use crate::kube::metadata::Metadata;
@@ -90,9 +90,7 @@ fn subset(ports: &[Target<'_>], ready: Vec<Value>, not_ready: Vec<Value>) -> Val
 pub fn show_slice(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let row = seen.world.services.get(key)?;
     let (owner, created) = service::identity(seen, key)?;
-    let suffix: String =
-        owner.chars().filter(char::is_ascii_alphanumeric).take(SUFFIX_CHARS).collect();
-    let name = format!("{}-{suffix}", key.name);
+    let name = slice_name(key, &owner);
     let labels = [
         (SERVICE_LABEL.to_owned(), key.name.to_string()),
         ("endpointslice.kubernetes.io/managed-by".to_owned(), "kgit".to_owned()),
@@ -118,6 +116,15 @@ pub fn show_slice(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
         "ports": ports,
     });
     Some(Shown { key: shown_key(key, &name), version: row.version, object })
+}
+
+/// The API's own has no suffix, as upstream.
+fn slice_name(key: &ObjectKey, owner: &str) -> String {
+    if *key == of_the_api() {
+        return key.name.to_string();
+    }
+    let digits = owner.chars().filter(char::is_ascii_alphanumeric);
+    format!("{}-{}", key.name, digits.take(SUFFIX_CHARS).collect::<String>())
 }
 
 fn slice_endpoint(endpoint: &Endpoint, pod: &EndpointPod, namespace: &str) -> Value {

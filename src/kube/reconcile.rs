@@ -40,6 +40,9 @@ pub const SOURCE_COLUMNS: &[Column] = &[
     Column::text("Age"),
 ];
 
+pub const COMPONENT_COLUMNS: &[Column] =
+    &[Column::name(), Column::text("Status"), Column::text("Message"), Column::text("Error")];
+
 /// Where the source stands, in the words of the layer that follows it.
 #[derive(Clone, Debug, Default)]
 pub struct SourceFacts {
@@ -134,6 +137,41 @@ pub fn show_source(facts: &SourceFacts, version: u64) -> Shown {
     }));
     let since = commit.map_or(facts.checked, |commit| commit.at);
     shown("Source", "source", version, since, rest)
+}
+
+/// What the master consists of, and what is wrong with each part.
+pub fn show_components(store: Option<String>, source: Option<String>) -> Vec<Shown> {
+    let parts = [("master", None), ("source", source), ("store", store)];
+    let shown = parts.map(|(name, error)| {
+        let status = if error.is_some() { "False" } else { "True" };
+        let mut condition = json!({"type": "Healthy", "status": status, "message": "ok"});
+        if let Some(error) = error {
+            condition["error"] = json!(error);
+            object(&mut condition).remove("message");
+        }
+        let key = ShownKey { namespace: Arc::from(""), name: Arc::from(name) };
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "ComponentStatus",
+            "metadata": {"name": name},
+            "conditions": [condition],
+        });
+        Shown { key, version: 0, object }
+    });
+    shown.into()
+}
+
+pub fn component_cells(component: &Value) -> Vec<Value> {
+    let status = match text(component, "/conditions/0/status") {
+        "True" => "Healthy",
+        _ => "Unhealthy",
+    };
+    vec![
+        json!(text(component, "/metadata/name")),
+        json!(status),
+        json!(text(component, "/conditions/0/message")),
+        json!(text(component, "/conditions/0/error")),
+    ]
 }
 
 pub fn reconcile_cells(reconcile: &Value, now: Timestamp) -> Vec<Value> {

@@ -12,6 +12,8 @@ pub enum Noun {
     EndpointSlice,
     /// What was told about an object.
     Event,
+    /// Whether the master's parts work.
+    ComponentStatus,
     /// One run of the loop, from the audit log.
     Reconcile,
     /// What is waited for, and deletions that are held.
@@ -120,7 +122,17 @@ const fn own(
 }
 
 /// In the order in which discovery lists them.
-pub static SERVED: [ResourceType; 18] = [
+pub static SERVED: [ResourceType; 19] = [
+    ResourceType {
+        namespaced: false,
+        ..derived(
+            Noun::ComponentStatus,
+            "",
+            "ComponentStatus",
+            ("componentstatuses", "componentstatus"),
+            &["cs"],
+        )
+    },
     core(Kind::ConfigMap, ("configmaps", "configmap"), &["cm"]),
     derived(Noun::Endpoints, "", "Endpoints", ("endpoints", "endpoints"), &["ep"]),
     derived(Noun::Event, "", "Event", ("events", "event"), &["ev"]),
@@ -160,12 +172,17 @@ impl ResourceType {
         }
     }
 
-    /// The path that lists it: in one namespace, or everywhere.
-    pub fn path(&self, namespace: Option<&str>) -> String {
-        let root = match self.group {
+    /// The path of its group and version.
+    pub fn root(&self) -> String {
+        match self.group {
             "" => format!("/api/{}", self.version),
             group => format!("/apis/{group}/{}", self.version),
-        };
+        }
+    }
+
+    /// The path that lists it: in one namespace, or everywhere.
+    pub fn path(&self, namespace: Option<&str>) -> String {
+        let root = self.root();
         match namespace {
             Some(namespace) if self.namespaced => {
                 format!("{root}/namespaces/{namespace}/{}", self.plural)

@@ -92,7 +92,7 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             | Kind::Job),
         ) => objects(kind),
         Noun::Event => event::keys(world, namespace),
-        Noun::Reconcile | Noun::Plan | Noun::Source => Vec::new(),
+        Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => Vec::new(),
     }
 }
 
@@ -116,7 +116,7 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Endpoints => endpoints::show(seen, key),
         Noun::EndpointSlice => endpoints::show_slice(seen, key),
         Noun::Event => return event::show(seen, key),
-        Noun::Reconcile | Noun::Plan | Noun::Source => None,
+        Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     };
     shown.into_iter().collect()
 }
@@ -136,7 +136,7 @@ pub fn get(seen: &Seen<'_>, ty: &ResourceType, namespace: &str, name: &str) -> O
             let mut events = rows.flat_map(|key| event::show(seen, &key));
             events.find(|shown| *shown.key.name == *name)
         }
-        Noun::Reconcile | Noun::Plan | Noun::Source => None,
+        Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     }
 }
 
@@ -150,7 +150,7 @@ pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
         Noun::Recorded(kind) => (kind == key.kind).then(|| key.clone()),
         Noun::Endpoints | Noun::EndpointSlice => (key.kind == Kind::Service).then(|| key.clone()),
         Noun::Event => Some(key.clone()),
-        Noun::Reconcile | Noun::Plan | Noun::Source => None,
+        Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
+use crate::domain::resource::Resource;
 use crate::domain::world::{Effect, Record, Table, World};
 use crate::plan::{depends, services};
 
@@ -118,11 +119,12 @@ impl<'a> Draft<'a> {
                     self.world.unplaced().map(|pod| self.world.workload_of(pod)).collect();
                 self.queue.extend(waiting);
             }
-            (_, Some(Record::Claim(_) | Record::Volume(_) | Record::Object(_)))
-            | (Effect::Remove(_, Table::Object), _) => {
+            (_, Some(Record::Claim(_) | Record::Volume(_))) => {
                 self.queue.insert(key.clone());
                 self.touch_referrers(key);
             }
+            (_, Some(Record::Object(new))) => self.touch_object(key, Some(&new.resource)),
+            (Effect::Remove(_, Table::Object), _) => self.touch_object(key, None),
             (Effect::Remove(_, Table::Service), _) => {
                 self.queue.extend(services::waiting(&self.world));
             }
@@ -135,6 +137,15 @@ impl<'a> Draft<'a> {
                 self.touch_referrers(key);
             }
             _ => {}
+        }
+    }
+
+    fn touch_object(&mut self, key: &ObjectKey, new: Option<&Resource>) {
+        self.queue.insert(key.clone());
+        self.touch_referrers(key);
+        let old = self.world.objects.get(key).map(|row| Arc::clone(&row.resource));
+        for resource in new.into_iter().chain(old.as_deref()) {
+            self.queue.extend(services::of_workload(&self.world, key, resource));
         }
     }
 

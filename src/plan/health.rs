@@ -45,8 +45,12 @@ pub fn health(world: &World, key: &ObjectKey) -> Health {
         | Spec::StorageClass(_)
         | Spec::PersistentVolume(_)
         | Spec::ConfigMap(_)
-        | Spec::Secret(_)
-        | Spec::Service(_) => Health::Healthy,
+        | Spec::Secret(_) => Health::Healthy,
+        Spec::Service(spec) if spec.kind == "LoadBalancer" => {
+            let reached = world.services.get(key).is_some_and(|state| !state.ingress.is_empty());
+            if reached { Health::Healthy } else { Health::Progressing }
+        }
+        Spec::Service(_) => Health::Healthy,
     }
 }
 

@@ -11,7 +11,7 @@ use kgit_protocol::pod::Protocol;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::Pod;
-use crate::domain::resource::{ServiceSpec, Spec, TargetPort};
+use crate::domain::resource::{Resource, ServiceSpec, Spec, TargetPort};
 use crate::domain::selector::Labels;
 use crate::domain::service::{self, ServiceState, of_the_api};
 use crate::domain::world::{Effect, Record, Table, World};
@@ -238,9 +238,8 @@ fn tell_troubles(draft: &mut Draft<'_>, key: &ObjectKey, spec: &ServiceSpec) {
 fn troubles(world: &World, key: &ObjectKey, spec: &ServiceSpec) -> Vec<(String, String)> {
     let Some(state) = world.services.get(key) else { return Vec::new() };
     let mut troubles = Vec::new();
-    let exist =
-        |selector: &Labels| world.pods_labelled(&key.namespace, selector).any(|pod| !pod.is_over());
-    if let Some(selector) = spec.selector.as_ref().filter(|selector| !exist(selector)) {
+    let selector = spec.selector.as_ref();
+    if let Some(selector) = selector.filter(|selector| !leads_to_pods(world, key, selector)) {
         let labels: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let what = format!("a pod with the labels {}; there is none", labels.join(","));
         troubles.push((what, REFUSED.to_owned()));
@@ -270,6 +269,16 @@ fn troubles(world: &World, key: &ObjectKey, spec: &ServiceSpec) -> Vec<(String, 
     troubles
 }
 
+/// There are such pods, or a workload that makes them: it says itself what it waits for.
+fn leads_to_pods(world: &World, key: &ObjectKey, selector: &Labels) -> bool {
+    let has = |labels: &Labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    world.pods_labelled(&key.namespace, selector).any(|pod| !pod.is_over())
+        || Kind::ALL.into_iter().filter(|kind| kind.is_workload()).any(|kind| {
+            let there = world.objects_in(kind, &key.namespace).filter(|it| it.retained.is_none());
+            there.filter_map(|it| it.resource.template()).any(|template| has(&template.labels))
+        })
+}
+
 fn on_nodes(world: &World, key: &ObjectKey) -> impl Iterator<Item = (String, String)> {
     world.nodes.values().flat_map(move |node| {
         let here = node.observed.service_troubles.iter();
@@ -295,6 +304,13 @@ pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectK
     pods.flat_map(|pod| world.services_selecting(&pod.key.namespace, &pod.labels))
         .cloned()
         .collect()
+}
+
+/// The services that lead to the pods of a workload.
+pub fn of_workload(world: &World, key: &ObjectKey, resource: &Resource) -> Vec<ObjectKey> {
+    let labels = resource.template().map(|template| &template.labels);
+    let services = labels.map(|labels| world.services_selecting(&key.namespace, labels).cloned());
+    services.into_iter().flatten().collect()
 }
 
 /// Everything about a pod that a service goes by.

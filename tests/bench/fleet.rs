@@ -16,6 +16,7 @@ use kgit_agent::policy::{Forbidden, NodePolicy};
 use kgit_agent::runtime::Scope;
 use kgit_agent::runtime::sim::Sim;
 use kgit_agent::volumes::Places;
+use kgit_agent::volumes::resolver::Resolver;
 use kgit_agent::worker::images::Puller;
 use kgit_agent::worker::outbox::Outbox;
 use kgit_agent::worker::{Start, Worker};
@@ -156,12 +157,14 @@ async fn agent(index: usize, dir: PathBuf, url: &str, token: &JoinToken) -> Work
             made: dir.join("volumes"),
             policy: NodePolicy::default(),
             forbidden: Forbidden::default(),
+            resolver: Resolver::new(None),
         },
         puller: Puller::new(None),
         remembered: journal.remembered().unwrap(),
         journal,
         outbox: Arc::new(Outbox::new(BootId::new("bench"))),
         range,
+        ground: None,
         node: Node::new(spec_key, None, std::collections::BTreeMap::new()),
         host_boot: String::new(),
     };

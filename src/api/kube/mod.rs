@@ -4,8 +4,10 @@
 pub mod accept;
 pub mod discovery;
 pub mod logs;
+pub mod openapi;
 pub mod read;
 pub mod refuse;
+pub mod review;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,7 @@ pub mod watch;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::api::state::Api;
 
@@ -28,6 +30,11 @@ pub fn routes() -> Router<Api> {
         .route("/api/", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/", get(discovery::groups))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/{*path}", get(openapi::document))
+        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review::access))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", post(review::rules))
         .route("/api/{*path}", get(read::read).fallback(refuse::refuse))
         .route("/apis/{*path}", get(read::read).fallback(refuse::refuse))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

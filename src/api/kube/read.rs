@@ -18,7 +18,9 @@ use crate::api::state::Api;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::token::Role;
 use crate::kube::discovery;
-use crate::kube::reconcile::{SourceFacts, show_plans, show_reconcile, show_source};
+use crate::kube::reconcile::{
+    SourceFacts, show_components, show_plans, show_reconcile, show_source,
+};
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::seen::{self, SecretValues, Seen, Shown, ShownKey};
 use crate::kube::selector::{FieldSelector, parse_labels};
@@ -174,7 +176,7 @@ async fn get(
         Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
             seen::get(&sight(api, caller, &view), ty, namespace, name)
         }
-        Noun::Reconcile | Noun::Plan | Noun::Source => {
+        Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => {
             let all = own_nouns(api, caller, &view, ty.noun).await?;
             all.into_iter().find(|shown| *shown.key.name == *name)
         }
@@ -200,7 +202,9 @@ async fn matching(
             }
             keys.iter().flat_map(|key| seen::of_row(&seen, noun, key)).collect()
         }
-        Noun::Reconcile | Noun::Plan | Noun::Source => own_nouns(api, caller, view, noun).await?,
+        Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => {
+            own_nouns(api, caller, view, noun).await?
+        }
     };
     all.retain(|shown| wanted.matches(&shown.object));
     Ok(all)
@@ -214,6 +218,10 @@ async fn own_nouns(
     noun: Noun,
 ) -> Result<Vec<Shown>, ApiError> {
     Ok(match noun {
+        Noun::ComponentStatus => {
+            let store = api.read(|records| records.reconciles(None, 1)).await.err();
+            show_components(store.map(|error| error.to_string()), view.source.error.clone())
+        }
         Noun::Plan => show_plans(&sight(api, caller, view)),
         Noun::Source => {
             let source = &view.source;

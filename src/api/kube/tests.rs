@@ -250,5 +250,16 @@ async fn discovery_lists_every_type_in_both_forms() {
         .iter()
         .map(|group| group["metadata"]["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["apps", "batch", "discovery.k8s.io", "kgit.dev", "storage.k8s.io"]);
+    assert_eq!(
+        names,
+        [
+            "apps",
+            "authentication.k8s.io",
+            "authorization.k8s.io",
+            "batch",
+            "discovery.k8s.io",
+            "kgit.dev",
+            "storage.k8s.io"
+        ]
+    );
 }
