@@ -143,8 +143,9 @@ fn worker(
         pod_range: network.range,
         master_url: config.master_url.clone(),
     };
+    let serves = !config.policy.no_services;
     // Until `net` says that it can't have that address.
-    let resolver = Resolver::new(Some(ground.gateway()));
+    let resolver = Resolver::new(serves.then(|| ground.gateway()));
     let places = Places { resolver, ..places(config, &scope) };
     let start = Start {
         runtime: Crash::new(docker, config.crash_at.clone()),
@@ -158,7 +159,7 @@ fn worker(
         node,
         remembered,
         host_boot: host_boot(),
-        ground: Some(ground),
+        ground: serves.then_some(ground),
     };
     Ok(Worker::new(start)?)
 }

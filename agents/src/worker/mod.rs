@@ -175,8 +175,9 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         start.puller.know(images.clone());
         let catalogue = Catalogue::new(start.journal.directory()?);
         let mut node = start.node;
-        if let Some(ground) = &start.ground {
-            node.serve(catalogue.served(&ground.scope.node));
+        match &start.ground {
+            Some(ground) => node.serve(catalogue.served(&ground.scope.node)),
+            None => traffic::tell_of_none(&start.outbox),
         }
         let shared = Arc::new(Shared {
             runtime: start.runtime,
