@@ -29,7 +29,9 @@ pub fn lacks() -> Vec<Lack> {
         found.push(Lack::Root);
     }
     let programs = [("nft", Lack::Nft), ("ip", Lack::Route), ("conntrack", Lack::Conntrack)];
-    found.extend(programs.into_iter().filter(|(name, _)| !kernel::is_installed(name)).map(|(_, lack)| lack));
+    found.extend(
+        programs.into_iter().filter(|(name, _)| !kernel::is_installed(name)).map(|(_, lack)| lack),
+    );
     if !kernel::host_forwards() {
         found.push(Lack::Forwarding);
     }

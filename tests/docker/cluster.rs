@@ -6,10 +6,12 @@ use std::ffi::OsString;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use crate::engine::{Container, Engine};
-use crate::face::Face;
-use crate::process::{Process, kgit};
+use crate::face::{Face, Place};
+use crate::hosts::Hosts;
+use crate::process::{Process, kgit, kgit_on};
 use crate::room::Room;
 
 #[derive(Debug)]
@@ -20,14 +22,41 @@ pub struct Cluster {
     arguments: Vec<OsString>,
     process: Option<Process>,
     id: String,
+    /// Where it runs, if not on this machine itself.
+    host: Option<(Rc<Hosts>, String)>,
 }
 
 impl Cluster {
     /// `kgit up SOURCE`, with more arguments where wanted. Returns when its node is ready.
     pub fn up(engine: &Engine, room: Room, source: &Path, arguments: &[&str]) -> Self {
+        Self::start_new(engine, room, source, arguments, None)
+    }
+
+    /// The same on one of a set of hosts, on that one's engine.
+    pub fn up_on(hosts: &Rc<Hosts>, host: &str, files: &[(&str, &str)]) -> Self {
+        let room = Room::new();
+        let folder = room.folder("manifests");
+        for (path, content) in files {
+            write(&folder.join(path), content);
+        }
+        let engine = Engine::at(&hosts.engine(host));
+        let host = Some((Rc::clone(hosts), host.to_owned()));
+        Self::start_new(&engine, room, &folder, &[], host)
+    }
+
+    fn start_new(
+        engine: &Engine,
+        room: Room,
+        source: &Path,
+        arguments: &[&str],
+        host: Option<(Rc<Hosts>, String)>,
+    ) -> Self {
         let mut all: Vec<OsString> = vec!["up".into(), source.into()];
         all.extend(arguments.iter().map(OsString::from));
-        let place = Box::new(|program: &str| Command::new(program));
+        let place: Place = match host.clone() {
+            None => Box::new(|program: &str| Command::new(program)),
+            Some((hosts, host)) => Box::new(move |program: &str| hosts.command(&host, program)),
+        };
         let mut cluster = Self {
             engine: engine.clone(),
             face: Face::new(place, room.path(), &room.join("data")),
@@ -35,6 +64,7 @@ impl Cluster {
             arguments: all,
             process: None,
             id: String::new(),
+            host,
         };
         cluster.start();
         let status = cluster.until("a ready node", || {
@@ -61,7 +91,10 @@ impl Cluster {
             true => &[][..],
             false => &["--listen", "127.0.0.1:0"],
         };
-        let mut command = kgit();
+        let mut command = match &self.host {
+            None => kgit(),
+            Some((hosts, host)) => kgit_on(hosts, host),
+        };
         command.args(&self.arguments).args(listen);
         command.args(["--docker", &self.engine.socket]).arg("--data").arg(self.data());
         self.process = Some(Process::start(command, &self.room.join("kgit.log")));

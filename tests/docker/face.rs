@@ -14,7 +14,7 @@ const SHOWN_LINES: usize = 40;
 
 /// How a program is run so that it reaches the master: on this machine, or on one of the test's
 /// hosts.
-type Place = Box<dyn Fn(&str) -> Command>;
+pub type Place = Box<dyn Fn(&str) -> Command>;
 
 pub struct Face {
     place: Place,

@@ -11,6 +11,7 @@ mod face;
 mod hosts;
 mod joining;
 mod lives;
+mod load;
 mod mortal;
 mod neighbours;
 mod networks;
@@ -23,6 +24,7 @@ mod repo;
 mod room;
 #[path = "../support/skip.rs"]
 mod skip;
+mod traffic;
 mod tutorials;
 mod vandalism;
 mod wait;

@@ -55,6 +55,11 @@ impl Hosts {
         command
     }
 
+    /// The file that stands for the host's network, for a thread to move into.
+    pub fn network(&self, host: &str) -> PathBuf {
+        Path::new("/var/run/netns").join(format!("{}-{host}", self.set))
+    }
+
     /// Pulls the host's cable: it keeps its address, and nothing gets through.
     pub fn cut(&self, host: &str) {
         run(&["cut", &self.set, host]);

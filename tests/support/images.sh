@@ -4,6 +4,8 @@
 
 # A registry that doesn't answer within this is taken for absent: the local build is as good and takes a second.
 PULL_SECONDS=20
+# A web server that ends as well-behaved ones do; busybox has none.
+IMAGES_SERVER=$(dirname "${BASH_SOURCE[0]}")/server.rs
 
 # What the example runs, and what the tests run beside it: NAME PROGRAM ARGUMENT…
 EXAMPLE_IMAGES=(
@@ -13,7 +15,10 @@ EXAMPLE_IMAGES=(
     "kgit-example/migrate:1 sh"
 )
 # Built, never pulled: no registry knows them, and those of the example are the team's own to build.
-LOCAL_IMAGES=("kgit-test/busybox:1 sh" "kgit-test/web:1 serve 80 8080" "kgit-test/web:2 serve 80 8080")
+LOCAL_IMAGES=(
+    "kgit-test/busybox:1 sh" "kgit-test/web:1 serve 80 8080" "kgit-test/web:2 serve 80 8080"
+    "kgit-test/polite:1 polite 8080"
+)
 # The tutorials' own names, so that their manifests run as they are.
 TUTORIAL_IMAGES=(
     "gcr.io/google-samples/node-hello:1.0 serve 80 8080"
@@ -60,7 +65,7 @@ image_current() {
 }
 
 # What a local build depends on: this file and the busybox that goes into it.
-image_recipe() { cat "${BASH_SOURCE[0]}" /bin/busybox 2>/dev/null | sha256sum | cut -c1-16; }
+image_recipe() { cat "${BASH_SOURCE[0]}" "$IMAGES_SERVER" /bin/busybox 2>/dev/null | sha256sum | cut -c1-16; }
 
 image_pull() {
     [ -z "${KGIT_NO_PULL:-}" ] || return 1
@@ -105,7 +110,24 @@ image_root() { # DIRECTORY NAME
     serve_script >"$root/bin/serve"
     keep_script >"$root/bin/keep"
     answer_script >"$root/bin/answer"
-    chmod 755 "$root/bin/serve" "$root/bin/keep" "$root/bin/answer"
+    polite_script >"$root/bin/polite"
+    chmod 755 "$root/bin/serve" "$root/bin/keep" "$root/bin/answer" "$root/bin/polite"
+    [[ $2 != kgit-test/polite* ]] || server_build "$root/bin/server"
+}
+
+server_build() { # FILE
+    run_child rustc --edition 2024 -O -C target-feature=+crt-static -C strip=symbols -o "$1" "$IMAGES_SERVER" ||
+        die "the test's web server does not build" "the C library's static half is in Debian's libc6-dev"
+}
+
+# The server of server.rs. Told to end, it is let finish what it has.
+polite_script() {
+    cat <<'SCRIPT'
+#!/bin/sh
+trap 'touch /tmp/stop' TERM INT
+server "$@" &
+while kill -0 $! 2>/dev/null; do wait $!; done
+SCRIPT
 }
 
 # A web server on every port given. As process 1, httpd would ignore TERM: the shell around it does not.

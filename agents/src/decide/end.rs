@@ -7,7 +7,9 @@ use kgit_protocol::assignment::{Order, PodAssignment};
 use kgit_protocol::pod::ContainerSpec;
 use kgit_protocol::time::Timestamp;
 
-use crate::decide::facts::{ContainerFacts, Drain, HookState, Phase, PodFacts, PodOutcome, Stop, StopWhy};
+use crate::decide::facts::{
+    ContainerFacts, Drain, HookState, Phase, PodFacts, PodOutcome, Stop, StopWhy,
+};
 use crate::decide::{Draft, Hook, Role, Step, hook_is_over, members};
 use crate::runtime::{PAUSE, RunState, Seen};
 

@@ -88,7 +88,11 @@ impl Feeder {
     }
 }
 
-async fn keep_feeding(keep: Keep, mut wishes: watch::Receiver<Wanted>, told: watch::Sender<Status>) {
+async fn keep_feeding(
+    keep: Keep,
+    mut wishes: watch::Receiver<Wanted>,
+    told: watch::Sender<Status>,
+) {
     loop {
         let failure = match reach(&keep).await {
             Ok((wire, digest)) => {

@@ -216,7 +216,8 @@ pub async fn clear(range: Option<Ipv4Net>, here: &Here) -> Result<(), Problem> {
         for from in holes::FROM {
             let chain = holes::chain(&here.table, from);
             // Where the chain never was, there is nothing to take away.
-            for arguments in [vec!["-D", from, "-j", &chain], vec!["-F", &chain], vec!["-X", &chain]]
+            for arguments in
+                [vec!["-D", from, "-j", &chain], vec!["-F", &chain], vec!["-X", &chain]]
             {
                 let _ = kernel::iptables(&arguments).await;
             }
@@ -248,7 +249,8 @@ fn worded(error: KernelError) -> Problem {
 /// until the kernel forgets that.
 async fn forget_datagrams(before: &[Lead], now: &[Lead]) {
     let still: BTreeSet<_> = now.iter().flat_map(places).collect();
-    let gone: BTreeSet<_> = before.iter().flat_map(places).filter(|at| !still.contains(at)).collect();
+    let gone: BTreeSet<_> =
+        before.iter().flat_map(places).filter(|at| !still.contains(at)).collect();
     if gone.is_empty() || !kernel::is_installed("conntrack") {
         return;
     }

@@ -24,7 +24,8 @@ pub fn chains(here: &Here, master_port: u16) -> String {
     let Here { table, bridge, gateway, .. } = here;
     let (input, forward) = (chain(table, "INPUT"), chain(table, "FORWARD"));
     let accepts = accepts(bridge, *gateway, master_port);
-    let accepts: String = accepts.iter().map(|rule| format!("-A {input} {rule} -j ACCEPT\n")).collect();
+    let accepts: String =
+        accepts.iter().map(|rule| format!("-A {input} {rule} -j ACCEPT\n")).collect();
     format!(
         "*filter\n:{input} - [0:0]\n:{forward} - [0:0]\n{accepts}\
          -A {forward} -o {bridge} -m conntrack --ctstate DNAT -j ACCEPT\n\

@@ -94,8 +94,8 @@ impl Keep {
     }
 
     fn write<T: Serialize>(&self, name: &str, content: &T) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&Versioned { format: FORMAT, content })
-            .map_err(io::Error::other)?;
+        let bytes =
+            serde_json::to_vec(&Versioned { format: FORMAT, content }).map_err(io::Error::other)?;
         replace_file(&self.dir.join(name), &bytes, 0o600)
     }
 }

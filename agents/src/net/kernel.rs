@@ -53,8 +53,10 @@ pub async fn nft(text: &str, own: &OwnChange) -> Result<(), KernelError> {
         // A program that ends early says why.
         let _ = input.write_all(text.as_bytes()).await;
     }
-    let output =
-        child.wait_with_output().await.map_err(|source| KernelError::Run { program: "nft", source })?;
+    let output = child
+        .wait_with_output()
+        .await
+        .map_err(|source| KernelError::Run { program: "nft", source })?;
     judged("nft", &output).map(|_| ())
 }
 
@@ -82,8 +84,10 @@ pub async fn restore(text: &str) -> Result<(), KernelError> {
     if let Some(mut input) = child.stdin.take() {
         let _ = input.write_all(text.as_bytes()).await;
     }
-    let output =
-        child.wait_with_output().await.map_err(|source| KernelError::Run { program: name, source })?;
+    let output = child
+        .wait_with_output()
+        .await
+        .map_err(|source| KernelError::Run { program: name, source })?;
     judged(name, &output).map(|_| ())
 }
 
@@ -142,8 +146,8 @@ pub async fn allow_hairpins(bridge: &str) -> Result<(), KernelError> {
     let shown = run("ip", &["-d", "-o", "link", "show", "master", bridge]).await?;
     for port in shown.lines().filter(|line| line.contains("hairpin off")).filter_map(link_name) {
         // A port that has gone meanwhile needs nothing.
-        let _ = run("ip", &["link", "set", "dev", port, "type", "bridge_slave", "hairpin", "on"])
-            .await;
+        let _ =
+            run("ip", &["link", "set", "dev", port, "type", "bridge_slave", "hairpin", "on"]).await;
     }
     Ok(())
 }

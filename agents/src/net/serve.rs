@@ -227,7 +227,11 @@ impl Serving {
         self.settle().await;
     }
 
-    async fn work(&mut self, mut inbox: mpsc::Receiver<Asked>, shutdown: CancellationToken) -> Ended {
+    async fn work(
+        &mut self,
+        mut inbox: mpsc::Receiver<Asked>,
+        shutdown: CancellationToken,
+    ) -> Ended {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count: u64 = 0;
@@ -379,7 +383,8 @@ impl Serving {
     fn listen_for_others(&mut self, table: &str) {
         // Once: a process serves one node.
         let Some(heard) = self.heard.take() else { return };
-        if let Err(error) = others::listen(table.to_owned(), Arc::clone(&self.field.own), heard.clone())
+        if let Err(error) =
+            others::listen(table.to_owned(), Arc::clone(&self.field.own), heard.clone())
         {
             tracing::warn!(%error, "changes by others are only seen by looking");
         }

@@ -41,11 +41,7 @@ pub enum Change {
 ///
 /// # Errors
 /// If the kernel gives no such socket; then only slow checks are left.
-pub fn listen(
-    table: String,
-    own: Arc<OwnChange>,
-    changes: mpsc::Sender<Change>,
-) -> io::Result<()> {
+pub fn listen(table: String, own: Arc<OwnChange>, changes: mpsc::Sender<Change>) -> io::Result<()> {
     let links = open(None, ROUTE_GROUPS)?;
     let to = changes.clone();
     tokio::spawn(async move {

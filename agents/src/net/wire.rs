@@ -124,8 +124,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(stream: UnixStream) -> Self {
-        let codec =
-            LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_codec();
+        let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_codec();
         Self { frames: Framed::new(stream, codec) }
     }
 

@@ -19,8 +19,8 @@ use kgit_protocol::ids::{Attempt, PodUid};
 use kgit_protocol::pod::{ContainerSpec, Volume, VolumeSource};
 
 use crate::policy::{Forbidden, NodePolicy, Refusal, check, check_path};
-use crate::volumes::resolver::Resolver;
 use crate::runtime::{BindMount, MountSource, Runtime, RuntimeError, VolumeOrder};
+use crate::volumes::resolver::Resolver;
 
 /// A tmpfs for an emptyDir in memory without a limit may take as much as this.
 const DEFAULT_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
@@ -426,11 +426,7 @@ fn give(path: &Path, group: Option<i64>) -> io::Result<()> {
 }
 
 /// `/etc/hosts` and `/etc/resolv.conf`, as Kubernetes writes them.
-fn write_identity_files(
-    folder: &Path,
-    pod: &PodAssignment,
-    resolver: &Resolver,
-) -> io::Result<()> {
+fn write_identity_files(folder: &Path, pod: &PodAssignment, resolver: &Resolver) -> io::Result<()> {
     let spec = &pod.spec;
     let mut hosts = String::from("# Kept by kgit.\n127.0.0.1\tlocalhost\n::1\tlocalhost\n");
     if let Some(address) = spec.address {

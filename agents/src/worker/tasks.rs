@@ -98,7 +98,12 @@ pub(super) async fn pull<L: Link>(
 }
 
 /// The same for the directory: a whole one that did not fit would come again the same.
-fn after_refusal(request: &Pull, told: bool, have: &Have, backoff: &mut Backoff) -> Option<Duration> {
+fn after_refusal(
+    request: &Pull,
+    told: bool,
+    have: &Have,
+    backoff: &mut Backoff,
+) -> Option<Duration> {
     let refused = told && request.directory.is_none() && have.directory.is_none();
     refused.then(|| backoff.delay())
 }

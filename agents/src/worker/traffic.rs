@@ -102,7 +102,11 @@ impl Traffic {
         let status = self.status.borrow();
         let Some(applied) = &status.applied else { return Vec::new() };
         let done = |number: &u64| applied.number >= *number;
-        self.draining.iter().filter(|(_, number)| done(number)).map(|(uid, _)| uid.clone()).collect()
+        self.draining
+            .iter()
+            .filter(|(_, number)| done(number))
+            .map(|(uid, _)| uid.clone())
+            .collect()
     }
 
     /// Where pods ask for names; `None` where this node can't answer them.

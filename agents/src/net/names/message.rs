@@ -22,7 +22,10 @@ pub enum Reply {
     /// Send the question on as it came.
     Forward,
     /// Answer with this, and what is found at the name.
-    Chase { partial: Message, target: Name },
+    Chase {
+        partial: Message,
+        target: Name,
+    },
 }
 
 /// `None`: nothing that could be answered.

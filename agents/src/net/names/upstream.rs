@@ -70,7 +70,8 @@ async fn by_stream(question: &[u8], server: SocketAddr) -> std::io::Result<Vec<u
 /// Whether these bytes answer the question that was sent with this number.
 fn fits(question: &[u8], number: [u8; 2], answer: &[u8]) -> bool {
     let same_question = || {
-        let (asked, answered) = (Message::from_vec(question).ok()?, Message::from_vec(answer).ok()?);
+        let (asked, answered) =
+            (Message::from_vec(question).ok()?, Message::from_vec(answer).ok()?);
         Some(asked.queries == answered.queries)
     };
     first_two(answer) == number && same_question().unwrap_or(false)

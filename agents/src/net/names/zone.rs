@@ -196,7 +196,14 @@ impl Zone {
         }
     }
 
-    fn port(&mut self, own: &str, name: Option<&str>, protocol: Protocol, port: u16, target: String) {
+    fn port(
+        &mut self,
+        own: &str,
+        name: Option<&str>,
+        protocol: Protocol,
+        port: u16,
+        target: String,
+    ) {
         let Some(name) = name else { return };
         let protocol = match protocol {
             Protocol::Tcp => "tcp",

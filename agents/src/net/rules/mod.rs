@@ -100,7 +100,9 @@ impl<'a> Draft<'a> {
             ("hairpins", SetKind::Set, "type ipv4_addr . ipv4_addr".to_owned()),
             ("elsewhere", SetKind::Set, "type ipv4_addr".to_owned()),
         ] {
-            self.rules.sets.insert(name.to_owned(), Set { kind, definition, elements: BTreeMap::new() });
+            self.rules
+                .sets
+                .insert(name.to_owned(), Set { kind, definition, elements: BTreeMap::new() });
         }
         self.ways_in();
         self.way_back();
@@ -241,8 +243,7 @@ impl<'a> Draft<'a> {
             let chain = format!("{}/{place}", name("end", lead));
             let clients = format!("{}/{place}", name("own", lead));
             let definition = format!("type ipv4_addr; flags dynamic,timeout; timeout {seconds}s");
-            let set =
-                Set { kind: SetKind::Remembered, definition, elements: BTreeMap::new() };
+            let set = Set { kind: SetKind::Remembered, definition, elements: BTreeMap::new() };
             self.rules.sets.insert(clients.clone(), set);
             let lead_there = vec![
                 format!("update @{clients} {{ ip saddr }}"),

@@ -87,9 +87,10 @@ fn add_set(text: &mut String, table: &str, name: &str, set: &Set) {
 /// Elements that differ: the old ones go before the new ones come.
 fn change_elements(text: &mut String, table: &str, name: &str, old: Option<&Set>, new: &Set) {
     let before = |key: &String| old.and_then(|old| old.elements.get(key));
-    let gone = old.into_iter().flat_map(|old| old.elements.keys()).filter(|key| {
-        new.elements.get(*key).is_none_or(|value| before(key) != Some(value))
-    });
+    let gone = old
+        .into_iter()
+        .flat_map(|old| old.elements.keys())
+        .filter(|key| new.elements.get(*key).is_none_or(|value| before(key) != Some(value)));
     let gone: Vec<&str> = gone.map(String::as_str).collect();
     elements(text, &format!("delete element ip {table} {name}"), &gone);
     let added = new.elements.iter().filter(|(key, value)| before(key) != Some(value));
