@@ -223,10 +223,12 @@ pub async fn clear(range: Option<Ipv4Net>, here: &Here) -> Result<(), Problem> {
             }
         }
     }
-    match removed {
-        // Without the program there were no rules.
-        Ok(()) | Err(KernelError::Missing(_)) => Ok(()),
-        Err(error) => Err(worded(error)),
+    match removed.map_err(worded) {
+        // Without the program or the right there were no rules.
+        Err(problem) if !["NoNft", "NotPermitted"].contains(&problem.reason.as_str()) => {
+            Err(problem)
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

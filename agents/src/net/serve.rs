@@ -417,7 +417,7 @@ impl Serving {
             self.put().await;
             self.tell();
         }
-        if self.field.filter_is_silent || (slow && self.applied.ground.is_some()) {
+        if self.field.filter_is_silent || slow {
             self.settle().await;
         }
     }

@@ -112,7 +112,10 @@ async fn filters_that_drop_by_default_let_services_pass() {
     web["ports"] = serde_json::json!([{ "name": "http", "port": 80, "node_port": 30080 }]);
     lab.list("web", web);
     lab.begin().await;
-    lab.sh(HOST, "iptables -P INPUT DROP; iptables -P FORWARD DROP; iptables -A INPUT -i lo -j ACCEPT");
+    lab.sh(
+        HOST,
+        "iptables -P INPUT DROP; iptables -P FORWARD DROP; iptables -A INPUT -i lo -j ACCEPT",
+    );
     let all_work = |lab: &Lab| {
         lab.ask("p5", "10.96.0.10", 80).is_ok()
             && lab.ask(OUTSIDE, NODE, 30080).is_ok()
@@ -121,7 +124,10 @@ async fn filters_that_drop_by_default_let_services_pass() {
     lab.until("passing", || all_work(&lab));
     lab.sh(HOST, "iptables -F");
     lab.until("passing after a flush", || all_work(&lab));
-    lab.sh(HOST, "iptables -I FORWARD 1 -o kgit-br -j DROP; iptables -I INPUT 1 -i kgit-br -j DROP");
+    lab.sh(
+        HOST,
+        "iptables -I FORWARD 1 -o kgit-br -j DROP; iptables -I INPUT 1 -i kgit-br -j DROP",
+    );
     lab.until("passing before what was put first", || all_work(&lab));
 }
 
@@ -212,6 +218,9 @@ async fn two_clusters_on_one_host_do_not_disturb_each_other() {
     })
     .unwrap();
     let left = standing(&lab);
-    assert!(!left.contains("kgit_3_4") && !left.contains("10.97") && !left.contains("3_4"), "{left}");
+    assert!(
+        !left.contains("kgit_3_4") && !left.contains("10.97") && !left.contains("3_4"),
+        "{left}"
+    );
     assert_eq!(answered(&lab, "p5", "10.96.0.10", 80), both());
 }

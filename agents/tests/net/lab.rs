@@ -231,7 +231,11 @@ impl Lab {
         std::fs::write(&resolv, "nameserver 10.210.0.2\n").unwrap();
         let log = File::options().create(true).append(true).open(self.data().join("net.log"));
         let log = log.unwrap();
-        let mut run = format!("exec {} net --data {}", env!("CARGO_BIN_EXE_kgit-agent"), self.data().display());
+        let mut run = format!(
+            "exec {} net --data {}",
+            env!("CARGO_BIN_EXE_kgit-agent"),
+            self.data().display()
+        );
         if let Some(user) = self.user {
             std::os::unix::fs::chown(self.data(), Some(user), Some(user)).unwrap();
             run = format!(
@@ -417,4 +421,3 @@ pub fn standing(lab: &Lab) -> String {
     let filters = lab.sh(HOST, "iptables -S | grep KGIT || true");
     format!("{routes}{rules}{filters}")
 }
-

@@ -1,7 +1,10 @@
 //! `net` for real: on hosts made of network namespaces, with servers and clients over real sockets.
 //! Needs root and `nft`.
 
-#![allow(clippy::disallowed_methods, reason = "part of the shell: it makes hosts and runs programs")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "part of the shell: it makes hosts and runs programs"
+)]
 
 mod faults;
 mod lab;
@@ -183,7 +186,8 @@ async fn a_thousand_services_are_put_in_place_and_one_flips_without_the_others()
     lab.pod(5, true, false);
     lab.pod(6, true, false);
     for number in 0..1000u32 {
-        let address = std::net::Ipv4Addr::from(u32::from(std::net::Ipv4Addr::new(10, 96, 1, 0)) + number);
+        let address =
+            std::net::Ipv4Addr::from(u32::from(std::net::Ipv4Addr::new(10, 96, 1, 0)) + number);
         let mut large = service(&address.to_string(), &[5]);
         let endpoints: Vec<_> = (0..5).map(|port| endpoint(5, 8080 + port)).collect();
         large["backend"] = json!({ "Endpoints": endpoints });

@@ -97,7 +97,8 @@ async fn names_of_the_cluster_and_of_the_world_are_answered() {
             "backend": { "Endpoints": [first, endpoint(6, 5432)] },
         }),
     );
-    let far = json!({ "address": { "ExternalName": "www.example.com" }, "backend": { "Endpoints": [] } });
+    let far =
+        json!({ "address": { "ExternalName": "www.example.com" }, "backend": { "Endpoints": [] } });
     lab.list("far", far);
     lab.begin().await;
     let found = |name: &str| address_of(&lab, "p6", GATEWAY, name).map(|found| found.to_string());

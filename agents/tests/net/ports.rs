@@ -82,4 +82,12 @@ async fn without_rights_node_ports_work_and_the_rest_is_told() {
     lab.pod(5, false, false);
     lab.feed().await;
     assert!(lab.ask(OUTSIDE, NODE, 30080).is_err());
+    // There was nothing to take away, which is no failure.
+    let dir = lab.data();
+    let remove = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(kgit_agent::net::feeder::remove(&dir))
+    };
+    lab.within(HOST, remove).unwrap();
+    lab.ended();
 }
