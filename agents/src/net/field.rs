@@ -1,6 +1,8 @@
 //! What stands in the kernel, and having it stand: rules, route, bridge, gaps in filters. Repeats
 //! itself without harm, since others take things away at any time.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it looks at the host")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //! service range, `iptables` for the gaps in other people's filters, `conntrack` for what the
 //! kernel remembers of datagrams. Each call does one thing; what to do is decided elsewhere.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it tells the kernel")]
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Output, Stdio};

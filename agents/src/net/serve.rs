@@ -1,6 +1,8 @@
 //! The process: takes orders over its socket, puts what it is fed into force, and puts it back
 //! when somebody takes it away.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it is a process")]
+
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
