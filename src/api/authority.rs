@@ -209,7 +209,15 @@ fn server_params(names: &[String], now: Timestamp) -> Result<CertificateParams, 
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    let own = ["localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default.svc"];
+    let own = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let all = names.iter().cloned().chain(own.map(str::to_owned)).chain([hostname]);
     for name in all.filter(|name| !name.is_empty()) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use ipnet::Ipv4Net;
 use kgit_agent::range::{choose_for_services, routes};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,6 +27,7 @@ use crate::master::event::Event;
 use crate::master::handle::Handle;
 use crate::master::{lease_seconds, run};
 use crate::plan::assignments::for_node;
+use crate::plan::services::api_address;
 use crate::source::follow::Follower;
 use crate::store::Store;
 
@@ -68,14 +70,17 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
         .spawn(move || master_loop.run())
         .map_err(DaemonError::Thread)?;
 
-    settle_service_range(&handle).await?;
+    let services = settle_service_range(&handle).await?;
 
     let pki = config.data.join("pki");
     let authority = Authority::open(&pki, now())?;
     let listener = listen(config).await?;
     let address = listener.local_addr().map_err(DaemonError::file("read", "the address"))?;
     config::write_private(&config::listen_file(&config.data), address.to_string().as_bytes())?;
-    let tls = authority.server_config(&config.advertise, now())?;
+    // Pods know the API by its service's address.
+    let in_cluster = services.and_then(api_address).map(|address| address.to_string());
+    let names: Vec<String> = config.advertise.iter().cloned().chain(in_cluster).collect();
+    let tls = authority.server_config(&names, now())?;
     let api = Api::new(Parts {
         master: handle.clone(),
         authority: Authority::open(&pki, now())?,
@@ -101,22 +106,19 @@ pub async fn start(config: &MasterConfig) -> Result<Master, DaemonError> {
 }
 
 /// Chosen free of this host's routes; what was chosen at the first start stays.
-async fn settle_service_range(handle: &Handle) -> Result<(), DaemonError> {
-    let world = handle.view().world.clone();
-    if world.meta.service_range.is_some() {
-        return Ok(());
+async fn settle_service_range(handle: &Handle) -> Result<Option<Ipv4Net>, DaemonError> {
+    let view = handle.view();
+    if let Some(range) = view.world.meta.service_range {
+        return Ok(Some(range));
     }
     let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    match choose_for_services(world.cluster.as_str(), &routes(&table)) {
-        Some(range) => {
-            let sent = handle.send(Event::ServiceRange { range }).await;
-            sent.map_err(|refused| DaemonError::Refused(refused.message))
-        }
-        None => {
-            tracing::error!("no part of 10.16.0.0/12 is free for services: they get no addresses");
-            Ok(())
-        }
-    }
+    let Some(range) = choose_for_services(view.world.cluster.as_str(), &routes(&table)) else {
+        tracing::error!("no part of 10.16.0.0/12 is free for services: they get no addresses");
+        return Ok(None);
+    };
+    let sent = handle.send(Event::ServiceRange { range }).await;
+    sent.map_err(|refused| DaemonError::Refused(refused.message))?;
+    Ok(Some(range))
 }
 
 /// The address asked for; or the one this data directory had; or the default; or any free port.

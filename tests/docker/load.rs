@@ -15,9 +15,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Clients of each kind. With the pause, a client makes up to 50 requests a second: 400 in all.
+/// Clients of each kind. With the pause, a client makes up to 66 requests a second: 500 in all.
 const CLIENTS: usize = 4;
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(15);
 /// An answer that takes longer is a lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -13,7 +13,7 @@ use crate::skip::not_tried;
 /// Rollouts, and scale-downs, in CI.
 const ROUNDS: usize = 2;
 
-const WEB: &str = "
+pub const WEB: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -54,7 +54,7 @@ fn shop(set: &str) -> Option<(Rc<Hosts>, Cluster)> {
     Some((hosts, cluster))
 }
 
-fn ready(cluster: &Cluster, count: u64) -> Option<()> {
+pub fn ready(cluster: &Cluster, count: u64) -> Option<()> {
     let web = cluster.object("deployments", "web")?;
     let status = &web["status"];
     let settled = ["replicas", "updatedReplicas", "availableReplicas"]

@@ -1,16 +1,14 @@
 //! What others do to kgit's things behind its back, with Docker's own command: each is put back, nothing else is
 //! touched, and the audit says what was seen.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::engine::Engine;
-use crate::hosts::Hosts;
 use crate::lives::Lives;
-use crate::skip::not_tried;
+use crate::own_engine::OwnEngine;
 use crate::wait;
 
 /// What is promised beyond pulls and back-off. Here it takes below 3 s.
@@ -350,54 +348,11 @@ fn a_volume_that_is_gone_is_reported_and_its_pod_runs_again() {
 
 // --- the engine itself -------------------------------------------------------------------------------------------
 
-/// A host with an engine that may be killed, and its processes.
-struct OwnEngine {
-    hosts: Hosts,
-    engine: Engine,
-    folder: PathBuf,
-}
-
-impl OwnEngine {
-    fn new(set: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            not_tried("network namespaces need root");
-            return None;
-        }
-        let hosts = Hosts::new(set, &["one"], &[]);
-        let socket = hosts.engine("one");
-        hosts.load("one", &["kgit-test/web:1", "kgit-test/busybox:1"]);
-        let folder = socket.parent().map(Path::to_owned).expect("a socket lies in a folder");
-        Some(Self { hosts, engine: Engine::at(&socket), folder })
-    }
-
-    fn dockerd(&self) -> PathBuf {
-        self.folder.join("dockerd.pid")
-    }
-
-    fn containerd(&self) -> PathBuf {
-        self.folder.join("exec/containerd/containerd.pid")
-    }
-
-    /// Sends a signal and waits until the process has gone.
-    fn end(&self, pid_file: &Path, signal: &str) {
-        let pid = std::fs::read_to_string(pid_file).expect("a pid file");
-        let mut kill = std::process::Command::new("kill");
-        let sent = crate::ran::Ran::of(kill.args(["-s", signal, pid.trim()]));
-        assert_eq!(sent.code, 0, "{sent}");
-        let process = Path::new("/proc").join(pid.trim()).join("exe");
-        let gone =
-            wait::until_within(Duration::from_secs(60), || (!process.exists()).then_some(()));
-        assert!(gone.is_some(), "process {pid} ignores {signal}");
-    }
-
-    fn start(&self) {
-        self.hosts.engine("one");
-    }
-}
-
 #[test]
 fn an_engine_that_restarts_gets_its_pods_back_and_finished_jobs_stay_finished() {
-    let Some(own) = OwnEngine::new("vandal") else { return };
+    let Some(own) = OwnEngine::new("vandal", &["kgit-test/web:1", "kgit-test/busybox:1"]) else {
+        return;
+    };
     let victim = Victim::new(&own.engine);
     let all = victim.lives();
     let everything: Vec<&str> = all.0.keys().map(String::as_str).collect();

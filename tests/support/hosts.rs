@@ -60,6 +60,11 @@ impl Hosts {
         Path::new("/var/run/netns").join(format!("{}-{host}", self.set))
     }
 
+    /// What is run on the host from now on asks this address for names, and not the machine's own servers.
+    pub fn resolver(&self, host: &str, address: &str) {
+        run(&["resolver", &self.set, host, address]);
+    }
+
     /// Pulls the host's cable: it keeps its address, and nothing gets through.
     pub fn cut(&self, host: &str) {
         run(&["cut", &self.set, host]);
