@@ -6,9 +6,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
 use kgit_protocol::ids::{ClusterId, Digest, Epoch, Generation, NodeName};
-use kgit_protocol::messages::AuditHead;
+use kgit_protocol::messages::{AuditHead, Refusal};
+use kgit_protocol::stream::{StreamRequest, frame_length};
 use kgit_protocol::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -35,6 +41,7 @@ pub const NOW: Timestamp = Timestamp(1_767_323_045_000);
 pub struct FakeRecords {
     pub tokens: Mutex<Vec<Token>>,
     pub entries: Mutex<Vec<Entry>>,
+    pub entered: Mutex<Vec<String>>,
 }
 
 impl Records for FakeRecords {
@@ -259,6 +266,11 @@ fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
             });
             Vec::new()
         }
+        Event::Entered { by, what, reply } => {
+            records.entered.lock().unwrap().push(format!("{by} {what}"));
+            let _ = reply.send(Ok(()));
+            Vec::new()
+        }
         Event::Approve { plan, by, reply } => {
             let _ = reply.send(Ok(format!("{by} approved {plan}")));
             Vec::new()
@@ -314,5 +326,43 @@ fn view_of(world: World) -> View {
         waits: Default::default(),
         heartbeats: Default::default(),
         reconciling: None,
+    }
+}
+
+/// A node's far end of the tunnel, answering each stream with bytes or a refusal.
+#[derive(Debug)]
+pub struct FakeAgent(tokio::task::JoinHandle<()>);
+
+impl FakeAgent {
+    pub fn start(
+        api: &Api,
+        node: &str,
+        answer: fn(StreamRequest) -> Result<Vec<u8>, String>,
+    ) -> Self {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (api, node) = (api.clone(), NodeName::new(node));
+        tokio::spawn(async move { api.tunnels.carry(node, near, || NOW).await });
+        let service = service_fn(move |request: hyper::Request<Incoming>| async move {
+            let first = request.into_body().frame().await.unwrap()?.into_data().unwrap();
+            let (head, request) = first.split_first_chunk().unwrap();
+            assert_eq!(frame_length(*head), Some(request.len()));
+            let said = answer(serde_json::from_slice(request).unwrap());
+            let status = if said.is_ok() { 200 } else { 404 };
+            let refusal = |message| {
+                serde_json::to_vec(&Refusal { reason: "NotFound".to_owned(), message }).unwrap()
+            };
+            let body = Full::new(Bytes::from(said.unwrap_or_else(refusal)));
+            let response = hyper::Response::builder().status(status).body(body).unwrap();
+            Ok::<_, hyper::Error>(response)
+        });
+        let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(far), service);
+        Self(tokio::spawn(async move { drop(serving.await) }))
+    }
+}
+
+impl Drop for FakeAgent {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -13,6 +13,7 @@ use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -32,7 +33,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 pings find connections whose other end is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams on one HTTP/2 connection: watches of a dashboard, logs of an agent.
+/// The same, by the kernel, for other connections: this often after a silence of the above.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
+/// Streams on one HTTP/2 connection: watches of a dashboard, logs of many pods.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// After a shutdown began, how long requests under way may take to end. Watches and long polls
 /// are cut off; their clients come back.
@@ -77,6 +81,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    api.tunnels.close();
     let drained = async { while tasks.join_next().await.is_some() {} };
     // What did not end by itself is cut off when the set is dropped.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
@@ -92,6 +97,7 @@ async fn connection(
     let Ok(address) = stream.peer_addr() else { return };
     // Small messages, each waited for: don't hold them back.
     let _ = stream.set_nodelay(true);
+    notice_the_dead(&stream);
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
@@ -121,6 +127,16 @@ async fn connection(
     if let Err(error) = ended {
         tracing::trace!(%address, %error, "connection ended");
     }
+}
+
+/// Has the kernel find connections whose other end is gone. An idle exec says nothing for hours,
+/// and not every client pings.
+fn notice_the_dead(stream: &TcpStream) {
+    // A connection without it is served as well.
+    let _ = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, PING_INTERVAL))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, PROBES));
 }
 
 /// Returns when the shutdown begins, or when nobody is left to begin it.

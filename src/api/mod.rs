@@ -18,5 +18,6 @@ pub mod limit;
 pub mod listener;
 pub mod records;
 pub mod router;
+pub mod spdy;
 pub mod state;
-pub mod streams;
+pub mod tunnels;

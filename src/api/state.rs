@@ -13,9 +13,10 @@ use crate::api::auth::TokenCache;
 use crate::api::authority::Authority;
 use crate::api::forecasts::Forecasts;
 use crate::api::history::History;
+use crate::api::kube::streams::port_forward::Forwards;
 use crate::api::limit::Limiter;
 use crate::api::records::{Records, RecordsError};
-use crate::api::streams::Streams;
+use crate::api::tunnels::Tunnels;
 use crate::domain::world::World;
 use crate::master::handle::Handle;
 
@@ -49,7 +50,8 @@ pub struct Shared {
     pub planning: Planning,
     pub forecasts: Arc<dyn Forecasts>,
     pub directories: Directories,
-    pub streams: Streams,
+    pub tunnels: Tunnels,
+    pub forwards: Forwards,
     pub tokens: TokenCache,
     pub limiter: Limiter,
     pub history: History,
@@ -67,7 +69,8 @@ impl Api {
             planning: parts.planning,
             forecasts: parts.forecasts,
             directories: Directories::default(),
-            streams: Streams::default(),
+            tunnels: Tunnels::default(),
+            forwards: Forwards::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
             clock: parts.clock,

@@ -11,9 +11,12 @@ pub enum Exit {
     Error,
     /// Ended by Ctrl-C: 128 + SIGINT.
     Interrupted,
+    /// `kgit exec`: the code that the command ended with.
+    Command(u8),
 }
 
 impl Exit {
+    /// Those that are kgit's own.
     pub const ALL: [Self; 4] = [Self::Success, Self::Found, Self::Error, Self::Interrupted];
 
     pub fn code(self) -> u8 {
@@ -22,6 +25,7 @@ impl Exit {
             Self::Found => 1,
             Self::Error => 2,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 }

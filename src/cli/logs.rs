@@ -4,17 +4,14 @@ use std::io::Write as _;
 
 use clap::Args;
 use futures_util::StreamExt as _;
-use serde_json::Value;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::object::{Where, one};
+use crate::cli::object::Where;
+use crate::cli::pod::{container, pod};
 use crate::client::http::{Client, encoded};
-use crate::kube::json::{fields, items, text};
-
-/// The annotation with which a pod says whose log people mean.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+use crate::kube::json::text;
 
 /// Prints what a pod's container wrote
 #[derive(Debug, Args)]
@@ -49,10 +46,10 @@ pub async fn run(args: &LogsArgs, context: &Context) -> Result<Exit, CliError> {
 
 impl LogsArgs {
     async fn copy(&self, client: &Client) -> Result<Exit, CliError> {
-        let pod = self.pod(client).await?;
+        let pod = pod(client, &self.place, &self.pod).await?;
         let namespace = encoded(self.place.namespace());
         let name = encoded(text(&pod, "/metadata/name"));
-        let query = self.query(&self.container(&pod));
+        let query = self.query(&container(&pod, self.container.as_deref()));
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/log?{query}");
         let mut bytes = Box::pin(client.bytes(&path).await?);
         let mut out = std::io::stdout().lock();
@@ -81,50 +78,6 @@ impl LogsArgs {
             query.push_str(&format!("&sinceSeconds={seconds}"));
         }
         query
-    }
-
-    /// The pod of that name, or the first one that the workload's selector finds.
-    async fn pod(&self, client: &Client) -> Result<Value, CliError> {
-        let place = self.place.namespace();
-        let (kind, name) = self.pod.split_once('/').unwrap_or(("pod", &self.pod));
-        if matches!(kind, "pod" | "pods" | "po") {
-            let path = format!("/api/v1/namespaces/{}/pods/{}", encoded(place), encoded(name));
-            return Ok(client.get(&path).await?);
-        }
-        let (ty, name) = one(std::slice::from_ref(&self.pod))?;
-        let workload: Value =
-            client.get(&format!("{}/{}", ty.path(Some(place)), encoded(&name))).await?;
-        let labels = fields(&workload, "/spec/selector/matchLabels");
-        let labels =
-            labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-        let selector = encoded(&labels.collect::<Vec<_>>().join(","));
-        let path = format!("/api/v1/namespaces/{}/pods?labelSelector={selector}", encoded(place));
-        let pods: Value = client.get(&path).await?;
-        let pods = items(&pods, "/items");
-        let first = pods.first().ok_or_else(|| {
-            CliError::usage(format!("{} has no pods", self.pod), "`kgit describe` says why")
-        })?;
-        if pods.len() > 1 {
-            eprintln!("{} pods; showing pod/{}", pods.len(), text(first, "/metadata/name"));
-        }
-        Ok(first.clone())
-    }
-
-    /// The container that is meant: the one named, the one the pod's annotation names, the first.
-    fn container(&self, pod: &Value) -> String {
-        if let Some(container) = &self.container {
-            return container.clone();
-        }
-        let names = items(pod, "/spec/containers").iter().map(|c| text(c, "/name"));
-        let names: Vec<&str> = names.collect();
-        let annotations = pod.pointer("/metadata/annotations");
-        let preferred = annotations.and_then(|all| all[DEFAULT_CONTAINER].as_str());
-        let chosen = preferred.filter(|name| names.contains(name)).or(names.first().copied());
-        let chosen = chosen.unwrap_or_default();
-        if names.len() > 1 {
-            eprintln!("container `{chosen}` out of {}; -c names another", names.join(", "));
-        }
-        chosen.to_owned()
     }
 }
 

@@ -4,11 +4,13 @@
 #![allow(clippy::disallowed_methods, reason = "the shell: terminal, files and environment")]
 
 mod agent;
+mod attach;
 mod audit;
 mod backup;
 mod check;
 mod completion;
 mod context;
+mod cp;
 mod describe;
 mod describe_kinds;
 mod describe_parts;
@@ -17,6 +19,7 @@ mod doctor;
 mod down;
 pub mod error;
 mod events;
+mod exec;
 pub mod exit;
 mod get;
 mod logs;
@@ -26,7 +29,11 @@ mod node;
 mod node_options;
 mod object;
 mod orders;
+mod pod;
+mod port_forward;
 mod status;
+mod talk;
+mod terminal;
 mod token;
 mod up;
 mod version;
@@ -71,6 +78,10 @@ enum Command {
     Get(get::GetArgs),
     Describe(describe::DescribeArgs),
     Logs(logs::LogsArgs),
+    Exec(exec::ExecArgs),
+    Attach(attach::AttachArgs),
+    Cp(cp::CpArgs),
+    PortForward(port_forward::PortForwardArgs),
     Events(events::EventsArgs),
     Audit(audit::AuditArgs),
     Why(why::WhyArgs),
@@ -102,6 +113,10 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Get(args) => get::run(&args, &context).await,
         Command::Describe(args) => describe::run(&args, &context).await,
         Command::Logs(args) => logs::run(&args, &context).await,
+        Command::Exec(args) => exec::run(&args, &context).await,
+        Command::Attach(args) => attach::run(&args, &context).await,
+        Command::Cp(args) => cp::run(&args, &context).await,
+        Command::PortForward(args) => port_forward::run(&args, &context).await,
         Command::Events(args) => events::run(args, &context).await,
         Command::Audit(args) => audit::run(&args, &context).await,
         Command::Why(args) => why::run(&args, &context).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub const JSON: &str = "application/json";
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
+    /// For connections that become something else, which HTTP/2 has not.
+    http1: reqwest::Client,
     server: String,
     token: String,
 }
@@ -44,6 +46,12 @@ pub enum ClientError {
     CutOff(#[source] reqwest::Error),
     #[error("the master's answer can't be read")]
     Unreadable(#[source] serde_json::Error),
+    #[error("the master does not speak WebSocket here")]
+    NoSocket,
+    #[error("the connection to the master was lost")]
+    SocketLost(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    #[error("nothing was heard of the master any more")]
+    Silent,
     #[error("a line of the master's answer is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
 }
@@ -61,8 +69,10 @@ impl ClientError {
                  directory is always valid"
                     .to_owned(),
             ),
-            Self::CutOff(_) => Some("the master may have stopped; try again".to_owned()),
-            Self::Unreadable(_) => {
+            Self::CutOff(_) | Self::SocketLost(_) | Self::Silent => {
+                Some("the master may have stopped; try again".to_owned())
+            }
+            Self::Unreadable(_) | Self::NoSocket => {
                 Some("kgit and the master may be of different versions: `kgit version`".to_owned())
             }
             Self::Tls { .. } | Self::Setup(_) | Self::Refused(_) | Self::TooLong => None,
@@ -75,12 +85,17 @@ impl Client {
         let server = kubeconfig.server.clone();
         let tls = trusting(&kubeconfig.authority)
             .map_err(|source| ClientError::Tls { server: server.clone(), source })?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build()
-            .map_err(ClientError::Setup)?;
-        Ok(Self { http, server, token: kubeconfig.token.clone() })
+        let mut upgradable = tls.clone();
+        upgradable.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let client = |tls| {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .build()
+                .map_err(ClientError::Setup)
+        };
+        let (http, http1) = (client(tls)?, client(upgradable)?);
+        Ok(Self { http, http1, server, token: kubeconfig.token.clone() })
     }
 
     pub fn server(&self) -> &str {
@@ -91,10 +106,15 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.server)).bearer_auth(&self.token)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    /// A request whose connection is to be upgraded.
+    pub(super) fn upgrading(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http1.request(method, format!("{}{path}", self.server)).bearer_auth(&self.token)
+    }
+
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { server: self.server.clone(), source };
         let response = request.send().await.map_err(unreachable)?;
-        if response.status().is_success() {
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let code = response.status().as_u16();

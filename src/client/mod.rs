@@ -3,4 +3,5 @@
 
 pub mod http;
 pub mod kubeconfig;
+pub mod socket;
 pub mod tls;

@@ -107,6 +107,13 @@ struct ResourceEntry {
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
+/// What is done with a pod beside reading it: the name, the kind that it takes or gives, how.
+const OF_PODS: [(&str, &str, &[&str]); 4] = [
+    ("attach", "PodAttachOptions", &["create", "get"]),
+    ("exec", "PodExecOptions", &["create", "get"]),
+    ("log", "Pod", &["get"]),
+    ("portforward", "PodPortForwardOptions", &["create", "get"]),
+];
 const ALL_CATEGORY: &[&str] = &["all"];
 
 fn entries(ty: &'static ResourceType) -> Vec<ResourceEntry> {
@@ -120,15 +127,12 @@ fn entries(ty: &'static ResourceType) -> Vec<ResourceEntry> {
         categories: if ty.in_all { ALL_CATEGORY } else { &[] },
     }];
     if ty.noun == Noun::Recorded(Kind::Pod) {
-        entries.push(ResourceEntry {
-            name: "pods/log".to_owned(),
-            singular: "",
-            namespaced: true,
-            kind: "Pod",
-            verbs: &["get"],
-            short: &[],
-            categories: &[],
-        });
+        let of_pod = |(name, kind, verbs): (&str, &'static str, &'static [&'static str])| {
+            let name = format!("pods/{name}");
+            let (singular, short, categories) = ("", [].as_slice(), [].as_slice());
+            ResourceEntry { name, singular, namespaced: true, kind, verbs, short, categories }
+        };
+        entries.extend(OF_PODS.map(of_pod));
     }
     entries
 }
@@ -207,8 +211,11 @@ fn aggregated_resource(ty: &ResourceType) -> Value {
         resource["categories"] = json!(ALL_CATEGORY);
     }
     if ty.noun == Noun::Recorded(Kind::Pod) {
-        resource["subresources"] =
-            json!([{"subresource": "log", "responseKind": kind, "verbs": ["get"]}]);
+        let of_pod = |(name, kind, verbs): (&str, &str, &[&str])| {
+            let kind = json!({"group": "", "version": "v1", "kind": kind});
+            json!({"subresource": name, "responseKind": kind, "verbs": verbs})
+        };
+        resource["subresources"] = json!(OF_PODS.map(of_pod));
     }
     resource
 }

@@ -25,6 +25,7 @@ pub mod openapi;
 pub mod pod;
 pub mod pod_status;
 pub mod reconcile;
+pub mod remote;
 pub mod replica_set;
 pub mod resource_type;
 pub mod review;

@@ -88,6 +88,12 @@ pub enum Event {
         by: String,
         reply: Reply<()>,
     },
+    /// Somebody is about to work inside a pod: it is to be written down first.
+    Entered {
+        by: String,
+        what: String,
+        reply: Reply<()>,
+    },
     /// Remove audit entries up to a sequence; an anchor takes their place.
     RemoveAudit {
         through: u64,

@@ -75,6 +75,10 @@ impl Core {
                     Err(refused) => drop(reply.send(Err(refused))),
                 }
             }
+            Event::Entered { by, what, reply } => {
+                batch.ordered_by(by, what);
+                batch.answers.push(Answer::Done(reply));
+            }
             Event::RemoveAudit { through, by, reply } => {
                 let outcome = store.remove_audit(through, batch.now, &by).map_err(refused);
                 drop(reply.send(outcome.map(|()| through)));

@@ -10,12 +10,17 @@
 mod cold;
 mod cpu;
 mod fleet;
+#[path = "../support/hosts.rs"]
+#[allow(dead_code, reason = "the docker suite uses the rest of it")]
+mod hosts;
 mod planning;
 mod process;
 mod repo;
 #[path = "../support/skip.rs"]
 mod skip;
 mod start;
+mod streams;
+mod traffic;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::hosts::Hosts;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn kgit() -> Command {
     Command::new(PathBuf::from(env!("CARGO_BIN_EXE_kgit")))
+}
+
+/// The same on one of a set of hosts.
+pub fn kgit_at(hosts: &Hosts, host: &str) -> Command {
+    hosts.command(host, env!("CARGO_BIN_EXE_kgit"))
 }
 
 /// What `kgit status` says of the master with this data directory; `None` while it does not answer.

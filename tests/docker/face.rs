@@ -30,9 +30,15 @@ impl Face {
 
     /// Another run of the program under test, against this master.
     pub fn kgit(&self, arguments: &[&str]) -> Ran {
-        let mut command = (self.place)(env!("CARGO_BIN_EXE_kgit"));
+        Ran::of(self.command(env!("CARGO_BIN_EXE_kgit")).args(arguments))
+    }
+
+    /// A program that finds this master by the usual settings, `kgit` and `kubectl` among them.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = (self.place)(program);
         command.env("KGIT_DATA", &self.data).env("KUBECONFIG", self.data.join("kubeconfig"));
-        Ran::of(command.current_dir(&self.room).args(arguments))
+        command.current_dir(&self.room);
+        command
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> Ran {

@@ -27,6 +27,8 @@ mod repo;
 mod room;
 #[path = "../support/skip.rs"]
 mod skip;
+mod streams;
+mod terminal;
 mod traffic;
 mod tutorials;
 mod vandalism;

@@ -189,6 +189,6 @@ impl Running {
 
     pub fn pulled(&self, orders: Orders, now: Timestamp) -> Pulled {
         let audit_head = Some(self.store.audit_head());
-        Pulled { orders, streams: Vec::new(), directory: None, audit_head, now }
+        Pulled { orders, directory: None, audit_head, now }
     }
 }

@@ -14,4 +14,5 @@ pub mod ids;
 pub mod messages;
 pub mod observation;
 pub mod pod;
+pub mod stream;
 pub mod time;

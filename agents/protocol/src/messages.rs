@@ -9,24 +9,20 @@
 //! | `POST /agent/v1/pull`            | [`Pull`] → [`Pulled`] (long poll)            |
 //! | `POST /agent/v1/report`          | [`Report`] → [`Acknowledged`]                |
 //! | `POST /agent/v1/heartbeat`       | [`Heartbeat`] → [`Lease`]                    |
-//! | `POST /agent/v1/answer/{stream}` | the bytes that a [`StreamRequest`] asked for |
+//! | `GET /agent/v1/tunnel`           | an upgrade; [`crate::stream`] tells the rest |
 //! | `POST /agent/v1/leave`           | [`Leave`] → nothing                          |
 
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::{AssignmentSet, Delta, PodNetwork, Stamp};
 use crate::directory::DirectoryChange;
-use crate::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
+use crate::ids::{BootId, ClusterId, Digest, NodeName};
 use crate::observation::{NodeObservation, PodEvent, PodObservation};
 use crate::time::Timestamp;
 
 /// In the path of every request, and in every message that an agent sends; the master refuses a
 /// version that it does not know, and answers in the one that it was asked in.
 pub const PROTOCOL_VERSION: u32 = 1;
-
-/// The header with which an agent answers a [`StreamRequest`] that it can't serve, in place of
-/// bytes: why, for a person, in printable ASCII.
-pub const STREAM_REFUSAL_HEADER: &str = "kgit-refusal";
 
 /// A node asks to become part of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,9 +75,6 @@ pub struct Pull {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulled {
     pub orders: Orders,
-    /// Streams that the master waits for; the agent dials out with each.
-    #[serde(default)]
-    pub streams: Vec<StreamRequest>,
     /// `None`: what you have is current.
     #[serde(default)]
     pub directory: Option<DirectoryChange>,
@@ -117,38 +110,6 @@ impl AuditHead {
     pub fn is_after(&self, other: &Self) -> bool {
         (self.restored, self.sequence) > (other.restored, other.sequence)
     }
-}
-
-/// The master asks for bytes that only the node has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamRequest {
-    /// Names the stream in `POST /agent/v1/answer/{id}`.
-    pub id: String,
-    pub kind: StreamKind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StreamKind {
-    Logs(LogRequest),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogRequest {
-    pub pod: PodUid,
-    pub container: String,
-    #[serde(default)]
-    pub follow: bool,
-    /// The container before this one.
-    #[serde(default)]
-    pub previous: bool,
-    #[serde(default)]
-    pub timestamps: bool,
-    #[serde(default)]
-    pub tail_lines: Option<u64>,
-    #[serde(default)]
-    pub since: Option<Timestamp>,
-    #[serde(default)]
-    pub limit_bytes: Option<u64>,
 }
 
 /// What changed on the node. Repeated with the same sequence until acknowledged.

@@ -16,8 +16,8 @@ use kgit_protocol::directory::{
 };
 use kgit_protocol::ids::{Attempt, BootId, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
 use kgit_protocol::messages::{
-    Acknowledged, AuditHead, Heartbeat, Join, Joined, Lease, Leave, LogRequest, Orders,
-    PROTOCOL_VERSION, Pull, Pulled, Refusal, Renew, Report, StreamKind, StreamRequest,
+    Acknowledged, AuditHead, Heartbeat, Join, Joined, Lease, Leave, Orders, PROTOCOL_VERSION, Pull,
+    Pulled, Refusal, Renew, Report,
 };
 use kgit_protocol::observation::{
     Capacity, ContainerObservation, ContainerState, Drift, DriftKind, NodeCondition, NodeFacts,
@@ -27,6 +27,10 @@ use kgit_protocol::pod::{
     ContainerPort, ContainerSecurity, ContainerSpec, Dns, EnvVar, File, Handler, HostAlias,
     HostPathKind, Mount, PodSecurity, PodSpec, Probe, Protocol, PullPolicy, RegistryLogin,
     Resources, RestartPolicy, Volume, VolumeSource,
+};
+use kgit_protocol::stream::{
+    AttachRequest, Channel, ConnectRequest, Ends, ExecRequest, LogRequest, StreamEnd,
+    StreamRequest, TerminalSize,
 };
 use kgit_protocol::time::Timestamp;
 use serde::Serialize;
@@ -196,18 +200,7 @@ fn assignment(order: Order) -> PodAssignment {
 }
 
 fn pulled(orders: Orders) -> Pulled {
-    let logs = LogRequest {
-        pod: PodUid::new("uid-1"),
-        container: text("web"),
-        follow: true,
-        previous: false,
-        timestamps: false,
-        tail_lines: Some(10),
-        since: Some(NOW),
-        limit_bytes: None,
-    };
-    let stream = StreamRequest { id: text("7"), kind: StreamKind::Logs(logs) };
-    Pulled { orders, streams: vec![stream], directory: None, audit_head: Some(head()), now: NOW }
+    Pulled { orders, directory: None, audit_head: Some(head()), now: NOW }
 }
 
 fn observed(name: &str, state: ContainerState) -> ContainerObservation {
@@ -411,6 +404,42 @@ fn pulling_the_directory() {
 }
 
 #[test]
+fn asking_for_a_stream() {
+    let (pod, container) = (PodUid::new("uid-1"), text("web"));
+    let ends = Ends { stdin: true, stdout: true, stderr: true, tty: false };
+    let logs = LogRequest {
+        pod: pod.clone(),
+        container: container.clone(),
+        follow: true,
+        previous: false,
+        timestamps: false,
+        tail_lines: Some(10),
+        since: Some(NOW),
+        limit_bytes: None,
+    };
+    golden("stream-logs", &StreamRequest::Logs(logs));
+    let command = vec![text("sh"), text("-c"), text("ls")];
+    let exec = ExecRequest { pod: pod.clone(), container: container.clone(), command, ends };
+    golden("stream-exec", &StreamRequest::Exec(exec));
+    let attach = AttachRequest { pod: pod.clone(), container, ends: Ends { tty: true, ..ends } };
+    golden("stream-attach", &StreamRequest::Attach(attach));
+    golden("stream-connect", &StreamRequest::Connect(ConnectRequest { pod, port: 8080 }));
+}
+
+#[test]
+fn in_a_stream() {
+    golden("stream-resize", &TerminalSize { width: 120, height: 40 });
+    golden("stream-exited", &StreamEnd::Exited { code: 3 });
+    golden("stream-detached", &StreamEnd::Detached);
+    golden("stream-failed", &StreamEnd::Failed { message: text("the container is gone") });
+    for number in 0..=u8::MAX {
+        assert!(Channel::of_number(number).is_none_or(|channel| channel.number() == number));
+    }
+    assert_eq!(Channel::of_number(255), Some(Channel::CloseStdin));
+    assert_eq!(Channel::of_number(7), None);
+}
+
+#[test]
 fn reporting() {
     let event = PodEvent {
         uid: PodUid::new("uid-1"),
@@ -449,7 +478,7 @@ fn what_the_first_release_may_leave_out_is_filled_in() {
     let head: AuditHead = serde_json::from_str(r#"{"sequence":12,"digest":"d"}"#).unwrap();
     assert_eq!((head.restored, head.sequence), (Timestamp(0), 12));
     let pulled: Pulled = serde_json::from_str(r#"{"orders":"Unchanged"}"#).unwrap();
-    assert_eq!((pulled.streams.len(), pulled.audit_head, pulled.now), (0, None, Timestamp(0)));
+    assert_eq!((pulled.audit_head, pulled.now), (None, Timestamp(0)));
     let report = r#"{"version":1,"boot":"b","sequence":1,"applied":null}"#;
     let report: Report = serde_json::from_str(report).unwrap();
     assert!(report.pods.is_empty() && report.node.is_none() && !report.complete);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use kgit_protocol::messages::{
     Acknowledged, Heartbeat, Join, Joined, Lease, Leave, PROTOCOL_VERSION, Pull, Pulled, Refusal,
-    Renew, Report, STREAM_REFUSAL_HEADER,
+    Renew, Report,
 };
+use kgit_protocol::stream::TUNNEL_UPGRADE;
 use reqwest::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::link::{Answer, Link, LinkError, tls};
-use crate::runtime::LogStream;
+use crate::link::{Answer, Link, LinkError, Wire, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -28,7 +28,15 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct HttpsLink {
     url: String,
-    client: RwLock<Client>,
+    clients: RwLock<Clients>,
+}
+
+#[derive(Clone, Debug)]
+struct Clients {
+    /// For requests and their answers.
+    asking: Client,
+    /// For the tunnel: HTTP/2 has no upgrade to anything.
+    upgrading: Client,
 }
 
 impl HttpsLink {
@@ -45,14 +53,14 @@ impl HttpsLink {
 
     fn with(url: &str, config: rustls::ClientConfig) -> Answer<Self> {
         let url = url.trim_end_matches('/').to_owned();
-        let client = RwLock::new(client(&url, config)?);
-        Ok(Self { url, client })
+        let clients = RwLock::new(clients(&url, config)?);
+        Ok(Self { url, clients })
     }
 
     /// Goes on with a renewed certificate.
     pub fn renewed(&self, authority: &str, certificate: &str, key: &str) -> Answer<()> {
-        let fresh = client(&self.url, tls::of_cluster(authority, certificate, key)?)?;
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let fresh = clients(&self.url, tls::of_cluster(authority, certificate, key)?)?;
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
@@ -64,8 +72,12 @@ impl HttpsLink {
         self.post("renew", renew, REQUEST_TIMEOUT).await
     }
 
+    fn clients(&self) -> Clients {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn client(&self) -> Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.clients().asking
     }
 
     async fn post<T: DeserializeOwned>(
@@ -80,6 +92,12 @@ impl HttpsLink {
         let bytes = limited(answer).await?;
         serde_json::from_slice(&bytes).map_err(|error| LinkError::Nonsense(error.to_string()))
     }
+}
+
+fn clients(url: &str, config: rustls::ClientConfig) -> Answer<Clients> {
+    let mut upgrading = config.clone();
+    upgrading.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Clients { asking: client(url, config)?, upgrading: client(url, upgrading)? })
 }
 
 fn client(url: &str, config: rustls::ClientConfig) -> Answer<Client> {
@@ -157,17 +175,21 @@ impl Link for HttpsLink {
         self.post("heartbeat", heartbeat, REQUEST_TIMEOUT).await
     }
 
-    async fn answer(&self, stream: &str, body: Result<LogStream, String>) -> Answer<()> {
-        let request = self.client().post(format!("{}/agent/v1/answer/{stream}", self.url));
-        let request = match body {
-            Ok(bytes) => request.body(reqwest::Body::wrap_stream(bytes)),
-            Err(message) => {
-                let plain: String =
-                    message.chars().filter(|letter| (' '..='~').contains(letter)).collect();
-                request.header(STREAM_REFUSAL_HEADER, plain)
-            }
-        };
-        accepted(request.send().await.map_err(unreachable)?).await.map(|_| ())
+    async fn tunnel(&self) -> Answer<Wire> {
+        let upgrading = self.clients().upgrading;
+        let request = upgrading
+            .get(format!("{}/agent/v1/tunnel", self.url))
+            .header("connection", "upgrade")
+            .header("upgrade", TUNNEL_UPGRADE);
+        // No limit on the whole request: the connection lasts for as long as it is good.
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, request.send()).await;
+        let answer = answer.map_err(|_| LinkError::Unreachable("no answer in time".to_owned()))?;
+        let answer = answer.map_err(unreachable)?;
+        if answer.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
+            let answer = accepted(answer).await?;
+            return Err(LinkError::Nonsense(format!("status {}", answer.status())));
+        }
+        Ok(Box::new(answer.upgrade().await.map_err(unreachable)?))
     }
 
     async fn leave(&self) -> Answer<()> {

@@ -13,7 +13,7 @@ use std::future::Future;
 
 use kgit_protocol::messages::{Acknowledged, Heartbeat, Lease, Pull, Pulled, Report};
 
-use crate::runtime::LogStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -32,17 +32,21 @@ pub enum LinkError {
 
 pub type Answer<T> = Result<T, LinkError>;
 
+/// Bytes both ways.
+pub type Wire = Box<dyn Duplex>;
+
+/// What a [`Wire`] can do.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// The way to the master.
 pub trait Link: Send + Sync + 'static {
     /// A long poll: returns when there is something new or the time is up.
     fn pull(&self, pull: &Pull) -> impl Future<Output = Answer<Pulled>> + Send;
     fn report(&self, report: &Report) -> impl Future<Output = Answer<Acknowledged>> + Send;
     fn heartbeat(&self, heartbeat: &Heartbeat) -> impl Future<Output = Answer<Lease>> + Send;
-    /// Sends the bytes that the master waits for, or says why there are none.
-    fn answer(
-        &self,
-        stream: &str,
-        body: Result<LogStream, String>,
-    ) -> impl Future<Output = Answer<()>> + Send;
+    /// A connection on which the master asks for streams (`kgit_protocol::stream`).
+    fn tunnel(&self) -> impl Future<Output = Answer<Wire>> + Send;
     fn leave(&self) -> impl Future<Output = Answer<()>> + Send;
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
-use kgit_protocol::messages::LogRequest;
 use kgit_protocol::pod::RegistryLogin;
+use kgit_protocol::stream::{Ends, LogRequest, TerminalSize};
 use kgit_protocol::time::Timestamp;
+use tokio::net::TcpStream;
 
 use crate::runtime::{
-    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Outcome, Runtime, View,
-    VolumeOrder,
+    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Outcome, Process, Runtime, Talk,
+    View, VolumeOrder,
 };
 
 /// Where to die: `[name:]number[:after]`, such as `7`, `create:2` or `start:1:after`. Without a
@@ -157,6 +158,26 @@ impl<R: Runtime> Runtime for Crash<R> {
     }
     async fn logs(&self, id: &str, request: &LogRequest) -> Outcome<LogStream> {
         self.inner.logs(id, request).await
+    }
+    async fn open_exec(&self, id: &str, command: &[String], ends: Ends) -> Outcome<Talk> {
+        self.inner.open_exec(id, command, ends).await
+    }
+    async fn open_attach(&self, id: &str, ends: Ends) -> Outcome<Talk> {
+        self.inner.open_attach(id, ends).await
+    }
+    async fn resize(&self, process: &Process, size: TerminalSize) -> Outcome<()> {
+        self.inner.resize(process, size).await
+    }
+    async fn exec_code(&self, exec: &str) -> Outcome<Option<i64>> {
+        self.inner.exec_code(exec).await
+    }
+    async fn connect(
+        &self,
+        id: &str,
+        address: Option<std::net::Ipv4Addr>,
+        port: u16,
+    ) -> Outcome<TcpStream> {
+        self.inner.connect(id, address, port).await
     }
     fn events(&self, since: Timestamp) -> BoxStream<'static, Outcome<Event>> {
         self.inner.events(since)

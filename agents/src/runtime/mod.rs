@@ -17,9 +17,12 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
 use kgit_protocol::ids::{Attempt, ClusterId, NodeName, PodUid};
-use kgit_protocol::messages::LogRequest;
+
 use kgit_protocol::pod::RegistryLogin;
+use kgit_protocol::stream::{Ends, LogRequest, TerminalSize};
 use kgit_protocol::time::Timestamp;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 /// The container that holds a pod's namespaces goes by this name, which no manifest can use.
 pub const PAUSE: &str = "";
@@ -298,6 +301,35 @@ pub type Outcome<T> = Result<T, RuntimeError>;
 /// How a container's output is asked for, with the request's own words.
 pub type LogStream = BoxStream<'static, Outcome<Bytes>>;
 
+/// A process that somebody talks to.
+pub struct Talk {
+    pub process: Process,
+    /// Its standard input; shutting it down ends that, and nothing else.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What it says, until it closes both of its outputs.
+    pub output: BoxStream<'static, Outcome<Said>>,
+}
+
+impl std::fmt::Debug for Talk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Talk").field(&self.process).finish()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// A command that was run in a container, by the engine's name for it.
+    Exec(String),
+    /// A container's own.
+    Container(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Out(Bytes),
+    Err(Bytes),
+}
+
 /// The container engine.
 ///
 /// Every call is idempotent: "already so" counts as success, since a crash may fall between any
@@ -364,6 +396,30 @@ pub trait Runtime: Send + Sync + 'static {
         id: &str,
         request: &LogRequest,
     ) -> impl Future<Output = Outcome<LogStream>> + Send;
+    /// Runs a command and talks to it. It goes on when the talk is dropped, with its input closed.
+    fn open_exec(
+        &self,
+        id: &str,
+        command: &[String],
+        ends: Ends,
+    ) -> impl Future<Output = Outcome<Talk>> + Send;
+    /// Talks to the container's own process, which goes on when the talk is dropped.
+    fn open_attach(&self, id: &str, ends: Ends) -> impl Future<Output = Outcome<Talk>> + Send;
+    fn resize(
+        &self,
+        process: &Process,
+        size: TerminalSize,
+    ) -> impl Future<Output = Outcome<()>> + Send;
+    /// The code that a command ended with, once it has.
+    fn exec_code(&self, exec: &str) -> impl Future<Output = Outcome<Option<i64>>> + Send;
+    /// Connects to a port of a running container as its own processes would, by its loopback; where
+    /// the agent may not enter its network, by `address`.
+    fn connect(
+        &self,
+        id: &str,
+        address: Option<Ipv4Addr>,
+        port: u16,
+    ) -> impl Future<Output = Outcome<TcpStream>> + Send;
     /// Events from `since` on. The stream ends when the engine goes away.
     fn events(&self, since: Timestamp) -> BoxStream<'static, Outcome<Event>>;
     fn engine(&self) -> impl Future<Output = Outcome<Engine>> + Send;

@@ -2,19 +2,22 @@
 //! asked for. For tests of decisions and for simulation, where everything but the engine is real.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use ipnet::Ipv4Net;
-use kgit_protocol::messages::LogRequest;
 use kgit_protocol::pod::RegistryLogin;
+use kgit_protocol::stream::{Ends, LogRequest, TerminalSize};
 use kgit_protocol::time::Timestamp;
+use tokio::net::TcpStream;
 
 use crate::runtime::{
     Change, ContainerOrder, Engine, Event, EventKind, ExecResult, Exit, Image, LogStream,
-    NetworkSource, NetworkState, Outcome, RunState, Runtime, RuntimeError, Seen, View, VolumeOrder,
+    NetworkSource, NetworkState, Outcome, Process, RunState, Runtime, RuntimeError, Seen, Talk,
+    View, VolumeOrder,
 };
 
 /// The code of a process ended by TERM, and by KILL.
@@ -356,6 +359,29 @@ impl Runtime for Sim {
         Ok(stream::empty().boxed())
     }
 
+    async fn open_exec(&self, id: &str, _command: &[String], _ends: Ends) -> Outcome<Talk> {
+        self.world().known(id)?;
+        Ok(silent(Process::Exec(id.to_owned())))
+    }
+
+    async fn open_attach(&self, id: &str, _ends: Ends) -> Outcome<Talk> {
+        self.world().known(id)?;
+        Ok(silent(Process::Container(id.to_owned())))
+    }
+
+    async fn resize(&self, _process: &Process, _size: TerminalSize) -> Outcome<()> {
+        Ok(())
+    }
+
+    async fn exec_code(&self, _exec: &str) -> Outcome<Option<i64>> {
+        Ok(Some(0))
+    }
+
+    async fn connect(&self, id: &str, _: Option<Ipv4Addr>, port: u16) -> Outcome<TcpStream> {
+        self.world().known(id)?;
+        Err(RuntimeError::Refused(format!("nothing listens on port {port}")))
+    }
+
     fn events(&self, _since: Timestamp) -> BoxStream<'static, Outcome<Event>> {
         let sim = self.clone();
         stream::unfold(sim, |sim| async move {
@@ -376,4 +402,9 @@ impl Runtime for Sim {
         self.world().check("engine")?;
         Ok(Engine { version: "sim".to_owned(), ..Engine::default() })
     }
+}
+
+/// A process that says nothing and ends.
+fn silent(process: Process) -> Talk {
+    Talk { process, input: Box::new(tokio::io::sink()), output: stream::empty().boxed() }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use kgit_protocol::assignment::PodAssignment;
 use kgit_protocol::ids::{Attempt, PodUid};
-use kgit_protocol::messages::LogRequest;
 use kgit_protocol::pod::{ContainerSpec, Handler};
+use kgit_protocol::stream::LogRequest;
 
 use crate::decide::outcome::Note;
 use crate::decide::{Hook, Step};

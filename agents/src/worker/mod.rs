@@ -15,9 +15,10 @@ pub mod probing;
 mod removals;
 mod silence;
 mod sizes;
-pub mod streams;
+mod streams;
 pub mod tasks;
 pub mod traffic;
+mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use kgit_protocol::ids::{Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, Pulled};
 use kgit_protocol::observation::DriftKind;
 use kgit_protocol::time::Timestamp;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,9 @@ use crate::decide::outcome::Note;
 use crate::journal::{Journal, JournalError, Remembered};
 use crate::link::Link;
 use crate::node::{Node, Round, Taken};
-use crate::runtime::{Change, Event, EventKind, NetworkState, Runtime, RuntimeError, Scope, View};
+use crate::runtime::{
+    Change, Event, EventKind, NetworkState, Runtime, RuntimeError, Scope, Seen, View,
+};
 use crate::volumes::Places;
 use crate::worker::catalogue::{Catalogue, Told};
 use crate::worker::images::{InUse, Puller};
@@ -102,6 +105,9 @@ pub struct Shared<R> {
     pub puller: Puller,
     pub inputs: mpsc::Sender<Input>,
     pub in_flight: Semaphore,
+    pub range: Ipv4Net,
+    /// What the last look at the engine saw.
+    pub seen: watch::Sender<Arc<Vec<Seen>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +192,8 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             puller: start.puller,
             inputs: sender,
             in_flight: Semaphore::new(PODS_IN_FLIGHT),
+            range: start.range,
+            seen: watch::Sender::default(),
         });
         Ok(Self {
             shared,
@@ -231,6 +239,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         ));
         tasks.spawn(tasks::report(Arc::clone(&self.link), Arc::clone(&self.outbox)));
         tasks.spawn(tasks::heartbeat(Arc::clone(&self.link), Arc::clone(&self.outbox)));
+        tasks.spawn(tunnel::keep(self.shared(), Arc::clone(&self.link)));
         tasks.spawn(facts::watch_node(self.shared(), Arc::clone(&self.outbox)));
         loop {
             tokio::select! {
@@ -310,10 +319,6 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             self.journal.keep_witness(&head)?;
             self.outbox.witness(head.clone());
             self.witness = Some(head);
-        }
-        for request in pulled.streams {
-            let (shared, link) = (self.shared(), Arc::clone(&self.link));
-            tokio::spawn(streams::answer(shared, link, request, self.view.containers.clone()));
         }
         let mut need_whole = false;
         match self.node.take(pulled.orders) {
@@ -466,6 +471,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         };
         let now = now();
         self.engine_answered(now);
+        self.shared.seen.send_replace(Arc::new(view.containers.clone()));
         self.view = view;
         let round = self.node.decide(&self.view, self.outage, now);
         self.remember()?;

@@ -7,26 +7,27 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kgit_agent::config::AgentConfig;
 use kgit_agent::journal::{Identity, Journal};
-use kgit_agent::link::{Answer, Link, LinkError};
+use kgit_agent::link::{Answer, Link, Wire};
 use kgit_agent::node::Node;
 use kgit_agent::policy::{Forbidden, NodePolicy};
 use kgit_agent::runtime::docker::Docker;
-use kgit_agent::runtime::{LogStream, Runtime as _, Scope};
+use kgit_agent::runtime::{Runtime as _, Scope};
 use kgit_agent::volumes::Places;
 use kgit_agent::worker::images::Puller;
 use kgit_agent::worker::outbox::Outbox;
 use kgit_agent::worker::{Start, Worker};
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, PodNetwork, Stamp};
 use kgit_protocol::ids::{Digest, Epoch, Generation, PodUid};
-use kgit_protocol::messages::{
-    Acknowledged, Heartbeat, Lease, LogRequest, Orders, Pull, Pulled, Report, StreamKind,
-    StreamRequest,
-};
+use kgit_protocol::messages::{Acknowledged, Heartbeat, Lease, Orders, Pull, Pulled, Report};
 use kgit_protocol::observation::{Drift, DriftKind, PodObservation};
 use kgit_protocol::pod::PodSpec;
+use kgit_protocol::stream::{LogRequest, StreamRequest, frame};
 use kgit_protocol::time::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -42,15 +43,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Master {
     pub state: Mutex<State>,
     pub changed: Notify,
+    tunnel: Mutex<Option<SendRequest<Full<Bytes>>>>,
 }
 
 #[derive(Default)]
 pub struct State {
     pub generation: u64,
     pub pods: BTreeMap<PodUid, PodAssignment>,
-    pub streams: Vec<StreamRequest>,
     pub seen: BTreeMap<PodUid, PodObservation>,
-    pub answers: BTreeMap<String, Vec<u8>>,
     pub remove_volumes: Vec<String>,
     pub volumes_removed: BTreeSet<String>,
 }
@@ -104,13 +104,12 @@ impl Link for Master {
         loop {
             let changed = self.changed.notified();
             {
-                let mut state = self.state.lock().unwrap();
+                let state = self.state.lock().unwrap();
                 let set = Self::set(&state);
-                let streams = std::mem::take(&mut state.streams);
-                if pull.have.as_ref() != Some(&set.stamp) || !streams.is_empty() {
+                if pull.have.as_ref() != Some(&set.stamp) {
                     let orders = Orders::Set(set);
                     let now = Timestamp(0);
-                    return Ok(Pulled { orders, streams, directory: None, audit_head: None, now });
+                    return Ok(Pulled { orders, directory: None, audit_head: None, now });
                 }
             }
             changed.await;
@@ -130,14 +129,14 @@ impl Link for Master {
         Ok(Lease { seconds: 40 })
     }
 
-    async fn answer(&self, stream: &str, body: Result<LogStream, String>) -> Answer<()> {
-        let mut bytes = Vec::new();
-        let mut body = body.map_err(LinkError::Nonsense)?;
-        while let Some(Ok(chunk)) = body.next().await {
-            bytes.extend_from_slice(&chunk);
-        }
-        self.state.lock().unwrap().answers.insert(stream.to_owned(), bytes);
-        Ok(())
+    async fn tunnel(&self) -> Answer<Wire> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let executor = TokioExecutor::new();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor, TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        *self.tunnel.lock().unwrap() = Some(sender);
+        Ok(Box::new(far))
     }
 
     async fn leave(&self) -> Answer<()> {
@@ -308,8 +307,7 @@ impl Bench {
     }
 
     pub async fn logs(&self, uid: &PodUid, container: &str) -> String {
-        let id = format!("{uid}-{container}-{}", self.master.state.lock().unwrap().answers.len());
-        let kind = StreamKind::Logs(LogRequest {
+        let request = StreamRequest::Logs(LogRequest {
             pod: uid.clone(),
             container: container.to_owned(),
             follow: false,
@@ -319,16 +317,13 @@ impl Bench {
             since: None,
             limit_bytes: None,
         });
-        self.master.state.lock().unwrap().streams.push(StreamRequest { id: id.clone(), kind });
-        self.master.changed.notify_waiters();
-        let begun = Instant::now();
-        loop {
-            if let Some(bytes) = self.master.state.lock().unwrap().answers.get(&id) {
-                return String::from_utf8(bytes.clone()).unwrap();
-            }
-            assert!(begun.elapsed() < PATIENCE, "no answer to {id}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let text = serde_json::to_vec(&request).unwrap();
+        let body = Full::new(Bytes::from(frame([&text, &[]])));
+        let mut tunnel = self.master.tunnel.lock().unwrap().clone().expect("a tunnel is up");
+        let request = hyper::Request::post("http://tunnel/stream").body(body).unwrap();
+        let answer = tunnel.send_request(request).await.unwrap();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     pub async fn finish(mut self) {

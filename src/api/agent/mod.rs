@@ -1,20 +1,20 @@
-//! The agents' endpoints: `POST /agent/v1/…`, each as [`kgit_protocol::messages`] describes it.
+//! The agents' endpoints: `/agent/v1/…`, each as [`kgit_protocol::messages`] describes it.
 //! Identity comes from the client certificate alone.
 
 pub mod directory;
 pub mod join;
 pub mod pull;
 pub mod report;
-pub mod stream;
 #[cfg(test)]
 mod tests;
+pub mod tunnel;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::post;
+use axum::routing::{get, post};
 use kgit_protocol::messages::PROTOCOL_VERSION;
 
 use crate::api::auth::require_node;
@@ -32,7 +32,7 @@ pub fn routes(api: &Api) -> Router<Api> {
         .route("/pull", post(pull::pull))
         .route("/report", post(report::report).layer(DefaultBodyLimit::max(MAX_REPORT_BYTES)))
         .route("/heartbeat", post(report::heartbeat))
-        .route("/answer/{stream}", post(stream::answer))
+        .route("/tunnel", get(tunnel::tunnel))
         .route("/leave", post(join::leave))
         .layer(middleware::from_fn_with_state(api.clone(), require_node));
     Router::new()

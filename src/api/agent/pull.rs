@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
 use kgit_protocol::directory::DirectoryChange;
 use kgit_protocol::ids::NodeName;
-use kgit_protocol::messages::{Orders, Pull, Pulled, StreamRequest};
+use kgit_protocol::messages::{Orders, Pull, Pulled};
 use tokio::time::Instant;
 
 use crate::api::agent::message;
@@ -38,14 +38,13 @@ pub async fn pull(
     let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
     let news = wait_for_news(&api, &node, &pull, wait).await?;
     let audit_head = api.records.audit_head()?;
-    let News { orders, streams, directory } = news;
-    Ok(Json(Pulled { orders, streams, directory, audit_head, now: api.now() }))
+    let News { orders, directory } = news;
+    Ok(Json(Pulled { orders, directory, audit_head, now: api.now() }))
 }
 
 /// What an agent is told.
 struct News {
     orders: Orders,
-    streams: Vec<StreamRequest>,
     directory: Option<DirectoryChange>,
 }
 
@@ -57,23 +56,20 @@ async fn wait_for_news(
 ) -> Result<News, AgentError> {
     let deadline = Instant::now() + wait;
     // Taken before looking, so that nothing that happens meanwhile is missed.
-    let (mut versions, mut asked) = (api.master.versions(), api.streams.asked());
+    let mut versions = api.master.versions();
     loop {
         versions.borrow_and_update();
-        asked.borrow_and_update();
         let orders = orders(api, node, pull.have.as_ref())?;
-        let streams = api.streams.hand_out(node);
         let world = &api.master.view().world;
         let directory = api.directories.change(world, pull.directory.as_ref());
-        let nothing = orders == Orders::Unchanged && streams.is_empty() && directory.is_none();
+        let nothing = orders == Orders::Unchanged && directory.is_none();
         if !nothing || Instant::now() >= deadline {
-            return Ok(News { orders, streams, directory });
+            return Ok(News { orders, directory });
         }
         tokio::select! {
             changed = versions.changed() => if changed.is_err() {
                 return Err(stopping());
             },
-            _ = asked.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
     }

@@ -3,14 +3,14 @@
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use kgit_protocol::messages::{LogRequest, StreamKind};
+use kgit_protocol::stream::{LogRequest, StreamRequest};
 use kgit_protocol::time::Timestamp;
 use serde::Deserialize;
 
 use crate::api::error::ApiError;
 use crate::api::kube::read::is_true;
 use crate::api::state::Api;
-use crate::api::streams::StreamRefused;
+use crate::api::tunnels::StreamRefused;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Pod;
 use crate::kube::status::Status;
@@ -53,15 +53,15 @@ pub async fn logs(
         since,
         limit_bytes: options.limit_bytes,
     };
-    let stream = api.streams.open(node, StreamKind::Logs(request)).await.map_err(refused)?;
-    let mut response = Body::from_stream(stream).into_response();
+    let stream = api.tunnels.open(node, &StreamRequest::Logs(request)).await.map_err(refused)?;
+    let mut response = Body::from_stream(stream.into_bytes()).into_response();
     let text = axum::http::HeaderValue::from_static("text/plain");
     response.headers_mut().insert(CONTENT_TYPE, text);
     Ok(response)
 }
 
 /// The container that is meant: the only one, or the one that is named.
-fn container(pod: &Pod, asked: &str) -> Result<String, ApiError> {
+pub(super) fn container(pod: &Pod, asked: &str) -> Result<String, ApiError> {
     let (name, template) = (&pod.key.name, &pod.template);
     if !asked.is_empty() {
         return match template.all_containers().any(|container| container.name == asked) {
@@ -98,12 +98,13 @@ fn since(options: &LogOptions, now: Timestamp) -> Result<Option<Timestamp>, ApiE
     }
 }
 
-fn refused(error: StreamRefused) -> ApiError {
+pub(super) fn refused(error: StreamRefused) -> ApiError {
     let message = error.to_string();
     ApiError::from(match error {
         StreamRefused::NoAnswer(_) => Status::timeout(message),
+        StreamRefused::NoTunnel(_) => Status::unavailable(message),
         StreamRefused::TooMany => Status::new(429, "TooManyRequests", message),
-        StreamRefused::NobodyWaits => Status::internal(message),
-        StreamRefused::Agent(_) => Status::bad_request(message),
+        StreamRefused::Agent { code: 404, .. } => Status::new(404, "NotFound", message),
+        StreamRefused::Agent { .. } => Status::bad_request(message),
     })
 }

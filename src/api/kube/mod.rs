@@ -4,10 +4,12 @@
 pub mod accept;
 pub mod discovery;
 pub mod logs;
+pub mod node_tunnel;
 pub mod openapi;
 pub mod read;
 pub mod refuse;
 pub mod review;
+pub mod streams;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,9 @@ pub fn routes() -> Router<Api> {
         .route("/api/", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/", get(discovery::groups))
+        .route(&of_pod("exec"), get(streams::exec).post(streams::exec))
+        .route(&of_pod("attach"), get(streams::attach).post(streams::attach))
+        .route(&of_pod("portforward"), get(streams::port_forward).post(streams::port_forward))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::document))
         .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
@@ -38,4 +43,9 @@ pub fn routes() -> Router<Api> {
         .route("/api/{*path}", get(read::read).fallback(refuse::refuse))
         .route("/apis/{*path}", get(read::read).fallback(refuse::refuse))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// The path of something that is done with a pod.
+fn of_pod(verb: &str) -> String {
+    format!("/api/v1/namespaces/{{namespace}}/pods/{{name}}/{verb}")
 }

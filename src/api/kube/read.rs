@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::kube::accept::{Form, form};
+use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::target::{Target, parse};
 use crate::api::kube::{logs, watch};
 use crate::api::state::Api;
+use crate::domain::key::Kind;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::token::Role;
 use crate::kube::discovery;
@@ -174,7 +176,8 @@ async fn get(
     let view = api.master.view();
     let found = match ty.noun {
         Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
-            seen::get(&sight(api, caller, &view), ty, namespace, name)
+            let found = seen::get(&sight(api, caller, &view), ty, namespace, name);
+            found.map(|shown| with_tunnel(&api.tunnels, shown))
         }
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => {
             let all = own_nouns(api, caller, &view, ty.noun).await?;
@@ -206,6 +209,9 @@ async fn matching(
             own_nouns(api, caller, view, noun).await?
         }
     };
+    if noun == Noun::Recorded(Kind::Node) {
+        all = all.into_iter().map(|shown| with_tunnel(&api.tunnels, shown)).collect();
+    }
     all.retain(|shown| wanted.matches(&shown.object));
     Ok(all)
 }

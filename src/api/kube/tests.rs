@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use kgit_protocol::ids::NodeName;
+use kgit_protocol::stream::StreamRequest;
 use serde_json::{Value, json};
 
-use crate::api::fixture::Server;
+use crate::api::fixture::{FakeAgent, Server};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::token::Role;
 use crate::domain::world::{Effect, Record, Table};
@@ -213,24 +213,80 @@ async fn initial_events_end_with_a_marked_bookmark() {
 }
 
 #[tokio::test]
-async fn logs_are_what_the_agent_dials_out_with() {
+async fn logs_are_what_the_agent_says_in_a_stream_of_its_tunnel() {
     let reader = Reader::start(Role::Read).await;
-    let (api, node) = (reader.server.api.clone(), NodeName::new("a"));
-    tokio::spawn(async move {
-        let mut asked = api.streams.asked();
-        loop {
-            if let Some(request) = api.streams.hand_out(&node).pop() {
-                let body = axum::body::Body::from("storage write\n");
-                return api.streams.answer(&node, &request.id, None, body).await;
-            }
-            asked.changed().await.unwrap();
+    let _agent = FakeAgent::start(&reader.server.api, "a", |request| match request {
+        StreamRequest::Logs(request) => {
+            Ok(format!("{:?} lines\n", request.tail_lines).into_bytes())
         }
+        other => Err(format!("{other:?}")),
     });
     let path = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/log?tailLines=1";
     let response = reader.request(reqwest::Method::GET, path).send().await.unwrap();
-    assert_eq!(response.text().await.unwrap(), "storage write\n");
+    assert_eq!(response.text().await.unwrap(), "Some(1) lines\n");
     let status = reader.get("/api/v1/namespaces/default/pods/lonely/log").await;
     assert_eq!(status["message"], "pod lonely does not have a host assigned");
+}
+
+const EXEC: &str = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/exec";
+
+#[tokio::test]
+async fn what_can_not_be_run_is_refused_before_the_connection_is_upgraded() {
+    let reader = Reader::start(Role::Write).await;
+    let cases = [
+        (
+            "/api/v1/namespaces/default/pods/gone/exec?stdout=true&command=ls",
+            404,
+            "pods \"gone\" not found",
+        ),
+        (
+            "/api/v1/namespaces/default/pods/lonely/exec?stdout=true&command=ls",
+            400,
+            "pod lonely does not have a host assigned",
+        ),
+        (
+            &format!("{EXEC}?stdout=true&command=ls&container=db"),
+            400,
+            "container db is not valid for pod web-7c5ddbdf54-aaaaa",
+        ),
+        (
+            &format!("{EXEC}?command=ls"),
+            400,
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ),
+        (
+            &format!("{EXEC}?stdout=true"),
+            400,
+            "you must specify at least 1 command for the container",
+        ),
+        (&format!("{EXEC}?stdout=true&command=ls"), 400, "Upgrade request required"),
+        (
+            "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/portforward",
+            400,
+            "Upgrade request required",
+        ),
+    ];
+    for (path, code, message) in cases {
+        let status = reader.get(path).await;
+        let told = (status["code"].as_u64(), status["message"].as_str());
+        assert_eq!(told, (Some(code), Some(message)), "{path}");
+    }
+    assert!(reader.server.records.entered.lock().unwrap().is_empty(), "nothing was started");
+}
+
+#[tokio::test]
+async fn to_read_is_not_enough_to_work_inside_a_pod() {
+    let reader = Reader::start(Role::Read).await;
+    for verb in ["exec", "attach", "portforward"] {
+        let path = format!("/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/{verb}?stdout=1");
+        for method in [reqwest::Method::GET, reqwest::Method::POST] {
+            let response = reader.request(method, &path).send().await.unwrap();
+            assert_eq!(response.status(), 403);
+            let status: Value = response.json().await.unwrap();
+            let said = status["message"].as_str().unwrap();
+            assert!(said.contains(&format!("cannot create resource \"pods/{verb}\"")), "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::kube::accept::Form;
+use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::read::{
     ListRequest, Options, Wanted, in_form, include, is_true, secret_values,
 };
@@ -255,6 +256,7 @@ impl Watcher {
             self.namespace.as_deref().is_none_or(|wanted| *shown.key.namespace == *wanted)
         };
         of_row
+            .map(|shown| with_tunnel(&self.api.tunnels, shown))
             .filter(|shown| inside(shown) && self.wanted.matches(&shown.object))
             .map(|shown| (shown.key.clone(), shown))
             .collect()

@@ -11,6 +11,8 @@ mod labels;
 mod network;
 mod output;
 mod pause;
+mod port;
+mod talk;
 mod view;
 
 use std::collections::{HashMap, HashSet};
@@ -24,14 +26,15 @@ use bollard::query_parameters::{
 };
 use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
-use kgit_protocol::messages::LogRequest;
 use kgit_protocol::pod::RegistryLogin;
+use kgit_protocol::stream::{Ends, LogRequest, TerminalSize};
 use kgit_protocol::time::Timestamp;
+use tokio::net::TcpStream;
 
 use crate::runtime::docker::errors::{Asked, understood};
 use crate::runtime::{
-    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Outcome, Runtime, RuntimeError,
-    Scope, View, VolumeOrder,
+    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Outcome, Process, Runtime,
+    RuntimeError, Scope, Talk, View, VolumeOrder,
 };
 
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -310,6 +313,31 @@ impl Runtime for Docker {
 
     async fn logs(&self, id: &str, request: &LogRequest) -> Outcome<LogStream> {
         self.read_logs(id, request).await
+    }
+
+    async fn open_exec(&self, id: &str, command: &[String], ends: Ends) -> Outcome<Talk> {
+        self.talk_to_command(id, command, ends).await
+    }
+
+    async fn open_attach(&self, id: &str, ends: Ends) -> Outcome<Talk> {
+        self.talk_to_container(id, ends).await
+    }
+
+    async fn resize(&self, process: &Process, size: TerminalSize) -> Outcome<()> {
+        self.set_size(process, size).await
+    }
+
+    async fn exec_code(&self, exec: &str) -> Outcome<Option<i64>> {
+        self.code_of(exec).await
+    }
+
+    async fn connect(
+        &self,
+        id: &str,
+        address: Option<std::net::Ipv4Addr>,
+        port: u16,
+    ) -> Outcome<TcpStream> {
+        self.dial(id, address, port).await
     }
 
     fn events(&self, since: Timestamp) -> BoxStream<'static, Outcome<Event>> {

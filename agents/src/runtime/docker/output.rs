@@ -6,7 +6,7 @@ use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::LogsOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use kgit_protocol::messages::LogRequest;
+use kgit_protocol::stream::LogRequest;
 
 use crate::runtime::docker::Docker;
 use crate::runtime::docker::errors::{Asked, understood};
