@@ -108,6 +108,10 @@ async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), 
         }
     };
     let network = pod_network(&journal, config).await?;
+    if config.policy.no_services {
+        // It may have been otherwise before.
+        end_traffic(config).await?;
+    }
     let joined = tokio::select! {
         joined = identity(&journal, config, &key, network) => joined?,
         () = shutdown.cancelled() => return Ok(()),
