@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::api::authority::NodeIdentity;
 use crate::api::error::{AgentError, ApiError};
-use crate::api::limit::ClientKey;
+use crate::api::limit::{ClientKey, impatient};
 use crate::api::records::{Records, RecordsError};
 use crate::api::state::Api;
 use crate::domain::token::{Role, Token};
@@ -219,14 +219,14 @@ impl Caller {
     }
 }
 
-/// Lets a request through if its client is within its limit.
+/// Lets a request through if its client is within its limit; what it sends must keep coming.
 pub async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
     let key = request.extensions().get::<Peer>().map(|peer| match &peer.node {
         Some(identity) => ClientKey::Node(identity.node.clone()),
         None => ClientKey::Address(peer.address.ip()),
     });
     if key.is_none_or(|key| api.limiter.admit(key, Instant::now())) {
-        return next.run(request).await;
+        return next.run(request.map(impatient)).await;
     }
     let mut response = ApiError::from(Status::too_many_requests(1)).into_response();
     response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));

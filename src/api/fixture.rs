@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
@@ -143,8 +143,17 @@ impl Server {
 
     /// A client that trusts the server and has no credentials.
     pub fn client(&self) -> reqwest::Client {
+        self.client_builder().build().unwrap()
+    }
+
+    /// The same; it does not follow redirects.
+    pub fn client_that_stays(&self) -> reqwest::Client {
+        self.client_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    }
+
+    fn client_builder(&self) -> reqwest::ClientBuilder {
         let tls = crate::client::tls::trusting(&self.authority_pem).unwrap();
-        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
     }
 }
 
@@ -343,15 +352,25 @@ impl FakeAgent {
         let (api, node) = (api.clone(), NodeName::new(node));
         tokio::spawn(async move { api.tunnels.carry(node, near, || NOW).await });
         let service = service_fn(move |request: hyper::Request<Incoming>| async move {
-            let first = request.into_body().frame().await.unwrap()?.into_data().unwrap();
+            let mut body = request.into_body();
+            let first = body.frame().await.unwrap()?.into_data().unwrap();
             let (head, request) = first.split_first_chunk().unwrap();
             assert_eq!(frame_length(*head), Some(request.len()));
-            let said = answer(serde_json::from_slice(request).unwrap());
+            let request: StreamRequest = serde_json::from_slice(request).unwrap();
+            let connects = matches!(request, StreamRequest::Connect(_));
+            let said = answer(request);
             let status = if said.is_ok() { 200 } else { 404 };
             let refusal = |message| {
                 serde_json::to_vec(&Refusal { reason: "NotFound".to_owned(), message }).unwrap()
             };
-            let body = Full::new(Bytes::from(said.unwrap_or_else(refusal)));
+            let said = Bytes::from(said.unwrap_or_else(refusal));
+            let body = StreamBody::new(futures_util::stream::once(async move {
+                // Whoever connects to a port says something first.
+                if connects && status == 200 {
+                    let _ = body.frame().await;
+                }
+                Ok::<_, hyper::Error>(Frame::data(said))
+            }));
             let response = hyper::Response::builder().status(status).body(body).unwrap();
             Ok::<_, hyper::Error>(response)
         });

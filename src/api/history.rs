@@ -12,7 +12,7 @@ use crate::master::handle::Handle;
 use crate::master::view::{Committed, View};
 
 /// Transactions that are remembered. A client that was away for longer lists again.
-const HISTORY_LIMIT: usize = 2048;
+pub const HISTORY_LIMIT: usize = 2048;
 
 /// A row that was written or removed.
 pub type ChangedRow = (Table, ObjectKey);

@@ -30,6 +30,8 @@ const MAX_CONNECTIONS: usize = 8192;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of a request on HTTP/1.1.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The head of a request: a path, a token, a command to exec with its arguments.
+const MAX_HEAD_BYTES: u32 = 64 << 10;
 /// HTTP/2 pings find connections whose other end is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -146,12 +148,17 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
+        .max_header_list_size(MAX_HEAD_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION);
     builder
 }

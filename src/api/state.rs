@@ -14,7 +14,7 @@ use crate::api::authority::Authority;
 use crate::api::forecasts::Forecasts;
 use crate::api::history::History;
 use crate::api::kube::streams::port_forward::Forwards;
-use crate::api::limit::Limiter;
+use crate::api::limit::{Limiter, Watches};
 use crate::api::records::{Records, RecordsError};
 use crate::api::tunnels::Tunnels;
 use crate::domain::world::World;
@@ -54,6 +54,7 @@ pub struct Shared {
     pub forwards: Forwards,
     pub tokens: TokenCache,
     pub limiter: Limiter,
+    pub watches: Watches,
     pub history: History,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -73,6 +74,7 @@ impl Api {
             forwards: Forwards::default(),
             tokens: TokenCache::default(),
             limiter: Limiter::default(),
+            watches: Watches::default(),
             clock: parts.clock,
         }))
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use bytes::{Buf as _, BytesMut};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use http_body_util::{BodyExt as _, BodyStream, Limited, StreamBody};
 use hyper::Request;
 use hyper::body::{Frame, Incoming};
@@ -25,7 +25,8 @@ use kgit_protocol::time::Timestamp;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+use tokio_util::sync::{CancellationToken, PollSendError, PollSender};
 
 /// How long an agent may take to open a stream: a slow uplink, and an engine under load.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -344,6 +345,16 @@ impl FromNode {
 }
 
 impl NodeStream {
+    /// The stream as a connection, for what speaks a protocol of its own. Dropped, it ends.
+    pub fn into_wire(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+        let to = PollSender::new(self.to.0.clone());
+        let to = to.with(|bytes| std::future::ready(Ok::<Piece, PollSendError<Piece>>(Ok(bytes))));
+        let to = to.sink_map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let from = self.into_bytes().map(|bytes| bytes.map_err(std::io::Error::other));
+        let reader = StreamReader::new(Box::pin(from));
+        tokio::io::join(reader, SinkWriter::new(CopyToBytes::new(to)))
+    }
+
     /// What comes, for a stream that only comes: a log.
     pub fn into_bytes(self) -> impl Stream<Item = Result<Bytes, hyper::Error>> + Send {
         let Self { to, from, _seats } = self;

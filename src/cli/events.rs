@@ -32,6 +32,7 @@ pub async fn run(args: EventsArgs, context: &Context) -> Result<Exit, CliError> 
         selector: None,
         field_selector: args.of.map(|name| format!("involvedObject.name={name}")),
         watch: args.watch,
+        by_time: true,
     };
     get::run(&get, context).await
 }

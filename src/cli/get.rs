@@ -34,6 +34,9 @@ pub struct GetArgs {
     /// Go on with what changes
     #[arg(short, long)]
     pub watch: bool,
+    /// In the order in which it was told, the newest last: of events.
+    #[arg(skip)]
+    pub by_time: bool,
 }
 
 pub async fn run(args: &GetArgs, context: &Context) -> Result<Exit, CliError> {
@@ -59,6 +62,9 @@ impl GetArgs {
             [("labelSelector", &self.selector), ("fieldSelector", &self.field_selector)];
         for (name, selector) in selectors {
             query.extend(selector.as_ref().map(|s| format!("{name}={}", encoded(s))));
+        }
+        if self.by_time {
+            query.push("includeObject=Object".to_owned());
         }
         match query.is_empty() {
             true => ty.path(namespace),
@@ -87,6 +93,9 @@ impl GetArgs {
                 }
             }
             let mut table = whole.unwrap_or_default();
+            if self.by_time {
+                sort_by_time(&mut table);
+            }
             if named.types.len() > 1 {
                 prefix_names(&mut table, ty);
             }
@@ -199,6 +208,18 @@ fn write(one: bool, mut objects: Vec<Value>, form: Output) -> Result<(), CliErro
         Output::Yaml => print_yaml(&value),
         Output::Json | Output::Text | Output::Wide | Output::Name => print_json(&value),
     }
+}
+
+/// Sorts a table of events. What was told within a second is in the order of the names, which
+/// hold the exact time behind their last dot.
+fn sort_by_time(table: &mut Value) {
+    let rows = table.get_mut("rows").and_then(Value::as_array_mut);
+    let when = |row: &Value| {
+        let name = text_at(row, "/object/metadata/name");
+        let exact = name.rsplit('.').next().unwrap_or_default().to_owned();
+        (text_at(row, "/object/lastTimestamp").to_owned(), exact)
+    };
+    rows.into_iter().for_each(|rows| rows.sort_by_key(when));
 }
 
 fn append(whole: &mut Value, table: Value) {

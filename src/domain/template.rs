@@ -61,6 +61,10 @@ pub struct Taint<'a> {
     pub effect: &'a str,
 }
 
+/// How long a pod that says nothing else stays on a node that is not heard of. Kubernetes adds
+/// such a toleration to every pod.
+pub const DEFAULT_TOLERATION_SECONDS: u32 = 300;
+
 impl Toleration {
     pub fn tolerates(&self, taint: &Taint<'_>) -> bool {
         (self.key.is_empty() || self.key == taint.key)

@@ -107,13 +107,26 @@ struct ResourceEntry {
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
-/// What is done with a pod beside reading it: the name, the kind that it takes or gives, how.
-const OF_PODS: [(&str, &str, &[&str]); 4] = [
+const PROXIED: &[&str] = &["create", "delete", "get", "patch", "update"];
+/// What is done with an object beside reading it: the name, the kind that it takes or gives, how.
+type Subresource = (&'static str, &'static str, &'static [&'static str]);
+const OF_PODS: &[Subresource] = &[
     ("attach", "PodAttachOptions", &["create", "get"]),
     ("exec", "PodExecOptions", &["create", "get"]),
     ("log", "Pod", &["get"]),
     ("portforward", "PodPortForwardOptions", &["create", "get"]),
+    ("proxy", "PodProxyOptions", PROXIED),
 ];
+const OF_SERVICES: &[Subresource] = &[("proxy", "ServiceProxyOptions", PROXIED)];
+
+fn subresources(ty: &ResourceType) -> &'static [Subresource] {
+    match ty.noun {
+        Noun::Recorded(Kind::Pod) => OF_PODS,
+        Noun::Recorded(Kind::Service) => OF_SERVICES,
+        _ => &[],
+    }
+}
+
 const ALL_CATEGORY: &[&str] = &["all"];
 
 fn entries(ty: &'static ResourceType) -> Vec<ResourceEntry> {
@@ -126,14 +139,15 @@ fn entries(ty: &'static ResourceType) -> Vec<ResourceEntry> {
         short: ty.short,
         categories: if ty.in_all { ALL_CATEGORY } else { &[] },
     }];
-    if ty.noun == Noun::Recorded(Kind::Pod) {
-        let of_pod = |(name, kind, verbs): (&str, &'static str, &'static [&'static str])| {
-            let name = format!("pods/{name}");
-            let (singular, short, categories) = ("", [].as_slice(), [].as_slice());
-            ResourceEntry { name, singular, namespaced: true, kind, verbs, short, categories }
-        };
-        entries.extend(OF_PODS.map(of_pod));
-    }
+    entries.extend(subresources(ty).iter().map(|(name, kind, verbs)| ResourceEntry {
+        name: format!("{}/{name}", ty.plural),
+        singular: "",
+        namespaced: true,
+        kind,
+        verbs,
+        short: &[],
+        categories: &[],
+    }));
     entries
 }
 
@@ -210,12 +224,13 @@ fn aggregated_resource(ty: &ResourceType) -> Value {
     if ty.in_all {
         resource["categories"] = json!(ALL_CATEGORY);
     }
-    if ty.noun == Noun::Recorded(Kind::Pod) {
-        let of_pod = |(name, kind, verbs): (&str, &str, &[&str])| {
-            let kind = json!({"group": "", "version": "v1", "kind": kind});
-            json!({"subresource": name, "responseKind": kind, "verbs": verbs})
-        };
-        resource["subresources"] = json!(OF_PODS.map(of_pod));
+    let of_object = |(name, kind, verbs): &Subresource| {
+        let kind = json!({"group": "", "version": "v1", "kind": kind});
+        json!({"subresource": name, "responseKind": kind, "verbs": verbs})
+    };
+    if !subresources(ty).is_empty() {
+        let all = subresources(ty).iter().map(of_object);
+        resource["subresources"] = all.collect();
     }
     resource
 }

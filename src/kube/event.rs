@@ -1,5 +1,9 @@
 //! Events: what was told about objects. One row holds the events of one object.
+//!
+//! What an object is kept waiting by is told as well, for as long as it is: a service without
+//! pods, a claim without a volume, a pod without a node. That is derived, not recorded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kgit_protocol::ids::Digest;
@@ -7,6 +11,7 @@ use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::Event;
 use crate::domain::world::World;
 use crate::kube::human;
@@ -28,11 +33,17 @@ pub const COLUMNS: &[Column] = &[
     Column::wide_name(),
 ];
 
+/// What happens in one moment of a pod's start, in the order in which it does.
+const IN_ORDER: [&str; 6] =
+    ["SuccessfulCreate", "Scheduled", "Pulled", "PulledLocally", "Created", "Started"];
+
 /// The objects of a namespace that something was told about. What is told about an object
 /// without a namespace is listed in `default`, as Kubernetes does.
-pub fn keys(world: &World, namespace: Option<&str>) -> Vec<ObjectKey> {
+pub fn keys(seen: &Seen<'_>, namespace: Option<&str>) -> Vec<ObjectKey> {
     let inside = |key: &&ObjectKey| namespace.is_none_or(|wanted| namespace_of(key) == wanted);
-    world.events.keys().filter(inside).cloned().collect()
+    let waiting = seen.waits.values().flatten().filter_map(|wait| Some(trouble(wait)?.0));
+    let all: BTreeSet<&ObjectKey> = seen.world.events.keys().chain(waiting).collect();
+    all.into_iter().filter(inside).cloned().collect()
 }
 
 fn namespace_of(key: &ObjectKey) -> &str {
@@ -41,9 +52,60 @@ fn namespace_of(key: &ObjectKey) -> &str {
 
 /// All that was told about one object.
 pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Vec<Shown> {
-    let Some(log) = seen.world.events.get(key) else { return Vec::new() };
     let uid = subject_uid(seen.world, key);
-    log.events.iter().map(|event| show_one(key, uid.as_deref(), log.version, event)).collect()
+    let show = |version, event: &Event| show_one(key, uid.as_deref(), version, event);
+    let log = seen.world.events.get(key);
+    let told = log.into_iter().flat_map(|log| log.events.iter().map(|it| show(log.version, it)));
+    let troubles = troubles(seen, key);
+    told.chain(troubles.iter().map(|(version, event)| show(*version, event))).collect()
+}
+
+/// What the object is kept waiting by, with the version of its row.
+fn troubles(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
+    let world = seen.world;
+    let (version, since, waiting) = match key.kind {
+        Kind::Pod => match world.pods.get(key) {
+            Some(pod) => (pod.version, pod.created, world.workload_of(pod)),
+            None => return Vec::new(),
+        },
+        _ => match world.objects.get(key) {
+            Some(applied) => (applied.version, applied.created, key.clone()),
+            None => return Vec::new(),
+        },
+    };
+    let waits = seen.waits.get(&waiting).into_iter().flatten();
+    let told = waits.filter_map(trouble).filter(|(about, ..)| *about == key);
+    let event = |(_, reason, component, message): Trouble<'_>| Event {
+        warning: true,
+        reason: reason.to_owned(),
+        message,
+        field_path: None,
+        component: component.to_owned(),
+        first: since,
+        last: seen.now,
+        count: 1,
+    };
+    told.map(|told| (version, event(told))).collect()
+}
+
+/// The object that is in trouble, the reason and the component as people know them, a message.
+type Trouble<'a> = (&'a ObjectKey, &'static str, &'static str, String);
+
+fn trouble(wait: &Waiting) -> Option<Trouble<'_>> {
+    if let Some(unplaced) = &wait.unplaced {
+        let because = unplaced.because.clone();
+        return Some((&unplaced.pod, "FailedScheduling", "default-scheduler", because));
+    }
+    if wait.kind != WaitKind::Blocked {
+        return None;
+    }
+    let (reason, component) = match wait.object.kind {
+        Kind::Service => ("NotServing", "endpoints-controller"),
+        Kind::PersistentVolumeClaim => ("FailedBinding", "persistentvolume-controller"),
+        _ => return None,
+    };
+    let message = format!("waits for {}; until then {}", wait.for_what, wait.consequence);
+    Some((&wait.object, reason, component, message))
 }
 
 fn subject_uid(world: &World, key: &ObjectKey) -> Option<String> {
@@ -61,7 +123,10 @@ fn show_one(key: &ObjectKey, uid: Option<&str>, version: u64, event: &Event) -> 
         format!("{key}\n{}\n{}\n{}\n{field_path}", event.warning, event.reason, event.message)
             .as_bytes(),
     );
-    let name = format!("{}.{}", key.name, &identity.as_str()[..16]);
+    // Names sort by time, as upstream's do: clients show events of one second in the list's order.
+    let rank = IN_ORDER.iter().position(|reason| *reason == event.reason).unwrap_or(0xf);
+    let digest = &identity.as_str()[..7];
+    let name = format!("{}.{:012x}{rank:x}{digest}", key.name, event.first.0);
     let namespace = namespace_of(key);
     let mut involved = json!({
         "apiVersion": key.kind.api_version(),

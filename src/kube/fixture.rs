@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kgit_protocol::assignment::{PodNetwork, Stamp};
-use kgit_protocol::directory::TrafficPolicy;
+use kgit_protocol::directory::{self, Backend, Endpoint, Service, ServiceAddress, TrafficPolicy};
 use kgit_protocol::ids::{Attempt, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
 use kgit_protocol::observation::{
     Capacity, ContainerObservation, ContainerState, NodeFacts, NodeObservation, PodObservation,
     PodPhase, Termination,
 };
-use kgit_protocol::pod::{Dns, PodSpec, PullPolicy, Resources, RestartPolicy};
+use kgit_protocol::pod::{Dns, PodSpec, Protocol, PullPolicy, Resources, RestartPolicy};
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::plan::{Unplaced, WaitKind, Waiting, Waits};
 use crate::domain::record::{
     Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Node,
     Placed, Pod, ReplicaSet, ReplicaStatus, VolumePhase, VolumeState,
@@ -27,6 +28,7 @@ use crate::domain::resource::{
     Strategy, TargetPort,
 };
 use crate::domain::selector::{Labels, Selector};
+use crate::domain::service::{EndpointPod, ServiceState};
 use crate::domain::template::{ConfigContent, ContainerTemplate, PodTemplate};
 use crate::domain::world::{Effect, Record, World, node_key};
 
@@ -40,7 +42,8 @@ pub fn world() -> World {
         deployment(),
         storage(),
         configs(),
-        vec![job(), service(), node(), lonely_pod()],
+        vec![job(), service(), behind_service(), node(), lonely_pod()],
+        balancer(),
         events(),
     ];
     for (number, effect) in effects.into_iter().flatten().enumerate() {
@@ -437,6 +440,66 @@ fn service() -> Made {
     Made::Object(key, Box::new(Spec::Service(spec)), manifest)
 }
 
+/// Two of the deployment's pods, one of which is not ready.
+fn behind_service() -> Made {
+    let endpoint = |pod: &str, ready: bool| Endpoint {
+        address: [10, 42, 0, 7].into(),
+        node: Some(NodeName::new("a")),
+        pod: pod.rsplit('-').next().map(|end| PodUid::new(format!("uid-of-{end}"))),
+        hostname: None,
+        targets: vec![Some(8080)],
+        ready,
+        serving: ready,
+    };
+    let pods = [("web-7c5ddbdf54-aaaaa", true), ("web-7c5ddbdf54-ccccc", false)];
+    let endpoints = pods.iter().map(|(pod, ready)| endpoint(pod, *ready)).collect();
+    let names =
+        pods.iter().map(|(pod, _)| EndpointPod { name: Arc::from(*pod), terminating: false });
+    let state = decided([10, 43, 0, 9], Some(30080), endpoints, names.collect());
+    let key = ObjectKey::new(Kind::Service, "default", "web");
+    Made::Row(key, Record::Service(Arc::new(state)))
+}
+
+/// A LoadBalancer, without a pod behind it.
+fn balancer() -> Vec<Made> {
+    let key = ObjectKey::new(Kind::Service, "default", "public");
+    let Made::Object(_, spec, _) = service() else { unreachable!("a service is an object") };
+    let Spec::Service(spec) = *spec else { unreachable!("its spec is a service's") };
+    let spec = ServiceSpec { kind: "LoadBalancer".to_owned(), ..spec };
+    let manifest = json!({"metadata": {"name": "public"}, "spec": {
+        "type": "LoadBalancer",
+        "selector": {"app": "public"},
+        "ports": [{"name": "http", "port": 80}],
+    }});
+    let mut state = decided([10, 43, 0, 10], Some(30081), Vec::new(), Vec::new());
+    state.ingress = vec!["192.168.1.10".to_owned()];
+    vec![
+        Made::Object(key.clone(), Box::new(Spec::Service(spec)), manifest),
+        Made::Row(key, Record::Service(Arc::new(state))),
+    ]
+}
+
+fn decided(
+    address: [u8; 4],
+    node_port: Option<u16>,
+    endpoints: Vec<Endpoint>,
+    pods: Vec<EndpointPod>,
+) -> ServiceState {
+    let port = directory::ServicePort { name: None, protocol: Protocol::Tcp, port: 80, node_port };
+    let service = Service {
+        address: ServiceAddress::Cluster(address.into()),
+        ports: vec![port],
+        backend: Backend::Endpoints(endpoints),
+        affinity_seconds: None,
+        publish_not_ready: false,
+        external_addresses: Vec::new(),
+        on_node_addresses: false,
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Cluster,
+    };
+    ServiceState { service, pods, ingress: Vec::new() }
+}
+
 fn node() -> Made {
     let node = Node {
         name: NodeName::new("a"),
@@ -506,4 +569,32 @@ fn events() -> Vec<Made> {
         Made::Row(pod, Record::Events(Arc::new(EventLog { events: vec![event] }))),
         Made::Row(job, Record::Job(Arc::new(finished))),
     ]
+}
+
+/// What is waited for: a volume, and a node.
+pub fn waits() -> Waits {
+    let blocked = |object: &ObjectKey, for_what: &str, consequence: &str| Waiting {
+        object: object.clone(),
+        for_what: for_what.to_owned(),
+        kind: WaitKind::Blocked,
+        deadline: None,
+        consequence: consequence.to_owned(),
+        unplaced: None,
+    };
+    let claim = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "nothing-fits");
+    let lonely = ObjectKey::new(Kind::Pod, "default", "lonely");
+    let because = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+    let unplaced = Some(Unplaced { pod: lonely.clone(), because });
+    Waits::from(vec![
+        (claim.clone(), vec![blocked(&claim, "a volume", "pods that use it do not start")]),
+        (
+            lonely.clone(),
+            vec![Waiting { unplaced, ..blocked(&lonely, "a node", "it stays pending") }],
+        ),
+    ])
+}
+
+/// The node was heard of a second ago.
+pub fn heartbeats() -> imbl::OrdMap<NodeName, Timestamp> {
+    imbl::OrdMap::unit(NodeName::new("a"), Timestamp(NOW.0 - 1000))
 }

@@ -18,6 +18,7 @@ pub mod fixture;
 pub mod human;
 pub mod job;
 pub mod json;
+pub mod lease;
 pub mod metadata;
 pub mod namespace;
 pub mod node;

@@ -1,4 +1,4 @@
-//! Namespaces: those with a manifest, those that an object names, and the three that always are.
+//! Namespaces: those with a manifest, those that an object names, and the four that always are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::world::World;
-use crate::kube::human;
 use crate::kube::json::text;
 use crate::kube::metadata::Metadata;
 use crate::kube::seen::{Seen, Shown, namespaces};
 use crate::kube::table::Column;
+use crate::kube::{human, lease};
 
 /// They exist in every cluster.
-const ALWAYS: [&str; 3] = ["default", "kube-public", "kube-system"];
+const ALWAYS: [&str; 4] = ["default", lease::NAMESPACE, "kube-public", "kube-system"];
 
 pub const COLUMNS: &[Column] = &[Column::name(), Column::text("Status"), Column::text("Age")];
 

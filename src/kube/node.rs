@@ -35,17 +35,19 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
         spec["taints"] =
             json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]);
     }
+    // Of a node that was not heard of since the master started no more is known than its record.
+    let heard = seen.heard.heartbeats.get(&node.name).copied().unwrap_or(node.ready_since);
     let shown = json!({
         "metadata": Metadata::new(key, &node.uid, node.version, node.joined)
             .with_labels(&node.labels)
             .build(),
         "spec": spec,
-        "status": status(node),
+        "status": status(node, heard),
     });
     Some(Shown::new(key, node.version, shown))
 }
 
-fn status(node: &Node) -> Value {
+fn status(node: &Node, heard: Timestamp) -> Value {
     let (capacity, facts) = (&node.observed.capacity, &node.observed.facts);
     let amounts = json!({
         "cpu": human::cpu(capacity.cpu_millis),
@@ -63,7 +65,7 @@ fn status(node: &Node) -> Value {
         "capacity": amounts,
         "allocatable": amounts,
         "addresses": addresses,
-        "conditions": conditions(node),
+        "conditions": conditions(node, heard),
         "nodeInfo": {
             "architecture": facts.architecture,
             "bootID": facts.boot_id,
@@ -80,13 +82,15 @@ fn status(node: &Node) -> Value {
     })
 }
 
-fn conditions(node: &Node) -> Vec<Value> {
+fn conditions(node: &Node, heard: Timestamp) -> Vec<Value> {
+    let heard = heard.to_string();
     let observed = node.observed.conditions.iter().map(|condition| {
         let mut shown = json!({
             "type": condition.kind,
             "status": truth(condition.status),
             "reason": condition.reason,
             "message": condition.message,
+            "lastHeartbeatTime": heard,
         });
         put(object(&mut shown), "lastTransitionTime", Some(node.ready_since.to_string()));
         shown
@@ -101,6 +105,7 @@ fn conditions(node: &Node) -> Vec<Value> {
         "status": truth(node.ready),
         "reason": reason,
         "message": message,
+        "lastHeartbeatTime": heard,
         "lastTransitionTime": node.ready_since.to_string(),
     });
     observed.chain([ready]).collect()

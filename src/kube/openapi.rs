@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
     Secret, Service,
@@ -95,6 +96,7 @@ fn schema(generator: &mut SchemaGenerator, ty: &ResourceType) -> String {
         Noun::Recorded(Kind::Node) => of::<Node>(generator),
         Noun::Endpoints => of::<Endpoints>(generator),
         Noun::EndpointSlice => of::<EndpointSlice>(generator),
+        Noun::Lease => of::<Lease>(generator),
         Noun::Event => of::<Event>(generator),
         Noun::ComponentStatus => of::<k8s_openapi::api::core::v1::ComponentStatus>(generator),
         Noun::Reconcile | Noun::Plan | Noun::Source => format!("dev.kgit.v1.{}", ty.kind),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Pod;
-use crate::domain::template::ContainerTemplate;
+use crate::domain::template::{ContainerTemplate, DEFAULT_TOLERATION_SECONDS, Taint};
 use crate::domain::world::{Recorded, World, node_key};
 use crate::kube::json::{default, object, put, put_list, without_nulls};
 use crate::kube::metadata::{Metadata, uid_of};
@@ -45,6 +45,10 @@ fn metadata(world: &World, pod: &Recorded<Pod>) -> Value {
     }
 }
 
+/// What a node that is not ready, or not heard of, does to the pods on it.
+const NODE_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const NO_EXECUTE: &str = "NoExecute";
+
 fn spec(world: &World, pod: &Pod) -> Value {
     let mut spec = template::pod_spec(world, &world.workload_of(pod), &pod.template);
     let fields = object(&mut spec);
@@ -52,7 +56,30 @@ fn spec(world: &World, pod: &Pod) -> Value {
     default(fields, "enableServiceLinks", true);
     default(fields, "preemptionPolicy", "PreemptLowerPriority");
     default(fields, "priority", 0);
+    let mut tolerations = fields.remove("tolerations").unwrap_or_else(|| json!([]));
+    if let Some(all) = tolerations.as_array_mut() {
+        all.extend(default_tolerations(pod));
+    }
+    fields.insert("tolerations".to_owned(), tolerations);
     spec
+}
+
+/// How long the pod stays on a node that is not heard of, unless it says so itself: what
+/// Kubernetes adds to every pod, and what goes here without being added.
+fn default_tolerations(pod: &Pod) -> impl Iterator<Item = Value> {
+    let own = &pod.template.placement.tolerations;
+    let missing = move |key: &&str| {
+        let taint = Taint { key, value: "", effect: NO_EXECUTE };
+        !own.iter().any(|it| it.tolerates(&taint))
+    };
+    NODE_TAINTS.iter().copied().filter(missing).map(|key| {
+        json!({
+            "key": key,
+            "operator": "Exists",
+            "effect": NO_EXECUTE,
+            "tolerationSeconds": DEFAULT_TOLERATION_SECONDS,
+        })
+    })
 }
 
 fn status(seen: &Seen<'_>, pod: &Pod) -> Value {
@@ -86,7 +113,8 @@ fn status(seen: &Seen<'_>, pod: &Pod) -> Value {
 fn is_refused(pod: &Pod) -> bool {
     pod.phase() == PodPhase::Failed
         && pod.observed.as_deref().is_some_and(|seen| {
-            seen.reason.is_some() && seen.containers.is_empty() && seen.init_containers.is_empty()
+            let all = seen.containers.iter().chain(&seen.init_containers);
+            seen.reason.is_some() && all.clone().all(|container| container.container_id.is_none())
         })
 }
 

@@ -10,6 +10,8 @@ pub enum Noun {
     /// What is behind a service, in the older form.
     Endpoints,
     EndpointSlice,
+    /// When a node was last heard of.
+    Lease,
     /// What was told about an object.
     Event,
     /// Whether the master's parts work.
@@ -122,7 +124,7 @@ const fn own(
 }
 
 /// In the order in which discovery lists them.
-pub static SERVED: [ResourceType; 19] = [
+pub static SERVED: [ResourceType; 20] = [
     ResourceType {
         namespaced: false,
         ..derived(
@@ -150,6 +152,7 @@ pub static SERVED: [ResourceType; 19] = [
     recorded(Kind::Deployment, "apps", ("deployments", "deployment"), &["deploy"]),
     recorded(Kind::ReplicaSet, "apps", ("replicasets", "replicaset"), &["rs"]),
     recorded(Kind::Job, "batch", ("jobs", "job"), &[]),
+    derived(Noun::Lease, "coordination.k8s.io", "Lease", ("leases", "lease"), &[]),
     derived(
         Noun::EndpointSlice,
         "discovery.k8s.io",

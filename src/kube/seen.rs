@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,7 +13,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, endpoints, event, job, namespace, node, pod, replica_set, service, storage,
+    config, deployment, endpoints, event, job, lease, namespace, node, pod, replica_set, service,
+    storage,
 };
 
 /// What objects are shown from.
@@ -22,6 +24,16 @@ pub struct Seen<'a> {
     pub waits: &'a Waits,
     pub now: Timestamp,
     pub secrets: SecretValues,
+    pub heard: Heard<'a>,
+}
+
+/// What is known of nodes beside the World.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// When each was last heard of, since the master started.
+    pub heartbeats: &'a imbl::OrdMap<NodeName, Timestamp>,
+    /// How long after that it counts as lost.
+    pub lease_seconds: u32,
 }
 
 /// Whether the reader may see the values of Secrets.
@@ -91,7 +103,11 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             | Kind::Deployment
             | Kind::Job),
         ) => objects(kind),
-        Noun::Event => event::keys(world, namespace),
+        Noun::Lease => match namespace {
+            None | Some(lease::NAMESPACE) => world.nodes.keys().cloned().collect(),
+            Some(_) => Vec::new(),
+        },
+        Noun::Event => event::keys(seen, namespace),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => Vec::new(),
     }
 }
@@ -115,6 +131,7 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(Kind::Node) => node::show(seen, key),
         Noun::Endpoints => endpoints::show(seen, key),
         Noun::EndpointSlice => endpoints::show_slice(seen, key),
+        Noun::Lease => lease::show(seen, key),
         Noun::Event => return event::show(seen, key),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     };
@@ -131,8 +148,12 @@ pub fn get(seen: &Seen<'_>, ty: &ResourceType, namespace: &str, name: &str) -> O
             let mut slices = rows.filter_map(|key| endpoints::show_slice(seen, &key));
             slices.find(|shown| *shown.key.name == *name)
         }
+        Noun::Lease if namespace == lease::NAMESPACE => {
+            lease::show(seen, &ObjectKey::new(Kind::Node, "", name))
+        }
+        Noun::Lease => None,
         Noun::Event => {
-            let rows = event::keys(seen.world, Some(namespace)).into_iter();
+            let rows = event::keys(seen, Some(namespace)).into_iter();
             let mut events = rows.flat_map(|key| event::show(seen, &key));
             events.find(|shown| *shown.key.name == *name)
         }
@@ -149,6 +170,7 @@ pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
         }
         Noun::Recorded(kind) => (kind == key.kind).then(|| key.clone()),
         Noun::Endpoints | Noun::EndpointSlice => (key.kind == Kind::Service).then(|| key.clone()),
+        Noun::Lease => (key.kind == Kind::Node).then(|| key.clone()),
         Noun::Event => Some(key.clone()),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     }

@@ -115,6 +115,11 @@ impl FieldSelector {
         })
     }
 
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
     /// The one name that can match, if there is one.
     pub fn name(&self) -> Option<&str> {
         let by_name = |term: &&FieldTerm| term.equal && term.pointer == "/metadata/name";

@@ -7,8 +7,8 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, endpoints, event, job, namespace, node, pod_status, reconcile, replica_set,
-    service, storage,
+    config, deployment, endpoints, event, job, lease, namespace, node, pod_status, reconcile,
+    replica_set, service, storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -81,6 +81,7 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Node) => node::COLUMNS,
         Noun::Endpoints => endpoints::COLUMNS,
         Noun::EndpointSlice => endpoints::SLICE_COLUMNS,
+        Noun::Lease => lease::COLUMNS,
         Noun::Event => event::COLUMNS,
         Noun::ComponentStatus => reconcile::COMPONENT_COLUMNS,
         Noun::Reconcile => reconcile::RECONCILE_COLUMNS,
@@ -105,6 +106,7 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(Kind::Node) => node::cells(object, now),
         Noun::Endpoints => endpoints::cells(object, now),
         Noun::EndpointSlice => endpoints::slice_cells(object, now),
+        Noun::Lease => lease::cells(object, now),
         Noun::Event => event::cells(object, now),
         Noun::ComponentStatus => reconcile::component_cells(object),
         Noun::Reconcile => reconcile::reconcile_cells(object, now),

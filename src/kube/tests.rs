@@ -1,18 +1,18 @@
 //! What readers see of a World, as text.
 
-use crate::domain::plan::Waits;
-
 use serde_json::{Value, json};
 
-use crate::kube::fixture::{NOW, world};
+use crate::kube::fixture::{NOW, heartbeats, waits, world};
 use crate::kube::resource_type::by_word;
-use crate::kube::seen::{SecretValues, Seen, get, keys, of_row};
+use crate::kube::seen::{Heard, SecretValues, Seen, get, keys, of_row};
 use crate::kube::table::{IncludeObject, table};
 
 /// The wide table of a resource type, in columns.
 fn shown(word: &str) -> String {
-    let (world, waits) = (world(), Waits::new());
-    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets: SecretValues::Masked };
+    let (world, waits, heartbeats) = (world(), waits(), heartbeats());
+    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40 };
+    let secrets = SecretValues::Masked;
+    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets, heard };
     let ty = by_word(word).unwrap();
     let objects: Vec<_> =
         keys(&seen, ty.noun, None).iter().flat_map(|key| of_row(&seen, ty.noun, key)).collect();
@@ -21,8 +21,10 @@ fn shown(word: &str) -> String {
 }
 
 fn object(word: &str, namespace: &str, name: &str) -> Value {
-    let (world, waits) = (world(), Waits::new());
-    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets: SecretValues::Masked };
+    let (world, waits, heartbeats) = (world(), waits(), heartbeats());
+    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40 };
+    let secrets = SecretValues::Masked;
+    let seen = Seen { world: &world, waits: &waits, now: NOW, secrets, heard };
     get(&seen, by_word(word).unwrap(), namespace, name).unwrap().object
 }
 
@@ -57,10 +59,11 @@ fn tables_of_workloads_have_the_columns_that_people_know() {
 #[test]
 fn tables_of_what_workloads_stand_on_have_the_columns_that_people_know() {
     insta::assert_snapshot!(shown("namespaces"), @"
-    NAME          STATUS   AGE
-    default       Active   60m
-    kube-public   Active   60m
-    kube-system   Active   60m
+    NAME              STATUS   AGE
+    default           Active   60m
+    kube-node-lease   Active   60m
+    kube-public       Active   60m
+    kube-system       Active   60m
     ");
     insta::assert_snapshot!(shown("sc"), @"
     NAME                   PROVISIONER              RECLAIMPOLICY   VOLUMEBINDINGMODE      ALLOWVOLUMEEXPANSION   AGE
@@ -84,17 +87,54 @@ fn tables_of_what_workloads_stand_on_have_the_columns_that_people_know() {
     password   Opaque   1      60m
     ");
     insta::assert_snapshot!(shown("svc"), @"
-    NAME   TYPE       CLUSTER-IP   EXTERNAL-IP   PORT(S)        AGE   SELECTOR
-    web    NodePort   <none>       <none>        80:30080/TCP   60m   app=web
+    NAME     TYPE           CLUSTER-IP   EXTERNAL-IP    PORT(S)        AGE   SELECTOR
+    public   LoadBalancer   10.43.0.10   192.168.1.10   80:30081/TCP   60m   app=public
+    web      NodePort       10.43.0.9    <none>         80:30080/TCP   60m   app=web
     ");
     insta::assert_snapshot!(shown("nodes"), @"
     NAME   STATUS   ROLES    AGE   VERSION   INTERNAL-IP    EXTERNAL-IP   OS-IMAGE              KERNEL-VERSION   CONTAINER-RUNTIME
     a      Ready    <none>   60m   0.1.0     192.168.1.10   <none>        Debian GNU/Linux 12   6.1.0            docker://28.2.2
     ");
     insta::assert_snapshot!(shown("events"), @"
-    LAST SEEN           TYPE      REASON    OBJECT                     SUBOBJECT              SOURCE       MESSAGE                                    FIRST SEEN   COUNT   NAME
-    60s (x4 over 60m)   Warning   BackOff   pod/web-7c5ddbdf54-ccccc   spec.containers{web}   kgit-agent   Back-off restarting failed container web   60m          4       web-7c5ddbdf54-ccccc.0cb20f371ba79221
+    LAST SEEN           TYPE      REASON             OBJECT                               SUBOBJECT              SOURCE                        MESSAGE                                                        FIRST SEEN   COUNT   NAME
+    0s                  Warning   FailedBinding      persistentvolumeclaim/nothing-fits                          persistentvolume-controller   waits for a volume; until then pods that use it do not start   60m          1       nothing-fits.019b76a3b980f1db9e65
+    0s                  Warning   FailedScheduling   pod/lonely                                                  default-scheduler             0/1 nodes are available: 1 Insufficient cpu.                   60m          1       lonely.019b76a3b980f2c869a0
+    60s (x4 over 60m)   Warning   BackOff            pod/web-7c5ddbdf54-ccccc             spec.containers{web}   kgit-agent                    Back-off restarting failed container web                       60m          4       web-7c5ddbdf54-ccccc.019b76a3b980f0cb20f3
     ");
+}
+
+#[test]
+fn tables_of_what_is_derived_have_the_columns_that_people_know() {
+    insta::assert_snapshot!(shown("leases"), @"
+    NAME   HOLDER   AGE
+    a      a        60m
+    ");
+    insta::assert_snapshot!(shown("endpoints"), @"
+    NAME     ENDPOINTS        AGE
+    public   <none>           60m
+    web      10.42.0.7:8080   60m
+    ");
+    insta::assert_snapshot!(shown("endpointslices"), @"
+    NAME           ADDRESSTYPE   PORTS     ENDPOINTS             AGE
+    public-uidof   IPv4          <unset>   <unset>               60m
+    web-uidof      IPv4          8080      10.42.0.7,10.42.0.7   60m
+    ");
+}
+
+#[test]
+fn a_nodes_conditions_carry_its_last_heartbeat_and_so_does_its_lease() {
+    let node = object("node", "", "a");
+    let conditions = crate::kube::json::items(&node, "/status/conditions");
+    let heard = conditions.iter().map(|condition| &condition["lastHeartbeatTime"]);
+    assert!(heard.clone().count() > 0);
+    assert!(heard.clone().all(|at| at == "2025-12-31T23:59:59Z"), "{conditions:?}");
+    let lease = object("lease", "kube-node-lease", "a");
+    let spec = json!({
+        "holderIdentity": "a",
+        "leaseDurationSeconds": 40,
+        "renewTime": "2025-12-31T23:59:59.000000Z",
+    });
+    assert_eq!(lease["spec"], spec);
 }
 
 #[test]

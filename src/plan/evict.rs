@@ -9,7 +9,7 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::{Reason, WaitKind, Waiting};
 use crate::domain::record::Pod;
-use crate::domain::template::Taint;
+use crate::domain::template::{DEFAULT_TOLERATION_SECONDS, Taint};
 use crate::domain::world::{World, node_key};
 use crate::plan::draft::Draft;
 use crate::plan::pods;
@@ -82,9 +82,6 @@ fn lost_node(world: &World, pod: &Pod) -> Option<(NodeName, Timestamp)> {
     (node.ready == Some(false)).then(|| (node.name.clone(), node.ready_since))
 }
 
-/// Kubernetes adds this toleration to every pod that names no other.
-const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
-
 /// What a node that is not heard of is to the pods on it.
 const UNREACHABLE: Taint<'_> =
     Taint { key: "node.kubernetes.io/unreachable", value: "", effect: "NoExecute" };
@@ -95,7 +92,7 @@ fn toleration(pod: &Pod) -> Option<Duration> {
     let all = &pod.template.placement.tolerations;
     let mut own = all.iter().filter(|toleration| toleration.tolerates(&UNREACHABLE)).peekable();
     if own.peek().is_none() {
-        return Some(DEFAULT_TOLERATION);
+        return Some(Duration::from_secs(DEFAULT_TOLERATION_SECONDS.into()));
     }
     own.filter_map(|toleration| toleration.seconds).min().map(|it| Duration::from_secs(it.into()))
 }

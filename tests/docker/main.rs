@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
 mod brakes;
+mod clients;
 mod cluster;
 mod crashes;
 mod engine;
@@ -19,6 +20,7 @@ mod networks;
 mod office;
 mod outages;
 mod own_engine;
+mod plain;
 mod pods;
 mod process;
 mod pushes;
@@ -30,6 +32,7 @@ mod skip;
 mod streams;
 mod terminal;
 mod traffic;
+mod transcript;
 mod tutorials;
 mod vandalism;
 mod wait;

@@ -202,6 +202,7 @@ impl Teller<'_> {
 
 fn started(teller: &mut Teller<'_>, facts: &mut PodFacts, name: &str, id: String) {
     if name != PAUSE {
+        teller.tell(false, "Created", name, format!("Created container: {name}"));
         teller.tell(false, "Started", name, format!("Started container {name}"));
     }
     facts.container(name).id = Some(id);

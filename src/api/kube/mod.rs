@@ -1,11 +1,12 @@
-//! Kubernetes REST: discovery, get, list, watch, tables and logs; writes are refused with a
-//! message that says where to change things.
+//! Kubernetes REST: discovery, get, list, watch, tables, logs, and the way into pods; writes are
+//! refused with a message that says where to change things.
 
 pub mod accept;
 pub mod discovery;
 pub mod logs;
 pub mod node_tunnel;
 pub mod openapi;
+pub mod proxy;
 pub mod read;
 pub mod refuse;
 pub mod review;
@@ -14,10 +15,12 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::api::state::Api;
 
@@ -35,6 +38,12 @@ pub fn routes() -> Router<Api> {
         .route(&of_pod("exec"), get(streams::exec).post(streams::exec))
         .route(&of_pod("attach"), get(streams::attach).post(streams::attach))
         .route(&of_pod("portforward"), get(streams::port_forward).post(streams::port_forward))
+        .route(&of_pod("proxy"), any(proxy::of_pod))
+        .route(&of_pod("proxy/"), any(proxy::of_pod))
+        .route(&of_pod("proxy/{*path}"), any(proxy::of_pod))
+        .route(&of_service("proxy"), any(proxy::of_service))
+        .route(&of_service("proxy/"), any(proxy::of_service))
+        .route(&of_service("proxy/{*path}"), any(proxy::of_service))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::document))
         .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::whoami))
@@ -48,4 +57,8 @@ pub fn routes() -> Router<Api> {
 /// The path of something that is done with a pod.
 fn of_pod(verb: &str) -> String {
     format!("/api/v1/namespaces/{{namespace}}/pods/{{name}}/{verb}")
+}
+
+fn of_service(verb: &str) -> String {
+    format!("/api/v1/namespaces/{{namespace}}/services/{{name}}/{verb}")
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::tunnels::{TunnelState, Tunnels};
 use crate::domain::key::Kind;
+use crate::kube::json::{object, put};
 use crate::kube::seen::Shown;
 
 /// Adds the condition `TunnelReady` to a node, and leaves everything else as it is.
@@ -13,9 +14,12 @@ pub fn with_tunnel(tunnels: &Tunnels, mut shown: Shown) -> Shown {
     if shown.object["kind"] != Kind::Node.as_str() {
         return shown;
     }
-    let condition = condition(tunnels.state(&NodeName::new(&*shown.key.name)));
+    let mut condition = condition(tunnels.state(&NodeName::new(&*shown.key.name)));
     let all = shown.object.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
     if let Some(all) = all {
+        // They all come with the same heartbeat.
+        let heard = all.first().and_then(|first| first.get("lastHeartbeatTime")).cloned();
+        put(object(&mut condition), "lastHeartbeatTime", heard);
         all.push(condition);
     }
     shown

@@ -1,5 +1,7 @@
 //! Get and list.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, Uri};
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
+use crate::api::history::HISTORY_LIMIT;
 use crate::api::kube::accept::{Form, form};
 use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::target::{Target, parse};
@@ -20,11 +23,12 @@ use crate::domain::key::Kind;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::token::Role;
 use crate::kube::discovery;
+use crate::kube::json::{object, put};
 use crate::kube::reconcile::{
     SourceFacts, show_components, show_plans, show_reconcile, show_source,
 };
 use crate::kube::resource_type::{Noun, ResourceType};
-use crate::kube::seen::{self, SecretValues, Seen, Shown, ShownKey};
+use crate::kube::seen::{self, Heard, SecretValues, Seen, Shown, ShownKey};
 use crate::kube::selector::{FieldSelector, parse_labels};
 use crate::kube::status::Status;
 use crate::kube::table::{IncludeObject, partial, table};
@@ -35,6 +39,10 @@ use crate::master::view::View;
 const MAX_LIST: usize = 50_000;
 /// Reconciles in one list; `kgit audit list` goes further back.
 const MAX_RECONCILES: usize = 500;
+
+/// Upstream's words.
+const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent \
+    list result. You can start a new list without the continue parameter.";
 
 /// The query of a get, a list or a watch.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -78,6 +86,11 @@ impl Wanted {
             labels: parse_labels(&options.label_selector).map_err(bad)?,
             fields: FieldSelector::parse(&options.field_selector, ty.kind).map_err(bad)?,
         })
+    }
+
+    /// Whether nothing is asked of objects.
+    fn is_everything(&self) -> bool {
+        self.labels.requirements.is_empty() && self.fields.is_empty()
     }
 
     pub fn matches(&self, object: &Value) -> bool {
@@ -156,7 +169,13 @@ pub fn sight<'a>(api: &Api, caller: &Caller, view: &'a View) -> Seen<'a> {
         waits: &view.waits,
         now: api.now(),
         secrets: secret_values(caller.role),
+        heard: heard(api, view),
     }
+}
+
+pub fn heard<'a>(api: &Api, view: &'a View) -> Heard<'a> {
+    let lease_seconds = (api.planning.lease_seconds)(view.world.nodes.len());
+    Heard { heartbeats: &view.heartbeats, lease_seconds }
 }
 
 pub fn secret_values(role: Role) -> SecretValues {
@@ -175,7 +194,7 @@ async fn get(
 ) -> Result<Shown, ApiError> {
     let view = api.master.view();
     let found = match ty.noun {
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
             let found = seen::get(&sight(api, caller, &view), ty, namespace, name);
             found.map(|shown| with_tunnel(&api.tunnels, shown))
         }
@@ -187,17 +206,30 @@ async fn get(
     Ok(found.ok_or_else(|| Status::not_found(ty.group, ty.plural, name))?)
 }
 
-/// All objects that match, without regard to a limit.
+/// A part of a list.
+struct Page {
+    shown: Vec<Shown>,
+    more: bool,
+    /// How many come after it, where that is known without looking at them.
+    remaining: Option<usize>,
+}
+
+/// The first objects behind `after` that match.
 async fn matching(
     api: &Api,
     caller: &Caller,
     view: &View,
     request: &ListRequest<'_>,
-) -> Result<Vec<Shown>, ApiError> {
+    after: Option<&ShownKey>,
+    limit: usize,
+) -> Result<Page, ApiError> {
     let wanted = Wanted::parse(&request.options, request.ty)?;
     let noun = request.ty.noun;
+    if matches!(noun, Noun::Recorded(_)) && wanted.is_everything() {
+        return Ok(page_of_rows(api, &sight(api, caller, view), request, after, limit));
+    }
     let mut all = match noun {
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => {
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
             let seen = sight(api, caller, view);
             let mut keys = seen::keys(&seen, noun, request.namespace);
             if let (Some(name), Noun::Recorded(_)) = (wanted.fields.name(), noun) {
@@ -213,7 +245,30 @@ async fn matching(
         all = all.into_iter().map(|shown| with_tunnel(&api.tunnels, shown)).collect();
     }
     all.retain(|shown| wanted.matches(&shown.object));
-    Ok(all)
+    all.retain(|shown| after.is_none_or(|after| shown.key > *after));
+    all.sort_by(|a, b| a.key.cmp(&b.key));
+    let remaining = all.len().saturating_sub(limit);
+    all.truncate(limit);
+    Ok(Page { shown: all, more: remaining > 0, remaining: Some(remaining) })
+}
+
+/// The same of rows that are one object each, where all match: only the page's are looked at.
+fn page_of_rows(
+    api: &Api,
+    seen: &Seen<'_>,
+    request: &ListRequest<'_>,
+    after: Option<&ShownKey>,
+    limit: usize,
+) -> Page {
+    let mut keys = seen::keys(seen, request.ty.noun, request.namespace);
+    keys.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let begin = after.map_or(0, |after| {
+        keys.partition_point(|key| (&key.namespace, &key.name) <= (&after.namespace, &after.name))
+    });
+    let (page, rest) = keys[begin..].split_at(limit.min(keys.len() - begin));
+    let shown = page.iter().flat_map(|key| seen::of_row(seen, request.ty.noun, key));
+    let shown = shown.map(|shown| with_tunnel(&api.tunnels, shown)).collect();
+    Page { shown, more: !rest.is_empty(), remaining: Some(rest.len()) }
 }
 
 /// The nouns that are shown from the audit log and from the view itself.
@@ -250,41 +305,48 @@ async fn own_nouns(
             }
             all
         }
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Event => Vec::new(),
+        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
+            Vec::new()
+        }
     })
 }
 
 async fn list(api: &Api, caller: &Caller, request: &ListRequest<'_>) -> Result<Value, ApiError> {
-    let view = api.master.view();
-    let all = matching(api, caller, &view, request).await?;
-    let (page, metadata) = paged(all, &request.options, view.world.version)?;
-    in_list_form(api, request, &page, metadata)
+    let options = &request.options;
+    let from = match options.token.as_str() {
+        "" => None,
+        token => Some(read_continue(token)?),
+    };
+    let view = listed_view(api, options, from.as_ref()).await?;
+    let after = from.map(|it| ShownKey { namespace: it.namespace.into(), name: it.name.into() });
+    let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(MAX_LIST).min(MAX_LIST);
+    let page = matching(api, caller, &view, request, after.as_ref(), limit).await?;
+    let version = view.world.version;
+    let mut metadata = json!({"resourceVersion": version.max(1).to_string()});
+    if page.more {
+        metadata["continue"] = json!(page.shown.last().map(|last| write_continue(last, version)));
+        put(object(&mut metadata), "remainingItemCount", page.remaining);
+    }
+    in_list_form(api, request, &page.shown, metadata)
 }
 
-/// The part of the list that this request gets, and the list's metadata.
-fn paged(
-    mut all: Vec<Shown>,
+/// The moment that a list is of. All pages are of one, that of the first: a later page finds it in
+/// the history, or the client is told to begin anew.
+async fn listed_view(
+    api: &Api,
     options: &Options,
-    version: u64,
-) -> Result<(Vec<Shown>, Value), ApiError> {
-    all.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut version = version;
-    if !options.token.is_empty() {
-        let from = read_continue(&options.token)?;
-        // The pages of one list claim one version, so that a watch from it misses nothing.
-        version = from.version;
-        let last = ShownKey { namespace: from.namespace.into(), name: from.name.into() };
-        all.retain(|shown| shown.key > last);
+    from: Option<&Continue>,
+) -> Result<Arc<View>, ApiError> {
+    if let Some(from) = from {
+        let found = api.history.find(HISTORY_LIMIT, |view| view.world.version == from.version);
+        return Ok(found.ok_or_else(|| Status::expired(CONTINUE_TOO_OLD))?);
     }
-    let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(MAX_LIST).min(MAX_LIST);
-    let mut metadata = json!({"resourceVersion": version.max(1).to_string()});
-    if all.len() > limit {
-        let remaining = all.len() - limit;
-        all.truncate(limit);
-        metadata["remainingItemCount"] = json!(remaining);
-        metadata["continue"] = json!(all.last().map(|last| write_continue(last, version)));
+    let newest = api.master.view();
+    match options.limit {
+        // What a later page is to find has to be in the history.
+        Some(limit) if limit > 0 => watch::caught_up(api, newest.world.version).await,
+        _ => Ok(newest),
     }
-    Ok((all, metadata))
 }
 
 fn write_continue(last: &Shown, version: u64) -> String {

@@ -18,7 +18,9 @@ pub async fn refuse(
     method: Method,
     uri: Uri,
 ) -> ApiError {
-    let Some(target) = parse(uri.path()) else {
+    // `…/deployments/web/scale` is a way to change the deployment.
+    let whole = uri.path().rsplit_once('/').map_or("", |(whole, _)| whole);
+    let Some(target) = parse(uri.path()).or_else(|| parse(whole)) else {
         return ApiError::from(Status::no_such_path());
     };
     let view = api.master.view();
@@ -30,6 +32,13 @@ pub async fn refuse(
     };
     let from = &view.source.location;
     let status = match target {
+        Target::Object { ty, name, .. } if ty.noun == Noun::Recorded(Kind::Node) => {
+            let message = format!(
+                "this API does not {verb} nodes: they are what their agents report; labels are \
+                 given to `kgit agent --label`, and `kgit node` has what can be ordered"
+            );
+            Status::new(405, "MethodNotAllowed", message).about(ty.group, ty.plural, name)
+        }
         Target::Object { ty, namespace, name } => {
             let place = place_of(&view.world, ty, namespace, name);
             let place = place.unwrap_or_else(|| format!("its manifest in {from}"));

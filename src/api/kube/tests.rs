@@ -9,76 +9,84 @@ use serde_json::{Value, json};
 use crate::api::fixture::{FakeAgent, Server};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::token::Role;
-use crate::domain::world::{Effect, Record, Table};
+use crate::domain::world::{Effect, Record, Table, World};
 use crate::kube::fixture::world;
 
-struct Reader {
-    server: Server,
+pub(super) struct Reader {
+    pub(super) server: Server,
     client: reqwest::Client,
     token: String,
 }
 
 impl Reader {
-    async fn start(role: Role) -> Self {
-        let server = Server::start(world()).await;
+    pub(super) async fn start(role: Role) -> Self {
+        Self::of(world(), role).await
+    }
+
+    pub(super) async fn of(world: World, role: Role) -> Self {
+        let server = Server::start(world).await;
         let (client, token) = (server.client(), server.token("ann", role, None));
         Self { server, client, token }
     }
 
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+    pub(super) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.server.url(path)).bearer_auth(&self.token)
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(super) async fn get(&self, path: &str) -> Value {
         let response = self.request(reqwest::Method::GET, path).send().await.unwrap();
         response.json().await.unwrap()
     }
 
-    async fn names(&self, path: &str) -> Vec<String> {
+    pub(super) async fn names(&self, path: &str) -> Vec<String> {
         let list = self.get(path).await;
         let items = list["items"].as_array().unwrap_or_else(|| panic!("{list}"));
         items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Sends effects to the loop and waits until they are history.
-    async fn commit(&self, effects: Vec<Effect>) {
+    pub(super) async fn commit(&self, effects: Vec<Effect>) {
         let mut newest = self.server.api.history.newest();
         let before = *newest.borrow_and_update();
         self.server.commits.send(effects).await.unwrap();
         newest.wait_for(|version| *version > before).await.unwrap();
     }
 
-    async fn watch(&self, path: &str) -> Lines {
+    pub(super) async fn watch(&self, path: &str) -> Lines {
         let response = self.request(reqwest::Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), 200);
         Lines { stream: Box::pin(response.bytes_stream()), read: Vec::new() }
     }
 }
 
-struct Lines {
+pub(super) struct Lines {
     stream: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>>>>,
     read: Vec<u8>,
 }
 
 impl Lines {
     /// The next line as `TYPE name`.
-    async fn next(&mut self) -> String {
+    pub(super) async fn next(&mut self) -> String {
+        let Some(event) = self.event().await else { return "end".to_owned() };
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{} {name}", event["type"].as_str().unwrap())
+    }
+
+    pub(super) async fn event(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
-                let event: Value = serde_json::from_slice(&line).unwrap();
-                let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
-                return format!("{} {name}", event["type"].as_str().unwrap());
+                return serde_json::from_slice(&line).unwrap();
             }
             match self.stream.next().await {
                 Some(bytes) => self.read.extend_from_slice(&bytes.unwrap()),
-                None => return "end".to_owned(),
+                None => return None,
             }
         }
     }
 }
 
-fn pod(name: &str) -> ObjectKey {
+pub(super) fn pod(name: &str) -> ObjectKey {
     ObjectKey::new(Kind::Pod, "default", name)
 }
 
@@ -145,6 +153,9 @@ async fn a_write_is_refused_and_says_where_to_change_the_manifest() {
     let path = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa";
     let status = refused(reqwest::Method::DELETE, path).await;
     assert_eq!(status["code"], 405);
+    let scale = "/apis/apps/v1/namespaces/default/deployments/web/scale";
+    let scaled = refused(reqwest::Method::PATCH, scale).await;
+    assert!(scaled["message"].as_str().unwrap().contains("apps/web.yaml:1:1"), "{scaled}");
     let message = status["message"].as_str().unwrap();
     assert!(message.contains("apps/web.yaml:1:1 of Deployment `web`"), "{message}");
 }
@@ -228,6 +239,37 @@ async fn logs_are_what_the_agent_says_in_a_stream_of_its_tunnel() {
     assert_eq!(status["message"], "pod lonely does not have a host assigned");
 }
 
+#[tokio::test]
+async fn a_request_is_passed_on_to_a_pod_without_the_callers_token() {
+    let reader = Reader::start(Role::Write).await;
+    let _agent = FakeAgent::start(&reader.server.api, "a", |request| match request {
+        StreamRequest::Connect(connect) => {
+            let said = format!("port {}", connect.port);
+            let head =
+                format!("HTTP/1.1 302 Found\r\nlocation: /in\r\ncontent-length: {}", said.len());
+            Ok(format!("{head}\r\n\r\n{said}").into_bytes())
+        }
+        other => Err(format!("{other:?}")),
+    });
+    let path = "/api/v1/namespaces/default/pods/http:web-7c5ddbdf54-aaaaa:8080/proxy";
+    let client = reader.server.client_that_stays();
+    let request =
+        client.get(reader.server.url(&format!("{path}/a?b=c"))).bearer_auth(&reader.token);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 302);
+    assert_eq!(response.headers()["location"], format!("{path}/in"));
+    assert_eq!(response.text().await.unwrap(), "port 8080");
+    let request = client.get(reader.server.url(path)).bearer_auth(&reader.token);
+    assert_eq!(request.send().await.unwrap().headers()["location"], format!("{path}/"));
+    let service = "/api/v1/namespaces/default/services/web/proxy/";
+    let request = client.get(reader.server.url(service)).bearer_auth(&reader.token);
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), "port 8080");
+    let status = reader.get("/api/v1/namespaces/default/services/public/proxy/").await;
+    assert_eq!(status["message"], "no endpoints available for service \"public\"");
+    let entered = reader.server.records.entered.lock().unwrap();
+    assert_eq!(entered.len(), 1, "written down once: {entered:?}");
+}
+
 const EXEC: &str = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/exec";
 
 #[tokio::test]
@@ -277,7 +319,7 @@ async fn what_can_not_be_run_is_refused_before_the_connection_is_upgraded() {
 #[tokio::test]
 async fn to_read_is_not_enough_to_work_inside_a_pod() {
     let reader = Reader::start(Role::Read).await;
-    for verb in ["exec", "attach", "portforward"] {
+    for verb in ["exec", "attach", "portforward", "proxy"] {
         let path = format!("/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/{verb}?stdout=1");
         for method in [reqwest::Method::GET, reqwest::Method::POST] {
             let response = reader.request(method, &path).send().await.unwrap();
@@ -313,6 +355,7 @@ async fn discovery_lists_every_type_in_both_forms() {
             "authentication.k8s.io",
             "authorization.k8s.io",
             "batch",
+            "coordination.k8s.io",
             "discovery.k8s.io",
             "kgit.dev",
             "storage.k8s.io"

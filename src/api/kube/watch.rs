@@ -18,8 +18,9 @@ use crate::api::error::ApiError;
 use crate::api::kube::accept::Form;
 use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::read::{
-    ListRequest, Options, Wanted, in_form, include, is_true, secret_values,
+    ListRequest, Options, Wanted, heard, in_form, include, is_true, secret_values,
 };
+use crate::api::limit::Seat;
 use crate::api::state::Api;
 use crate::domain::key::ObjectKey;
 use crate::kube::json::object;
@@ -46,6 +47,10 @@ pub async fn watch(
 ) -> Result<Response, ApiError> {
     let wanted = Wanted::parse(&request.options, request.ty)?;
     include(&request.options)?;
+    let seat = api.watches.take(&caller.token_id).ok_or_else(|| {
+        let message = "the token has too many watches open; end some of them";
+        Status::new(429, "TooManyRequests", message)
+    })?;
     let (base, pending) = start(api, &request).await?;
     let timeout = request.options.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let watcher = Watcher {
@@ -62,6 +67,7 @@ pub async fn watch(
         ends: Instant::now() + timeout.min(MAX_TIMEOUT),
         next_bookmark: Instant::now() + BOOKMARK_INTERVAL,
         over: false,
+        _seat: seat,
     };
     let lines = stream::unfold(watcher, |mut watcher| async move {
         let lines = watcher.next().await?;
@@ -118,7 +124,7 @@ fn too_old(api: &Api, version: u64) -> Status {
 }
 
 /// The newest view of the history, once that has reached `version`.
-async fn caught_up(api: &Api, version: u64) -> Result<Arc<View>, ApiError> {
+pub(super) async fn caught_up(api: &Api, version: u64) -> Result<Arc<View>, ApiError> {
     let mut newest = api.history.newest();
     let reached = newest.wait_for(|newest| *newest >= version);
     match tokio::time::timeout(CATCH_UP, reached).await {
@@ -149,6 +155,8 @@ struct Watcher {
     ends: Instant,
     next_bookmark: Instant,
     over: bool,
+    /// Its place among those of the token.
+    _seat: Seat,
 }
 
 impl Watcher {
@@ -246,7 +254,8 @@ impl Watcher {
 
     fn seen<'a>(&self, view: &'a View) -> Seen<'a> {
         let (world, waits) = (&view.world, &view.waits);
-        Seen { world, waits, now: self.api.now(), secrets: self.secrets }
+        let heard = heard(&self.api, view);
+        Seen { world, waits, now: self.api.now(), secrets: self.secrets, heard }
     }
 
     /// What this watcher sees of a row.

@@ -93,7 +93,7 @@ pub async fn port_forward(
     Query(query): Pairs,
     request: Request,
 ) -> Result<Response, ApiError> {
-    allowed(&caller, "portforward", &namespace)?;
+    allowed(&caller, "pods/portforward", &namespace)?;
     let (place, _) = place(&api, &namespace, &name, None)?;
     let protocols = [TUNNELLED_PORT_FORWARD, CHANNELS_V4];
     let wire = Wire::of(request, &protocols, &[PORT_FORWARD]).await?;
@@ -143,10 +143,10 @@ impl Place {
     }
 }
 
-fn allowed(caller: &Caller, verb: &str, namespace: &str) -> Result<(), ApiError> {
-    let to = format!(
-        "create resource \"pods/{verb}\" in API group \"\" in the namespace \"{namespace}\""
-    );
+/// Refuses whoever may not do more than read; `what` is like `pods/exec`.
+pub(super) fn allowed(caller: &Caller, what: &str, namespace: &str) -> Result<(), ApiError> {
+    let to =
+        format!("create resource \"{what}\" in API group \"\" in the namespace \"{namespace}\"");
     caller.must_be(Role::Write, &to)
 }
 
@@ -158,7 +158,7 @@ fn terminal_place(
     name: &str,
     query: &[(String, String)],
 ) -> Result<(Place, String), ApiError> {
-    allowed(caller, verb, namespace)?;
+    allowed(caller, &format!("pods/{verb}"), namespace)?;
     let named = query.iter().find(|(key, _)| key == "container");
     place(api, namespace, name, Some(named.map_or("", |(_, value)| value)))
 }
@@ -194,7 +194,7 @@ fn ends(query: &[(String, String)]) -> Result<Ends, ApiError> {
 }
 
 /// Has it written down before anything is started.
-async fn note(api: &Api, caller: &Caller, what: String) -> Result<(), ApiError> {
+pub(super) async fn note(api: &Api, caller: &Caller, what: String) -> Result<(), ApiError> {
     tracing::info!(by = %caller.name, "ordered {what}");
     let by = caller.name.clone();
     Ok(api.master.ask(|reply| Event::Entered { by, what, reply }).await?)
