@@ -108,6 +108,10 @@ async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), 
         }
     };
     let network = pod_network(&journal, config).await?;
+    if config.policy.no_services {
+        // It may have been otherwise before.
+        end_traffic(config).await?;
+    }
     let joined = tokio::select! {
         joined = identity(&journal, config, &key, network) => joined?,
         () = shutdown.cancelled() => return Ok(()),
@@ -143,8 +147,9 @@ fn worker(
         pod_range: network.range,
         master_url: config.master_url.clone(),
     };
+    let serves = !config.policy.no_services;
     // Until `net` says that it can't have that address.
-    let resolver = Resolver::new(Some(ground.gateway()));
+    let resolver = Resolver::new(serves.then(|| ground.gateway()));
     let places = Places { resolver, ..places(config, &scope) };
     let start = Start {
         runtime: Crash::new(docker, config.crash_at.clone()),
@@ -158,7 +163,7 @@ fn worker(
         node,
         remembered,
         host_boot: host_boot(),
-        ground: Some(ground),
+        ground: serves.then_some(ground),
     };
     Ok(Worker::new(start)?)
 }

@@ -58,6 +58,9 @@ struct Arguments {
     /// A capability that containers may add; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_capability: Vec<String>,
+    /// Set no rules and answer no names: services lead nowhere from this node
+    #[arg(long, env = "KGIT_NO_SERVICES", value_parser = clap::builder::FalseyValueParser::new())]
+    no_services: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +129,7 @@ fn config(arguments: Arguments) -> anyhow::Result<AgentConfig> {
             privileged: arguments.allow_privileged,
             host_namespaces: arguments.allow_host_namespaces,
             capabilities: arguments.allow_capability,
+            no_services: arguments.no_services,
         },
         docker_socket: arguments.docker,
         docker_config: home.map(|home| home.join(".docker/config.json")),

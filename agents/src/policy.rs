@@ -45,6 +45,8 @@ pub struct NodePolicy {
     pub host_namespaces: bool,
     /// Capabilities beyond Docker's default ones.
     pub capabilities: Vec<String>,
+    /// No rules are set and no names answered on this node: services lead nowhere from it.
+    pub no_services: bool,
 }
 
 impl NodePolicy {

@@ -23,6 +23,9 @@ pub struct NodeOptions {
     /// Allow a capability beyond Docker's default ones; may be repeated
     #[arg(long, value_name = "CAPABILITY")]
     pub allow_capability: Vec<String>,
+    /// Set no rules and answer no names: services lead nowhere from this node
+    #[arg(long, env = "KGIT_NO_SERVICES", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_services: bool,
 }
 
 impl NodeOptions {
@@ -33,6 +36,7 @@ impl NodeOptions {
         policy.privileged |= self.allow_privileged;
         policy.host_namespaces |= self.allow_host_namespaces;
         policy.capabilities.extend(self.allow_capability.iter().cloned());
+        policy.no_services |= self.no_services;
         policy
     }
 }

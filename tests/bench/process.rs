@@ -9,7 +9,10 @@ use crate::hosts::Hosts;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn kgit() -> Command {
-    Command::new(PathBuf::from(env!("CARGO_BIN_EXE_kgit")))
+    let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_kgit")));
+    // The machine's own rules are left alone.
+    command.env("KGIT_NO_SERVICES", "1");
+    command
 }
 
 /// The same on one of a set of hosts.

@@ -27,8 +27,9 @@ fn section(text: &mut String, command: &mut Command, name: &str, depth: usize) {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text.push_str("```\n");
-    let names: Vec<String> =
-        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    // What kgit starts itself is nothing to type.
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let names: Vec<String> = shown.map(|sub| sub.get_name().to_owned()).collect();
     for sub in names.iter().filter(|sub| *sub != "help") {
         let inner = command.find_subcommand_mut(sub).unwrap();
         section(text, inner, &format!("{name} {sub}"), (depth + 1).min(4));

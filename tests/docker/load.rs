@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,7 +109,7 @@ pub fn enter(network: &Path) {
         .expect("root may move between networks");
 }
 
-fn run(network: &PathBuf, targets: Vec<SocketAddr>, shared: &Arc<Shared>, began: Instant) {
+fn run(network: &Path, targets: Vec<SocketAddr>, shared: &Arc<Shared>, began: Instant) {
     enter(network);
     // One thread: another would be on this machine's own network.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -7,6 +7,7 @@ use kgit::domain::plan::Waits;
 use kgit::domain::record::{Deletion, Node, Pod, ReplicaSet};
 use kgit::domain::resource::{Spec, Strategy};
 use kgit::domain::world::{Effect, Record, Table, World, node_key};
+use kgit_protocol::directory::Backend;
 use kgit_protocol::ids::{Generation, PodUid};
 
 use crate::checks::{Checked, Checks, Turned};
@@ -167,6 +168,18 @@ fn a_pending_pod_that_nothing_explains_is_noticed() {
     let pod = case.pods()[0].clone();
     case.put(Pod { placed: None, observed: None, ..pod });
     case.is_noticed("waits for nothing");
+}
+
+#[test]
+fn a_service_that_leads_past_its_pods_is_noticed() {
+    let mut case = Case::new();
+    let (key, row) = case.before.services.iter().find(|(_, row)| !row.pods.is_empty()).unwrap();
+    let (key, mut state) = (key.clone(), (*row.value).clone());
+    state.service.backend = Backend::Endpoints(Vec::new());
+    state.pods.clear();
+    let effect = Effect::Put(key, Record::Service(Arc::new(state)));
+    case.after.apply(&effect, case.after.version + 1);
+    case.is_noticed("leads to");
 }
 
 #[test]

@@ -7,8 +7,10 @@ use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::plan::Waits;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::{DeploymentSpec, IntOrPercent, Spec, Strategy};
+use kgit::domain::service;
 use kgit::domain::world::{World, node_key};
 use kgit_agent::runtime::PAUSE;
+use kgit_protocol::directory::{Backend, ServiceAddress};
 use kgit_protocol::ids::{NodeName, PodUid};
 use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
@@ -65,7 +67,8 @@ impl Checks {
         availability(turned)?;
         surge(turned)?;
         finished_jobs_rest(turned)?;
-        everything_pending_is_explained(turned)
+        everything_pending_is_explained(turned)?;
+        endpoints(turned.after)
     }
 
     fn learn(&mut self, world: &World) {
@@ -183,6 +186,25 @@ fn addresses(world: &World) -> Checked {
         let Some(address) = placed.spec.address else { continue };
         if let Some(other) = taken.insert((placed.node.clone(), address), pod.key.clone()) {
             return Err(format!("{other} and {} have the address {address}", pod.key));
+        }
+    }
+    Ok(())
+}
+
+/// A service leads to its pods as they are now, and has an address that no other has.
+fn endpoints(world: &World) -> Checked {
+    let mut taken = BTreeMap::new();
+    for (key, state) in &world.services {
+        if let ServiceAddress::Cluster(address) = state.service.address
+            && let Some(other) = taken.insert(address, key)
+        {
+            return Err(format!("{other} and {key} have the address {address}"));
+        }
+        let applied = world.objects.get(key).map(|applied| &applied.resource.spec);
+        let Some(Spec::Service(spec)) = applied else { continue };
+        let (expected, _) = service::endpoints(world, key, spec);
+        if state.service.backend != Backend::Endpoints(expected.clone()) {
+            return Err(format!("{key} leads to {:?}, not to {expected:?}", state.service.backend));
         }
     }
     Ok(())

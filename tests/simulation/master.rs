@@ -27,6 +27,7 @@ const PAST_SETS: usize = 8;
 /// The same in every run, where a real cluster has them from chance.
 const CLUSTER: &str = "0123456789abcdef";
 const KEY: [u8; 32] = [7; 32];
+const SERVICES: &str = "10.16.0.0/16";
 
 /// Whose report, which request, and where the answer comes.
 pub type Asked = (usize, u64, oneshot::Receiver<Result<u64, Refused>>);
@@ -85,7 +86,7 @@ impl Master {
         self.running = Some(Running {
             core,
             store,
-            inbox: Vec::new(),
+            inbox: vec![Event::ServiceRange { range: SERVICES.parse().unwrap() }],
             asked: Vec::new(),
             held: BTreeMap::new(),
             past: BTreeMap::new(),

@@ -268,7 +268,8 @@ impl Item {
         match self.what {
             What::Web { strategy, min_ready, paused, .. } => {
                 let pods = self.pods(name);
-                deployment(name, self.replicas, STRATEGIES[strategy], min_ready, paused, &pods)
+                let strategy = STRATEGIES[strategy];
+                deployment(name, self.replicas, strategy, min_ready, paused, &pods) + &service(name)
             }
             What::Store => {
                 let pods = self.pods(name);
@@ -329,6 +330,13 @@ fn deployment(
          replicas: {replicas}\n  minReadySeconds: {min_ready}\n  paused: {paused}\n  \
          strategy: {strategy}\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    \
          metadata: {{labels: {{app: {name}}}}}\n    spec:\n{pods}"
+    )
+}
+
+fn service(name: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
+         type: NodePort\n  selector: {{app: {name}}}\n  ports: [{{port: 80}}]\n"
     )
 }
 

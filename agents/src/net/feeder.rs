@@ -1,6 +1,8 @@
 //! The agent's end of `net`: starts it where none answers, replaces one of another build, feeds it
 //! and hears what it has in force. The agent may come and go; `net` stays.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it starts a process")]
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;

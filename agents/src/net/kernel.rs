@@ -2,6 +2,8 @@
 //! service range, `iptables` for the gaps in other people's filters, `conntrack` for what the
 //! kernel remembers of datagrams. Each call does one thing; what to do is decided elsewhere.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it tells the kernel")]
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -124,15 +126,20 @@ pub fn is_installed(name: &str) -> bool {
     SYSTEM_PATH.split(':').any(|folder| Path::new(folder).join(name).exists())
 }
 
-/// The host's own way to services: out by the bridge, from its address.
-pub async fn add_route(range: Ipv4Net, bridge: &str, gateway: Ipv4Addr) -> Result<(), KernelError> {
+/// Where packets to services go that no rule has led to a pod, until they are refused. Not the
+/// bridge: a pod's packet that leaves by the link that it came from makes the kernel advise the pod
+/// of a shorter way (ICMP redirect), and the refusal is then held back as one message too many.
+const NOWHERE: &str = "lo";
+
+/// The host's own way to services, from the bridge's address.
+pub async fn add_route(range: Ipv4Net, gateway: Ipv4Addr) -> Result<(), KernelError> {
     let (range, gateway) = (range.to_string(), gateway.to_string());
-    run("ip", &["route", "replace", &range, "dev", bridge, "src", &gateway]).await.map(|_| ())
+    run("ip", &["route", "replace", &range, "dev", NOWHERE, "src", &gateway]).await.map(|_| ())
 }
 
-pub async fn remove_route(range: Ipv4Net, bridge: &str) {
-    // It may be gone already, as with its bridge.
-    let _ = run("ip", &["route", "del", &range.to_string(), "dev", bridge]).await;
+pub async fn remove_route(range: Ipv4Net) {
+    // It may be gone already, with the address that it names.
+    let _ = run("ip", &["route", "del", &range.to_string(), "dev", NOWHERE]).await;
 }
 
 /// Lets every port of the bridge send a frame back to where it came from: a pod that reaches
@@ -190,12 +197,12 @@ fn is_on(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
-/// Whether the route to services stands, from `/proc/self/net/route`.
-pub fn has_route(range: Ipv4Net, bridge: &str) -> bool {
-    let table = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
-    let of_bridge = table.lines().filter(|line| line.split_whitespace().next() == Some(bridge));
+/// Whether the route to services stands.
+pub fn has_route(range: Ipv4Net) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
+    let ours = table.lines().filter(|line| line.split_whitespace().next() == Some(NOWHERE));
     // The parser skips a header.
-    let lines: Vec<&str> = std::iter::once("").chain(of_bridge).collect();
+    let lines: Vec<&str> = std::iter::once("").chain(ours).collect();
     crate::range::routes(&lines.join("\n")).contains(&range)
 }
 

@@ -1,6 +1,8 @@
 //! The process: takes orders over its socket, puts what it is fed into force, and puts it back
 //! when somebody takes it away.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it is a process")]
+
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -33,6 +35,8 @@ const BURST: Duration = Duration::from_millis(100);
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(1);
 /// How long a `net` that hands over gets to let go.
 const HAND_OVER: Duration = Duration::from_secs(10);
+/// A `net` that is busy with rules answers within this.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// How long a `net` that handed over goes on answering, so that its heir has begun.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long it carries connections on that it has under way.
@@ -78,19 +82,23 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<(), NetError
 /// Waits for the lock; whoever has it is asked to hand over.
 async fn take_over(keep: &Keep, lock: &std::fs::File) -> Result<(), NetError> {
     let deadline = Instant::now() + HAND_OVER;
-    let mut asked = false;
     while lock.try_lock().is_err() {
-        if !asked && let Ok(stream) = UnixStream::connect(keep.socket()).await {
-            // Whether it heard shows by the lock.
-            let _ = Wire::new(stream).send(&Order::HandOver).await;
-            asked = true;
-        }
         if Instant::now() > deadline {
             return Err(NetError::InUse(keep.dir().to_owned()));
         }
+        // Whether it heard shows by the lock.
+        let _ = tokio::time::timeout(ASK_AGAIN, ask_to_hand_over(keep)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+/// Returns when it was heard.
+async fn ask_to_hand_over(keep: &Keep) -> io::Result<()> {
+    let mut wire = Wire::new(UnixStream::connect(keep.socket()).await?);
+    wire.next::<Answer>().await?;
+    wire.send(&Order::HandOver).await?;
+    wire.next::<Answer>().await.map(|_| ())
 }
 
 fn listen(keep: &Keep) -> io::Result<UnixListener> {
@@ -411,7 +419,7 @@ impl Serving {
             self.put().await;
             self.tell();
         }
-        if self.field.filter_is_silent || (slow && self.applied.ground.is_some()) {
+        if self.field.filter_is_silent || slow {
             self.settle().await;
         }
     }

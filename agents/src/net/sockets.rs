@@ -47,7 +47,7 @@ pub fn of_host(read: impl Fn(&str) -> String) -> BTreeSet<HostPort> {
     ];
     let mut found = BTreeSet::new();
     for (name, protocol) in tables {
-        let table = read(&format!("/proc/self/net/{name}"));
+        let table = read(&format!("/proc/thread-self/net/{name}"));
         found.extend(listening(&table, protocol).map(|listener| (protocol, listener.port)));
     }
     found

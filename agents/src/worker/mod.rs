@@ -10,6 +10,7 @@ pub mod carry_out;
 mod catalogue;
 pub mod facts;
 pub mod images;
+mod orders;
 pub mod outbox;
 pub mod probing;
 mod removals;
@@ -26,7 +27,6 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
-use kgit_protocol::directory::DirectoryChange;
 use kgit_protocol::ids::{Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, Pulled};
 use kgit_protocol::observation::DriftKind;
@@ -40,12 +40,12 @@ use crate::decide::facts::{PodFacts, Touched};
 use crate::decide::outcome::Note;
 use crate::journal::{Journal, JournalError, Remembered};
 use crate::link::Link;
-use crate::node::{Node, Round, Taken};
+use crate::node::{Node, Round};
 use crate::runtime::{
     Change, Event, EventKind, NetworkState, Runtime, RuntimeError, Scope, Seen, View,
 };
 use crate::volumes::Places;
-use crate::worker::catalogue::{Catalogue, Told};
+use crate::worker::catalogue::Catalogue;
 use crate::worker::images::{InUse, Puller};
 use crate::worker::outbox::Outbox;
 use crate::worker::probing::Probers;
@@ -181,8 +181,9 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         start.puller.know(images.clone());
         let catalogue = Catalogue::new(start.journal.directory()?);
         let mut node = start.node;
-        if let Some(ground) = &start.ground {
-            node.serve(catalogue.served(&ground.scope.node));
+        match &start.ground {
+            Some(ground) => node.serve(catalogue.served(&ground.scope.node)),
+            None => traffic::tell_of_none(&start.outbox),
         }
         let shared = Arc::new(Shared {
             runtime: start.runtime,
@@ -304,110 +305,6 @@ impl<R: Runtime, L: Link> Worker<R, L> {
 
     fn look_within(&mut self, delay: Duration) {
         self.look_at = self.look_at.min(Instant::now() + delay);
-    }
-
-    fn have(&self) -> Have {
-        Have { stamp: self.node.stamp().cloned(), directory: self.catalogue.digest() }
-    }
-
-    /// Takes what the master answered; what to ask with next.
-    fn take_orders(&mut self, pulled: Pulled) -> Result<Have, WorkerError> {
-        if let Some(head) = pulled.audit_head
-            && self.witness.as_ref().is_none_or(|known| head.is_after(known))
-        {
-            self.journal.keep_witness(&head)?;
-            self.outbox.witness(head.clone());
-            self.witness = Some(head);
-        }
-        let mut need_whole = false;
-        match self.node.take(pulled.orders) {
-            Taken::Applied(changed) => self.applied(&changed)?,
-            Taken::NeedWhole => need_whole = true,
-            Taken::Stale => tracing::warn!("refused orders older than those being carried out"),
-            Taken::Unchanged => {}
-        }
-        let told = self.take_directory(pulled.directory)?;
-        let mut have = self.have();
-        have.stamp = have.stamp.filter(|_| !need_whole);
-        have.directory = have.directory.filter(|_| told == Told::Applied);
-        Ok(have)
-    }
-
-    fn take_directory(&mut self, change: Option<DirectoryChange>) -> Result<Told, WorkerError> {
-        let keep_others = self.node.set().is_some_and(|set| set.keep_others);
-        if !keep_others {
-            self.catalogue.let_go(&self.journal)?;
-        }
-        let Some(change) = change else { return Ok(Told::Applied) };
-        let told = self.catalogue.take(change, keep_others, &self.journal)?;
-        if let Some(traffic) = &mut self.traffic {
-            self.node.serve(self.catalogue.served(&self.shared.scope.node));
-            traffic.feed(&self.node, &self.catalogue);
-        }
-        Ok(told)
-    }
-
-    /// What `net` has in force is new.
-    fn take_traffic(&mut self) {
-        let Some(traffic) = &mut self.traffic else { return };
-        let drained = traffic.drained();
-        if !drained.is_empty() {
-            self.look_at = Instant::now();
-        }
-        for uid in drained {
-            self.node.note(&uid, Note::Drained, now());
-        }
-        traffic.tell(&self.outbox, &self.catalogue);
-        self.refresh_names();
-    }
-
-    /// Has pods ask where names are answered.
-    fn refresh_names(&mut self) {
-        let Some(traffic) = &self.traffic else { return };
-        if !self.shared.places.resolver.update(traffic.name_server()) {
-            return;
-        }
-        let pods = self.node.set().into_iter().flat_map(|set| set.pods.values());
-        for pod in pods.chain(self.node.kept().values()) {
-            if let Err(error) = self.shared.places.refresh_names(pod) {
-                tracing::warn!(pod = pod.name, %error, "resolv.conf is not brought up to date");
-            }
-        }
-    }
-
-    fn look_for_silence(&mut self) {
-        if Instant::now() < self.silence_at {
-            return;
-        }
-        self.silence_at = Instant::now() + silence::EVERY;
-        let Some(directory) = self.catalogue.in_force() else { return };
-        let all = silence::suspects(directory, &self.node, &self.view, now());
-        if !all.is_empty() {
-            tokio::spawn(silence::check(self.shared(), all));
-        }
-    }
-
-    fn applied(&mut self, changed: &BTreeSet<PodUid>) -> Result<(), WorkerError> {
-        if let Some(set) = self.node.set() {
-            self.journal.keep_set(set)?;
-            self.outbox.applied(set.stamp.clone());
-        }
-        for pod in changed.iter().filter_map(|uid| self.node.pod(uid)) {
-            if let Err(error) = self.shared.places.refresh_files(pod) {
-                tracing::warn!(pod = pod.name, %error, "files of a volume not brought up to date");
-            }
-        }
-        self.remove_ordered_volumes();
-        self.look_within(Duration::ZERO);
-        Ok(())
-    }
-
-    fn remove_ordered_volumes(&mut self) {
-        let Some(set) = self.node.set() else { return };
-        let due = self.removals.due(set, self.node.kept(), Instant::now());
-        if !due.is_empty() {
-            tokio::spawn(removals::carry_out(self.shared(), due));
-        }
     }
 
     fn take_event(&mut self, event: Event) {

@@ -140,6 +140,12 @@ impl Traffic {
     }
 }
 
+/// Services lead nowhere from this node.
+pub(super) fn tell_of_none(outbox: &Outbox) {
+    let message = "service traffic is switched off on this node (--no-services)".to_owned();
+    outbox.condition("ServicesReady", Err(message), "", "SwitchedOff");
+}
+
 fn worst(applied: &Applied, failure: Option<&str>) -> Option<Problem> {
     let failed = failure.map(|failure| Problem::new("NetNotRunning", failure));
     [failed, applied.rules.clone(), applied.names.clone(), applied.ground.clone()]

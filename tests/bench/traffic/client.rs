@@ -5,8 +5,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 #[derive(Clone, Copy)]
@@ -62,6 +63,8 @@ impl Connection {
     fn open(address: SocketAddrV4) -> Self {
         let stream = TcpStream::connect(address).expect("the server takes connections");
         stream.set_nodelay(true).expect("a socket option");
+        // Else closed connections wait, and use up the ports that later ones are looking for.
+        set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket option");
         Self(BufReader::with_capacity(64 << 10, stream))
     }
 

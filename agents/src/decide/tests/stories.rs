@@ -106,6 +106,45 @@ async fn a_stubborn_container_is_killed_when_its_grace_is_over() {
 }
 
 #[tokio::test]
+async fn a_pod_that_services_lead_to_is_drained_before_it_is_stopped() {
+    let mut world = World::new();
+    let order = pod("a", json!({ "containers": [member("m")] }));
+    world.node.serve(["a".into()].into());
+    world.order(order.clone());
+    world.settle().await;
+    world.order(stop(&order));
+    world.settle().await;
+    assert_eq!(world.drain(), "start m 0");
+    world.node.note(&"a".into(), Note::Drained, world.now);
+    world.settle().await;
+    // What was led to it just before is on its way still.
+    assert_eq!(world.drain(), "");
+    world.pass(1);
+    world.settle().await;
+    assert_eq!(world.drain(), "terminate m 0, remove m 0");
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_traffic_no_longer_than_it_must() {
+    let mut world = World::new();
+    let order = pod("a", json!({ "containers": [member("m")] }));
+    world.node.serve(["a".into()].into());
+    world.order(order.clone());
+    world.settle().await;
+    world.order(stop(&order));
+    world.settle().await;
+    // The agent dies meanwhile: the wait goes on from where it was.
+    world.pass(1);
+    world.restart();
+    world.node.serve(["a".into()].into());
+    world.settle().await;
+    assert_eq!(world.drain(), "start m 0");
+    world.pass(1);
+    world.settle().await;
+    assert_eq!(world.drain(), "terminate m 0, remove m 0");
+}
+
+#[tokio::test]
 async fn a_missing_image_is_fetched_and_a_failure_backs_off() {
     let mut world = World::new();
     let image = |name: &str| json!({ "name": "m", "image": name, "pull_policy": "IfNotPresent" });

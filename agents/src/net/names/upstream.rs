@@ -1,6 +1,8 @@
 //! Asks the host's own servers: one after the other, over UDP, and over TCP where the question
 //! came that way.
 
+#![allow(clippy::disallowed_methods, reason = "part of the shell: it reads the host's settings")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! What each kind of name means, as a table.
 
-use kgit_protocol::directory::{Backend, ListedService};
+use kgit_protocol::directory::{Backend, ListedService, ServiceName};
 use serde_json::json;
 
-use super::*;
+use crate::net::names::zone::{Answer, Data, Kind, Zone};
 use crate::net::tests::{directory, here};
 
 fn zone() -> Zone {

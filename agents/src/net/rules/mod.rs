@@ -121,8 +121,12 @@ impl<'a> Draft<'a> {
         // Connections to 127.0.0.1:NODEPORT need loopback addresses to be routed on the bridge.
         // Nothing else may use that: before the NAT, no packet from a pod has such a destination.
         let bridge = &self.ground.here.bridge;
-        let guard = format!("iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop");
-        self.hook("guard", "filter", "prerouting", -300, vec![guard]);
+        let loopback = format!("iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop");
+        // Names and the way to the master are for this host and its pods, whoever routes here.
+        let (gateway, port) = (self.ground.here.gateway, self.ground.master_port);
+        let strangers = format!("iifname != {{ \"lo\", \"{bridge}\" }} ip daddr {gateway}");
+        let own = format!("{strangers} th dport {{ 53, {port} }} drop");
+        self.hook("guard", "filter", "prerouting", -300, vec![loopback, own]);
     }
 
     /// Answers must come back through this host, or nobody translates them.
