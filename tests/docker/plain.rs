@@ -1,8 +1,8 @@
 //! What `kubectl` prints, without what differs from run to run: ages, times, addresses, hashes and
 //! the name of the node. Tables are aligned anew.
 
-/// Lines about these depend on where images come from.
-const ABOUT_IMAGES: [&str; 2] = ["Pulled", "PulledLocally"];
+/// Rows of tables that depend on where images come from, and on whether the machine's own rules may be touched.
+const OF_SURROUNDINGS: [&str; 3] = ["Pulled", "PulledLocally", "ServicesReady"];
 /// How long pods stay on a lost node: a setting, not an age.
 const TOLERATION: &str = "300s";
 
@@ -60,7 +60,7 @@ fn aligned(rows: &[&str], starts: &[usize], node: &str) -> Vec<String> {
         cells.map(|cell| sentence(cell.unwrap_or_default().trim(), node)).collect()
     };
     let mut rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    rows.retain(|row| !row.iter().any(|cell| ABOUT_IMAGES.contains(&cell.as_str())));
+    rows.retain(|row| !row.iter().any(|cell| OF_SURROUNDINGS.contains(&cell.as_str())));
     let underline = |cell: &mut String, width: usize| {
         if cell.starts_with("--") {
             *cell = "-".repeat(width);

@@ -145,8 +145,8 @@ const INTRO: &str = "# What kubectl shows
 
 The commands that introductions to Kubernetes read a cluster with, typed at `kgit up` on the same
 introductions' manifests. `tests/docker/transcript.rs` runs them and compares; ages, addresses,
-times, hashes and the node's name are made equal, and what was told about pulling images is left
-out, since it depends on where the images come from.
+times, hashes and the node's name are made equal, and what depends on where the test runs is left
+out: what was told about pulling images, and the node's condition `ServicesReady`.
 ";
 
 #[test]
