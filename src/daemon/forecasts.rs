@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use kgit_protocol::time::Timestamp;
-
 use crate::api::forecasts::{Forecast, ForecastRefused, Forecasts, Wanted};
 use crate::daemon::now;
 use crate::daemon::source::with_causes;
@@ -34,7 +32,7 @@ impl Forecasts for Planner {
             }
             Wanted::Revision(revision) => self.revision(view, &revision)?,
             Wanted::Tree { change, complete, by, at } => {
-                let commit = Arc::new(uncommitted(by, at));
+                let commit = Arc::new(Commit::not_yet(by, at));
                 (view.world.clone(), edited(view, &change, complete), commit)
             }
         };
@@ -89,11 +87,6 @@ fn edited(view: &View, change: &TreeChange, complete: bool) -> Catalog {
     let mut catalog = if complete { Catalog::default() } else { view.catalog.clone() };
     catalog.apply(change);
     catalog
-}
-
-/// Stands for the commit that somebody may make of what is on their disk.
-fn uncommitted(by: String, at: Timestamp) -> Commit {
-    Commit { id: "0".repeat(40), author: by, at, summary: "not committed yet".to_owned() }
 }
 
 fn diagnostics(catalog: &Catalog, desired: &Desired) -> Vec<Diagnostic> {

@@ -22,7 +22,23 @@ pub struct Commit {
     pub summary: String,
 }
 
+/// The id of what git knows no commit of, as git itself has it.
+const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
+
 impl Commit {
+    /// Stands for a tree that nobody committed yet, such as one to be previewed.
+    pub fn not_yet(author: String, at: Timestamp) -> Self {
+        Self { id: NO_COMMIT.to_owned(), author, at, summary: "not committed yet".to_owned() }
+    }
+
+    /// As a cause, in words.
+    pub fn said(&self) -> String {
+        match self.id == NO_COMMIT {
+            true => format!("a change that {} has not committed yet", self.author),
+            false => format!("commit {} by {}", self.short(), self.author),
+        }
+    }
+
     /// The first 7 digits, as git shows them.
     pub fn short(&self) -> &str {
         self.id.get(..7).unwrap_or(&self.id)
@@ -100,5 +116,18 @@ impl Default for Settings {
             include: Vec::new(),
             exclude: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_committed_is_not_called_a_commit() {
+        let preview = Commit::not_yet("ann".to_owned(), Timestamp(0));
+        assert_eq!(preview.said(), "a change that ann has not committed yet");
+        let made = Commit { id: "3f2a9c1d".to_owned(), ..preview };
+        assert_eq!(made.said(), "commit 3f2a9c1 by ann");
     }
 }

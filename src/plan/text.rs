@@ -97,14 +97,10 @@ fn reason_lines(out: &mut String, reason: &Reason) {
 pub fn because(reason: &Reason) -> String {
     match reason {
         Reason::Commit { commit, place, .. } => {
-            format!("commit {} by {} ({place})", commit.short(), commit.author)
+            format!("{} ({place})", commit.said())
         }
         Reason::ManifestGone { commit, place } => {
-            format!(
-                "its manifest is gone since commit {} by {} (was {place})",
-                commit.short(),
-                commit.author
-            )
+            format!("its manifest is gone since {} (was {place})", commit.said())
         }
         Reason::Rollout { deployment, revision } => {
             format!("{deployment} rolls out revision {revision}")
