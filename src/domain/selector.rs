@@ -60,6 +60,11 @@ impl Requirement {
     }
 }
 
+/// Whether `labels` has all of `wanted`, each with that value.
+pub fn has_all(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ use crate::domain::record::{
     VolumeState,
 };
 use crate::domain::resource::Spec;
-use crate::domain::selector::Labels;
+use crate::domain::selector::{Labels, has_all};
 use crate::domain::service::ServiceState;
 
 /// A row with the number of the transaction that last wrote it: its `resourceVersion`.
@@ -269,7 +269,7 @@ impl World {
             Label::all(namespace, labels).map(|it| self.index.pods_by_label.get(&it)).collect();
         let smallest = groups.unwrap_or_default().into_iter().min_by_key(|group| group.len());
         let candidates = smallest.into_iter().flat_map(|group| group.iter());
-        candidates.filter_map(|key| self.pods.get(key)).filter(|pod| has(&pod.labels, labels))
+        candidates.filter_map(|key| self.pods.get(key)).filter(|pod| has_all(&pod.labels, labels))
     }
 
     /// The services whose selector matches these labels.
@@ -286,7 +286,7 @@ impl World {
                 Some(Spec::Service(spec)) => spec.selector.as_ref(),
                 _ => None,
             };
-            selector.is_some_and(|selector| has(labels, selector))
+            selector.is_some_and(|selector| has_all(labels, selector))
         })
     }
 
@@ -386,11 +386,6 @@ impl World {
             _ => {}
         }
     }
-}
-
-/// Whether `labels` has all of `wanted`.
-fn has(labels: &Labels, wanted: &Labels) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn insert<T>(rows: &mut Rows<T>, key: &ObjectKey, value: &Arc<T>, version: u64) {

@@ -9,10 +9,9 @@ use kgit_protocol::directory::{Backend, Service, ServiceAddress, ServicePort, Tr
 use kgit_protocol::pod::Protocol;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::Pod;
 use crate::domain::resource::{Resource, ServiceSpec, Spec, TargetPort};
-use crate::domain::selector::Labels;
+use crate::domain::selector::{Labels, has_all};
 use crate::domain::service::{self, ServiceState, of_the_api};
 use crate::domain::world::{Effect, Record, Table, World};
 use crate::plan::draft::Draft;
@@ -224,14 +223,7 @@ fn node_addresses(world: &World) -> Vec<String> {
 /// What keeps connections from getting through.
 fn tell_troubles(draft: &mut Draft<'_>, key: &ObjectKey, spec: &ServiceSpec) {
     for (for_what, consequence) in troubles(&draft.world, key, spec) {
-        draft.wait(Waiting {
-            object: key.clone(),
-            for_what,
-            kind: WaitKind::Blocked,
-            deadline: None,
-            consequence,
-            unplaced: None,
-        });
+        draft.blocked(key, for_what, &consequence);
     }
 }
 
@@ -271,11 +263,10 @@ fn troubles(world: &World, key: &ObjectKey, spec: &ServiceSpec) -> Vec<(String, 
 
 /// There are such pods, or a workload that makes them: it says itself what it waits for.
 fn leads_to_pods(world: &World, key: &ObjectKey, selector: &Labels) -> bool {
-    let has = |labels: &Labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
     world.pods_labelled(&key.namespace, selector).any(|pod| !pod.is_over())
         || Kind::ALL.into_iter().filter(|kind| kind.is_workload()).any(|kind| {
             let there = world.objects_in(kind, &key.namespace).filter(|it| it.retained.is_none());
-            there.filter_map(|it| it.resource.template()).any(|template| has(&template.labels))
+            there.filter_map(|it| it.resource.template()).any(|it| has_all(&it.labels, selector))
         })
 }
 

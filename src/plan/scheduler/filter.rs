@@ -5,7 +5,7 @@ use std::fmt;
 use kgit_protocol::pod::Resources;
 
 use crate::domain::record::{Node, Pod};
-use crate::domain::selector::Labels;
+use crate::domain::selector::{Labels, has_all};
 use crate::domain::template::{PodTemplate, Taint};
 use crate::domain::world::World;
 use crate::plan::scheduler::{Constraints, VolumeConstraint, choose};
@@ -87,8 +87,7 @@ pub fn fits(
 
 fn labels_fit(pod: &Pod, labels: &Labels) -> bool {
     let placement = &pod.template.placement;
-    let selected =
-        placement.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    let selected = has_all(labels, &placement.node_selector);
     let affine = placement.node_affinity.is_empty()
         || placement.node_affinity.iter().any(|term| term.matches(labels));
     selected && affine
