@@ -93,6 +93,7 @@ pub fn applied(key: ObjectKey, spec: Spec, manifest: Value) -> Applied {
         generation: 1,
         commit: Arc::new(Commit { id: "0a1b2c3d4e5f".to_owned(), ..Commit::default() }),
         owner: None,
+        deletion: None,
         changes: Vec::new(),
         counter: 0,
         retained: None,
@@ -398,11 +399,8 @@ fn job() -> Made {
             completions: Some(1),
             parallelism: 1,
             backoff_limit: 6,
-            active_deadline_seconds: None,
-            ttl_seconds_after_finished: None,
-            indexed: false,
-            suspend: false,
             template: template("migrate", "busybox:1"),
+            ..JobSpec::default()
         })),
         json!({"metadata": {"name": "migrate"}, "spec": {
             "template": template_json("migrate", "busybox:1"),

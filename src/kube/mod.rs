@@ -5,6 +5,7 @@
 //! object here is ever read back: what is recorded is the World.
 
 pub mod config;
+pub mod cron_job;
 pub mod defaults;
 pub mod deployment;
 pub mod discovery;

@@ -13,8 +13,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod, replica_set,
-    service, storage,
+    config, cron_job, deployment, endpoints, event, job, lease, namespace, node, plain, pod,
+    replica_set, service, storage,
 };
 
 /// What objects are shown from.
@@ -142,13 +142,13 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
             Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::show(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
+        Noun::Recorded(Kind::CronJob) => cron_job::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),
         Noun::Endpoints => endpoints::show(seen, key),
         Noun::EndpointSlice => endpoints::show_slice(seen, key),

@@ -7,7 +7,7 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
+    config, cron_job, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
     reconcile, replica_set, service, storage,
 };
 
@@ -80,13 +80,13 @@ pub fn columns(noun: Noun) -> &'static [Column] {
             Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
+        Noun::Recorded(Kind::CronJob) => cron_job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
         Noun::Endpoints => endpoints::COLUMNS,
         Noun::EndpointSlice => endpoints::SLICE_COLUMNS,
@@ -116,13 +116,13 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
             Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
+        Noun::Recorded(Kind::CronJob) => cron_job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),
         Noun::Endpoints => endpoints::cells(object, now),
         Noun::EndpointSlice => endpoints::slice_cells(object, now),

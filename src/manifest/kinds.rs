@@ -25,10 +25,9 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 12] = [
+const NOT_YET: [(&str, &str); 11] = [
     ("StatefulSet", "apps/v1"),
     ("DaemonSet", "apps/v1"),
-    ("CronJob", "batch/v1"),
     ("Ingress", "networking.k8s.io/v1"),
     ("HorizontalPodAutoscaler", "autoscaling/v2"),
     ("HorizontalPodAutoscaler", "autoscaling/v1"),
@@ -100,7 +99,6 @@ fn runs(kind: &str) -> Option<Kind> {
                 | Kind::ReplicationController
                 | Kind::StatefulSet
                 | Kind::DaemonSet
-                | Kind::CronJob
                 | Kind::HorizontalPodAutoscaler
                 | Kind::PodDisruptionBudget
                 | Kind::PriorityClass

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod container;
 pub mod env;
+pub mod job;
 pub mod meta;
 pub mod names;
 pub mod placement;
