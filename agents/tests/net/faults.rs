@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kgit_agent::net::feeder;
+use serde_json::json;
 
-use crate::lab::{GATEWAY, HOST, Lab, NODE, OUTSIDE, say, standing};
+use crate::firewalld::Firewalld;
+use crate::lab::{GATEWAY, HOST, Lab, NODE, OUTSIDE, PATIENCE, pod, say, service, standing};
 use crate::names::{address_of, lookup};
 use crate::{answered, both, two_pods};
 
@@ -108,8 +109,8 @@ async fn flushed_rules_come_back() {
 async fn filters_that_drop_by_default_let_services_pass() {
     let Some(mut lab) = Lab::new("ufw") else { return };
     two_pods(&mut lab);
-    let mut web = crate::lab::service("10.96.0.10", &[5, 6]);
-    web["ports"] = serde_json::json!([{ "name": "http", "port": 80, "node_port": 30080 }]);
+    let mut web = service("10.96.0.10", &[5, 6]);
+    web["ports"] = json!([{ "name": "http", "port": 80, "node_port": 30080 }]);
     lab.list("web", web);
     lab.begin().await;
     lab.sh(
@@ -129,6 +130,98 @@ async fn filters_that_drop_by_default_let_services_pass() {
         "iptables -I FORWARD 1 -o kgit-br -j DROP; iptables -I INPUT 1 -i kgit-br -j DROP",
     );
     lab.until("passing before what was put first", || all_work(&lab));
+}
+
+/// Ways that must stay open whatever a firewall drops; those that are not.
+fn shut(lab: &Lab) -> Vec<&'static str> {
+    let ways = [
+        ("a pod to a service", lab.ask("p5", "10.96.0.10", 80).is_ok()),
+        ("the host to a service", lab.ask(HOST, "10.96.0.10", 80).is_ok()),
+        ("from outside to a node port", lab.ask(OUTSIDE, NODE, 30080).is_ok()),
+        ("a pod to a pod", lab.ask("p5", &pod(6), 8080).is_ok()),
+        ("a pod to the API", lab.ask("p5", "10.96.0.1", 443).is_ok()),
+        (
+            "a pod to names",
+            address_of(lab, "p5", GATEWAY, "web.default.svc.cluster.local").is_some(),
+        ),
+    ];
+    ways.iter().filter(|(_, open)| !open).map(|(way, _)| *way).collect()
+}
+
+/// As [`shut`] asks for it.
+fn every_way(lab: &mut Lab) {
+    lab.filter_bridge(true);
+    two_pods(lab);
+    let mut web = service("10.96.0.10", &[5, 6]);
+    web["ports"] = json!([{ "name": "http", "port": 80, "node_port": 30080 }]);
+    lab.list("web", web);
+    lab.serve_at(HOST, [127, 0, 0, 1].into(), 7443, "master");
+    let mut kubernetes = service("10.96.0.1", &[]);
+    kubernetes["ports"] = json!([{ "name": "https", "port": 443 }]);
+    kubernetes["backend"] = json!("Master");
+    lab.list("kubernetes", kubernetes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firewalld_lets_services_pass_over_its_start_and_reloads() {
+    let Some(mut lab) = Lab::new("fwd") else { return };
+    let Some(mut firewalld) = Firewalld::prepared(&lab.network(HOST)) else { return };
+    every_way(&mut lab);
+    lab.begin().await;
+    lab.until("open", || shut(&lab).is_empty());
+    firewalld.start();
+    lab.serve(HOST, 8081, "host");
+    let all_pass = |after: &str| {
+        let begun = Instant::now();
+        while !shut(&lab).is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "{:?} after {after}\n{}", shut(&lab), lab.log());
+        }
+        // Only kgit's own: the firewall does what it is there for.
+        assert!(lab.ask(OUTSIDE, NODE, 8081).is_err() && lab.ask("p5", NODE, 8081).is_err());
+    };
+    all_pass("its start");
+    for reload in ["--reload", "--complete-reload"] {
+        firewalld.command(&[reload]);
+        all_pass(reload);
+    }
+    let table = || lab.sh(HOST, "nft list table inet firewalld");
+    assert!(table().contains("KGIT"));
+    lab.remove();
+    assert!(!standing(&lab).contains("KGIT") && !table().contains("KGIT"), "{}", table());
+    assert!(table().contains("filter_IN_public"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_of_the_older_iptables_let_services_pass() {
+    let Some(mut lab) = Lab::new("legacy") else { return };
+    let tried = lab.sh(HOST, "iptables-legacy -S >/dev/null 2>&1 && echo tried || true");
+    if tried.is_empty() {
+        return crate::skip::not_tried("this host has no iptables of the older kind");
+    }
+    every_way(&mut lab);
+    lab.begin().await;
+    let open = |after: &str| {
+        lab.until(&format!("open after {after}: {:?}", shut(&lab)), || shut(&lab).is_empty())
+    };
+    open("the start");
+    for vandal in [
+        "iptables-legacy -P INPUT DROP; iptables-legacy -P FORWARD DROP; \
+         iptables-legacy -A INPUT -i lo -j ACCEPT; \
+         iptables-legacy -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+        "iptables-legacy -F; iptables-legacy -A INPUT -i lo -j ACCEPT",
+        "iptables-legacy -t nat -F; iptables-legacy -t nat -X",
+        "iptables-legacy -I FORWARD 1 -o kgit-br -j DROP; iptables-legacy -I INPUT 1 -i kgit-br -j DROP",
+        "iptables-nft -P INPUT DROP; iptables-nft -P FORWARD DROP; \
+         iptables-nft -A INPUT -i lo -j ACCEPT",
+    ] {
+        lab.sh(HOST, vandal);
+        open(vandal);
+    }
+    lab.serve(HOST, 8081, "host");
+    assert!(lab.ask("p5", NODE, 8081).is_err(), "the filter is not taken away");
+    lab.remove();
+    let left = lab.sh(HOST, "iptables-legacy -S; iptables-nft -S");
+    assert!(left.contains("-P INPUT DROP") && !left.contains("KGIT"), "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +259,7 @@ async fn another_net_takes_over_and_nothing_is_lost() {
         assert!(found.is_some(), "{}", lab.log());
     }
     lab.ends(&mut old);
-    lab.list("more", crate::lab::service("10.96.0.11", &[5]));
+    lab.list("more", service("10.96.0.11", &[5]));
     lab.feed().await;
     assert!(lab.ask("p6", "10.96.0.11", 80).is_ok());
     let (asked, failed) = clients.end();
@@ -185,12 +278,7 @@ async fn removal_leaves_nothing_whether_net_lives_or_not() {
         if !alive {
             lab.kill();
         }
-        let dir = lab.data();
-        let remove = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(feeder::remove(&dir))
-        };
-        lab.within(HOST, remove).unwrap();
+        lab.remove();
         if alive {
             lab.ended();
         }
@@ -204,19 +292,14 @@ async fn two_clusters_on_one_host_do_not_disturb_each_other() {
     two_pods(&mut lab);
     lab.begin().await;
     let mut other = lab.beside();
-    other.list("web", crate::lab::service("10.97.0.10", &[]));
+    other.list("web", service("10.97.0.10", &[]));
     other.begin().await;
     lab.sh(HOST, "iptables -P FORWARD DROP");
     for lab in [&lab, &other] {
         let own = if lab.owns_host { "KGIT-1_2-FWD" } else { "KGIT-3_4-FWD" };
         lab.until("a gap each", || lab.sh(HOST, "iptables -S FORWARD").contains(own));
     }
-    let dir = other.data();
-    lab.within(HOST, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(feeder::remove(&dir))
-    })
-    .unwrap();
+    other.remove();
     let left = standing(&lab);
     assert!(
         !left.contains("kgit_3_4") && !left.contains("10.97") && !left.contains("3_4"),

@@ -7,6 +7,8 @@
 )]
 
 mod faults;
+#[path = "../../../tests/support/firewalld.rs"]
+mod firewalld;
 mod lab;
 mod names;
 mod ports;
