@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::Cluster;
+use crate::firewalld::Firewalld;
 use crate::load::{Load, Lost};
+use crate::net_process;
 use crate::own_engine::OwnEngine;
 use crate::ran::Ran;
 use crate::traffic::{WEB, ready};
@@ -96,21 +98,19 @@ impl Shop {
         assert_eq!(ran.code, 0, "{program} {arguments:?}: {ran}");
     }
 
-    /// The process that carries traffic, told from others by the data directory that it serves.
     fn net(&self) -> Pid {
-        let data = self.cluster.data().join("agent").display().to_string();
-        self.cluster.until("net runs", || {
-            let processes = std::fs::read_dir("/proc").ok()?.flatten();
-            let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-            pids.find(|pid| serves(*pid, &data)).and_then(Pid::from_raw)
-        })
+        let agent = self.cluster.data().join("agent");
+        self.cluster.until("net runs", || net_process::find(&agent).and_then(Pid::from_raw))
     }
-}
 
-fn serves(pid: i32, data: &str) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = line.split(|byte| *byte == 0);
-    words.nth(1) == Some(b"net") && words.any(|word| word == data.as_bytes())
+    /// That names, services and the API are there for a pod.
+    fn serves_pods(&self, when: &str) {
+        let pod = self.cluster.running("web-").remove(0);
+        let script = "timeout 5 wget -qO- http://web.default.svc.cluster.local/ && \
+                      nc -w 5 $KUBERNETES_SERVICE_HOST 443 </dev/null";
+        let ran = self.own.engine.try_docker(&["exec", pod.id(), "sh", "-c", script]);
+        assert_eq!(ran.code, 0, "{when}: {ran}");
+    }
 }
 
 /// From the beginning until the last request that was lost.
@@ -149,6 +149,20 @@ fn what_dies_or_is_taken_away_costs_little_and_comes_back() {
         shop.own.end(&shop.own.dockerd(), "TERM");
         shop.own.start();
     });
+}
+
+#[test]
+fn firewalld_and_its_reloads_cost_little_and_leave_everything_reachable() {
+    let Some(mut shop) = Shop::open("firewalld") else { return };
+    let Some(mut firewalld) = Firewalld::prepared(&shop.own.hosts.network("one")) else { return };
+    println!("| what happens | lost inside | lost outside | until |");
+    shop.serves_pods("before anything happens");
+    shop.suffers("firewalld started, all in its zone public", |_| firewalld.start());
+    shop.serves_pods("after firewalld started");
+    for reload in ["--reload", "--complete-reload"] {
+        shop.suffers(&format!("firewall-cmd {reload}"), |_| drop(firewalld.command(&[reload])));
+        shop.serves_pods(&format!("after firewall-cmd {reload}"));
+    }
 }
 
 /// Debian's own, on the host's network and with settings of its own: the machine's stay as they are.
