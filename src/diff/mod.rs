@@ -53,6 +53,8 @@ pub fn change(desired: &Desired, world: &World, key: &ObjectKey) -> Option<Chang
         (None, None) => None,
         (None, Some(resource)) => Some(Change::Create { resource }),
         (Some(applied), None) if applied.retained.is_some() => None,
+        // No manifest made it, so none is missing.
+        (Some(applied), None) if applied.owner.is_some() => None,
         (Some(applied), None) => Some(Change::Gone { applied }),
         (Some(applied), Some(resource)) => compare(world, applied, resource),
     }

@@ -9,7 +9,7 @@ use kgit_protocol::ids::PodUid;
 use kgit_protocol::pod::Protocol;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::{Pod, ReplicaSet};
+use crate::domain::record::{Applied, Pod, ReplicaSet, Revision};
 use crate::domain::resource::{Resource, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::service::ServiceState;
@@ -22,6 +22,9 @@ pub struct Index {
     pub pods_by_claim: Groups<ObjectKey>,
     pub pods_by_label: Groups<Label>,
     pub sets_by_owner: Groups<ObjectKey>,
+    pub revisions_by_owner: Groups<ObjectKey>,
+    /// Objects that no manifest made, by what they were made for.
+    pub objects_by_owner: Groups<ObjectKey>,
     pub referrers: Groups<ObjectKey>,
     /// Under the first label of each one's selector.
     pub services_by_label: Groups<Label>,
@@ -56,7 +59,11 @@ impl Label {
 }
 
 impl Index {
-    pub fn add_object(&mut self, key: &ObjectKey, resource: &Resource) {
+    pub fn add_object(&mut self, key: &ObjectKey, applied: &Applied) {
+        let resource = &applied.resource;
+        if let Some(owner) = &applied.owner {
+            join(&mut self.objects_by_owner, owner, key);
+        }
         for reference in &resource.references {
             join(&mut self.referrers, &reference.to, key);
         }
@@ -65,7 +72,11 @@ impl Index {
         }
     }
 
-    pub fn drop_object(&mut self, key: &ObjectKey, resource: &Resource) {
+    pub fn drop_object(&mut self, key: &ObjectKey, applied: &Applied) {
+        let resource = &applied.resource;
+        if let Some(owner) = &applied.owner {
+            leave(&mut self.objects_by_owner, owner, key);
+        }
         for reference in &resource.references {
             leave(&mut self.referrers, &reference.to, key);
         }
@@ -112,6 +123,14 @@ impl Index {
 
     pub fn drop_set(&mut self, key: &ObjectKey, set: &ReplicaSet) {
         leave(&mut self.sets_by_owner, &set.owner, key);
+    }
+
+    pub fn add_revision(&mut self, key: &ObjectKey, revision: &Revision) {
+        join(&mut self.revisions_by_owner, &revision.owner, key);
+    }
+
+    pub fn drop_revision(&mut self, key: &ObjectKey, revision: &Revision) {
+        leave(&mut self.revisions_by_owner, &revision.owner, key);
     }
 
     pub fn add_service(&mut self, key: &ObjectKey, state: &ServiceState) {

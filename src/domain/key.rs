@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     Namespace,
+    PriorityClass,
     StorageClass,
     PersistentVolume,
     ConfigMap,
@@ -18,15 +19,23 @@ pub enum Kind {
     PersistentVolumeClaim,
     Service,
     Pod,
+    ReplicationController,
     ReplicaSet,
     Deployment,
+    StatefulSet,
+    DaemonSet,
     Job,
+    CronJob,
+    HorizontalPodAutoscaler,
+    PodDisruptionBudget,
+    ControllerRevision,
     Node,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
+        Self::PriorityClass,
         Self::StorageClass,
         Self::PersistentVolume,
         Self::ConfigMap,
@@ -34,15 +43,23 @@ impl Kind {
         Self::PersistentVolumeClaim,
         Self::Service,
         Self::Pod,
+        Self::ReplicationController,
         Self::ReplicaSet,
         Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
         Self::Job,
+        Self::CronJob,
+        Self::HorizontalPodAutoscaler,
+        Self::PodDisruptionBudget,
+        Self::ControllerRevision,
         Self::Node,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Namespace => "Namespace",
+            Self::PriorityClass => "PriorityClass",
             Self::StorageClass => "StorageClass",
             Self::PersistentVolume => "PersistentVolume",
             Self::ConfigMap => "ConfigMap",
@@ -50,9 +67,16 @@ impl Kind {
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",
             Self::Service => "Service",
             Self::Pod => "Pod",
+            Self::ReplicationController => "ReplicationController",
             Self::ReplicaSet => "ReplicaSet",
             Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
             Self::Job => "Job",
+            Self::CronJob => "CronJob",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::ControllerRevision => "ControllerRevision",
             Self::Node => "Node",
         }
     }
@@ -67,15 +91,30 @@ impl Kind {
             | Self::PersistentVolumeClaim
             | Self::Service
             | Self::Pod
+            | Self::ReplicationController
             | Self::Node => "v1",
+            Self::PriorityClass => "scheduling.k8s.io/v1",
             Self::StorageClass => "storage.k8s.io/v1",
-            Self::ReplicaSet | Self::Deployment => "apps/v1",
-            Self::Job => "batch/v1",
+            Self::ReplicaSet
+            | Self::Deployment
+            | Self::StatefulSet
+            | Self::DaemonSet
+            | Self::ControllerRevision => "apps/v1",
+            Self::Job | Self::CronJob => "batch/v1",
+            Self::HorizontalPodAutoscaler => "autoscaling/v2",
+            Self::PodDisruptionBudget => "policy/v1",
         }
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::StorageClass | Self::PersistentVolume | Self::Node)
+        !matches!(
+            self,
+            Self::Namespace
+                | Self::PriorityClass
+                | Self::StorageClass
+                | Self::PersistentVolume
+                | Self::Node
+        )
     }
 
     /// Holds data that a disappearing manifest must never take with it.
@@ -85,7 +124,17 @@ impl Kind {
 
     /// Starts pods.
     pub fn is_workload(self) -> bool {
-        matches!(self, Self::Pod | Self::ReplicaSet | Self::Deployment | Self::Job)
+        matches!(
+            self,
+            Self::Pod
+                | Self::ReplicationController
+                | Self::ReplicaSet
+                | Self::Deployment
+                | Self::StatefulSet
+                | Self::DaemonSet
+                | Self::Job
+                | Self::CronJob
+        )
     }
 }
 

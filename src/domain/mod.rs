@@ -4,6 +4,7 @@
 //! file or the network.
 
 pub mod audit;
+pub mod autoscaling;
 pub mod change;
 pub mod desired;
 pub mod diagnostic;
@@ -16,4 +17,5 @@ pub mod selector;
 pub mod service;
 pub mod template;
 pub mod token;
+pub mod workload;
 pub mod world;

@@ -10,6 +10,7 @@ use kgit_protocol::ids::{BootId, Digest, Epoch, NodeName, PodUid};
 use kgit_protocol::observation::{NodeObservation, PodObservation, PodPhase};
 use kgit_protocol::pod::PodSpec;
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::PodUsage;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::change::FieldChange;
@@ -18,6 +19,7 @@ use crate::domain::key::ObjectKey;
 use crate::domain::resource::Resource;
 use crate::domain::selector::Labels;
 use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
+use crate::domain::world::Record;
 
 /// How many field changes an object remembers as the cause of what follows from it.
 pub const MAX_CAUSE_CHANGES: usize = 16;
@@ -75,6 +77,10 @@ pub struct Applied {
     pub counter: u64,
     /// Its manifest is gone, but it holds data (or forbids pruning), so it stays.
     pub retained: Option<Timestamp>,
+    /// The object that it was made for, where no manifest made it: the CronJob of a Job, the
+    /// StatefulSet of a claim. Its end is its owner's to decide, not a commit's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ObjectKey>,
 }
 
 /// An object whose manifest is gone, for as long as the undo window lasts: when the manifest
@@ -84,9 +90,9 @@ pub struct Pruned {
     pub applied: Arc<Applied>,
     pub at: Timestamp,
     pub commit: Arc<Commit>,
-    pub deployment: Option<Arc<DeploymentState>>,
-    pub job: Option<Arc<JobState>>,
-    pub replica_sets: Vec<Arc<ReplicaSet>>,
+    /// What was recorded along with it and comes back with it: its state, its revisions.
+    #[serde(default)]
+    pub rows: Vec<(ObjectKey, Record)>,
 }
 
 /// What a Deployment remembers.
@@ -164,6 +170,94 @@ pub struct JobFinish {
     pub succeeded: bool,
     /// `BackoffLimitExceeded`, `DeadlineExceeded`, or empty.
     pub reason: String,
+}
+
+/// One revision of a StatefulSet or a DaemonSet: a ControllerRevision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    pub key: ObjectKey,
+    pub uid: String,
+    pub owner: ObjectKey,
+    pub created: Timestamp,
+    pub number: u64,
+    pub template: Arc<PodTemplate>,
+    /// Of the template and of the config contents that roll it.
+    pub revision_digest: Digest,
+    /// The value of the `controller-revision-hash` label, without the owner's name.
+    pub hash: String,
+    /// The contents that this revision's pods run with.
+    pub configs: BTreeMap<ConfigRef, Arc<ConfigContent>>,
+}
+
+/// What a StatefulSet remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatefulSetState {
+    pub observed_generation: u64,
+    pub collisions: u64,
+    /// Names of revisions: the one that all pods have or had, and the one that they are to get.
+    pub current_revision: String,
+    pub update_revision: String,
+    pub status: ReplicaStatus,
+    /// Pods of the current revision.
+    pub current: u32,
+}
+
+/// What a DaemonSet remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonSetState {
+    pub observed_generation: u64,
+    pub collisions: u64,
+    /// Nodes that are to run a pod.
+    pub desired: u32,
+    /// Of those, the ones that have one.
+    pub current: u32,
+    /// Pods on nodes that are not to run one.
+    pub misscheduled: u32,
+    pub updated: u32,
+    pub ready: u32,
+    pub available: u32,
+}
+
+/// What a CronJob remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronJobState {
+    /// The slot of the newest Job that was started or skipped for good.
+    pub last_schedule: Option<Timestamp>,
+    pub last_success: Option<Timestamp>,
+    /// Its Jobs that have not ended.
+    pub active: Vec<ObjectKey>,
+}
+
+/// What a HorizontalPodAutoscaler remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoscalerState {
+    pub observed_generation: u64,
+    /// `None` until the first figures are in: the manifest's replicas count.
+    pub desired: Option<u32>,
+    pub current: u32,
+    pub last_scale: Option<Timestamp>,
+    /// When it was last worked out.
+    pub evaluated: Option<Timestamp>,
+    /// The newest figures of the target's pods.
+    pub usages: BTreeMap<PodUid, PodUsage>,
+    /// What was wished for within the longest stabilisation window, oldest first.
+    pub recommendations: Vec<(Timestamp, u32)>,
+    /// Changes of scale within the longest policy period, oldest first.
+    pub changes: Vec<(Timestamp, i64)>,
+    /// Each metric's average, in the order of the spec; `None`: no figures.
+    pub metrics: Vec<Option<MetricValue>>,
+    /// Why it can't scale, if it can't.
+    pub trouble: Option<String>,
+    /// `TooFewReplicas`, `TooManyReplicas`, or what else held it back.
+    pub limited: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricValue {
+    /// Of each pod on average: millicores, or bytes.
+    pub average: u64,
+    /// Percent of the request.
+    pub utilization: Option<u32>,
 }
 
 /// A claim's binding.

@@ -10,10 +10,12 @@ use kgit_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::autoscaling::{AutoscalerSpec, DisruptionBudgetSpec, PriorityClassSpec};
 use crate::domain::diagnostic::Place;
 use crate::domain::key::ObjectKey;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::template::{ConfigContent, PodTemplate};
+use crate::domain::workload::{CronJobSpec, DaemonSetSpec, StatefulSetSpec};
 
 /// The storage class that is there without a manifest, and the default one unless a manifest
 /// says otherwise: Docker volumes on the node that the pod is placed on.
@@ -118,6 +120,8 @@ pub enum ReferenceKind {
     Optional,
     /// `kgit.dev/depends-on`: must be healthy first.
     DependsOn,
+    /// An autoscaler decides this object's number of pods.
+    Scales,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,9 +134,16 @@ pub enum Spec {
     PersistentVolumeClaim(ClaimSpec),
     Service(ServiceSpec),
     Pod(Arc<PodTemplate>),
+    /// Of a ReplicationController too.
     ReplicaSet(ReplicaSetSpec),
     Deployment(DeploymentSpec),
+    StatefulSet(StatefulSetSpec),
+    DaemonSet(DaemonSetSpec),
     Job(JobSpec),
+    CronJob(CronJobSpec),
+    Autoscaler(AutoscalerSpec),
+    DisruptionBudget(DisruptionBudgetSpec),
+    PriorityClass(PriorityClassSpec),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -321,14 +332,20 @@ impl Resource {
             Spec::Pod(template) => Some(template),
             Spec::ReplicaSet(spec) => Some(&spec.template),
             Spec::Deployment(spec) => Some(&spec.template),
+            Spec::StatefulSet(spec) => Some(&spec.template),
+            Spec::DaemonSet(spec) => Some(&spec.template),
             Spec::Job(spec) => Some(&spec.template),
+            Spec::CronJob(spec) => Some(&spec.job.template),
             Spec::Namespace
             | Spec::StorageClass(_)
             | Spec::PersistentVolume(_)
             | Spec::ConfigMap(_)
             | Spec::Secret(_)
             | Spec::PersistentVolumeClaim(_)
-            | Spec::Service(_) => None,
+            | Spec::Service(_)
+            | Spec::Autoscaler(_)
+            | Spec::DisruptionBudget(_)
+            | Spec::PriorityClass(_) => None,
         }
     }
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::index::{Index, Label, members};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{
-    Applied, ClaimState, DeploymentState, EventLog, JobState, Meta, Node, Pod, Pruned, ReplicaSet,
-    VolumeState,
+    Applied, AutoscalerState, ClaimState, CronJobState, DaemonSetState, DeploymentState, EventLog,
+    JobState, Meta, Node, Pod, Pruned, ReplicaSet, Revision, StatefulSetState, VolumeState,
 };
 use crate::domain::resource::Spec;
 use crate::domain::selector::{Labels, has_all};
@@ -63,6 +63,11 @@ pub struct World {
     pub deployments: Rows<DeploymentState>,
     pub replica_sets: Rows<ReplicaSet>,
     pub jobs: Rows<JobState>,
+    pub stateful_sets: Rows<StatefulSetState>,
+    pub daemon_sets: Rows<DaemonSetState>,
+    pub revisions: Rows<Revision>,
+    pub cron_jobs: Rows<CronJobState>,
+    pub autoscalers: Rows<AutoscalerState>,
     pub services: Rows<ServiceState>,
     pub claims: Rows<ClaimState>,
     pub volumes: Rows<VolumeState>,
@@ -80,6 +85,11 @@ pub enum Record {
     Deployment(Arc<DeploymentState>),
     ReplicaSet(Arc<ReplicaSet>),
     Job(Arc<JobState>),
+    StatefulSet(Arc<StatefulSetState>),
+    DaemonSet(Arc<DaemonSetState>),
+    Revision(Arc<Revision>),
+    CronJob(Arc<CronJobState>),
+    Autoscaler(Arc<AutoscalerState>),
     Service(Arc<ServiceState>),
     Claim(Arc<ClaimState>),
     Volume(Arc<VolumeState>),
@@ -95,6 +105,11 @@ pub enum Table {
     Deployment,
     ReplicaSet,
     Job,
+    StatefulSet,
+    DaemonSet,
+    Revision,
+    CronJob,
+    Autoscaler,
     Service,
     Claim,
     Volume,
@@ -104,12 +119,17 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Object,
         Self::Pruned,
         Self::Deployment,
         Self::ReplicaSet,
         Self::Job,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Revision,
+        Self::CronJob,
+        Self::Autoscaler,
         Self::Service,
         Self::Claim,
         Self::Volume,
@@ -135,6 +155,11 @@ impl Record {
             Self::Deployment(_) => Table::Deployment,
             Self::ReplicaSet(_) => Table::ReplicaSet,
             Self::Job(_) => Table::Job,
+            Self::StatefulSet(_) => Table::StatefulSet,
+            Self::DaemonSet(_) => Table::DaemonSet,
+            Self::Revision(_) => Table::Revision,
+            Self::CronJob(_) => Table::CronJob,
+            Self::Autoscaler(_) => Table::Autoscaler,
             Self::Service(_) => Table::Service,
             Self::Claim(_) => Table::Claim,
             Self::Volume(_) => Table::Volume,
@@ -162,6 +187,11 @@ impl World {
             deployments: Rows::new(),
             replica_sets: Rows::new(),
             jobs: Rows::new(),
+            stateful_sets: Rows::new(),
+            daemon_sets: Rows::new(),
+            revisions: Rows::new(),
+            cron_jobs: Rows::new(),
+            autoscalers: Rows::new(),
             services: Rows::new(),
             claims: Rows::new(),
             volumes: Rows::new(),
@@ -190,6 +220,11 @@ impl World {
             Record::Deployment(value) => insert(&mut self.deployments, key, value, version),
             Record::ReplicaSet(value) => insert(&mut self.replica_sets, key, value, version),
             Record::Job(value) => insert(&mut self.jobs, key, value, version),
+            Record::StatefulSet(value) => insert(&mut self.stateful_sets, key, value, version),
+            Record::DaemonSet(value) => insert(&mut self.daemon_sets, key, value, version),
+            Record::Revision(value) => insert(&mut self.revisions, key, value, version),
+            Record::CronJob(value) => insert(&mut self.cron_jobs, key, value, version),
+            Record::Autoscaler(value) => insert(&mut self.autoscalers, key, value, version),
             Record::Service(value) => insert(&mut self.services, key, value, version),
             Record::Claim(value) => insert(&mut self.claims, key, value, version),
             Record::Volume(value) => insert(&mut self.volumes, key, value, version),
@@ -208,6 +243,11 @@ impl World {
             Table::Deployment => drop(self.deployments.remove(key)),
             Table::ReplicaSet => drop(self.replica_sets.remove(key)),
             Table::Job => drop(self.jobs.remove(key)),
+            Table::StatefulSet => drop(self.stateful_sets.remove(key)),
+            Table::DaemonSet => drop(self.daemon_sets.remove(key)),
+            Table::Revision => drop(self.revisions.remove(key)),
+            Table::CronJob => drop(self.cron_jobs.remove(key)),
+            Table::Autoscaler => drop(self.autoscalers.remove(key)),
             Table::Service => drop(self.services.remove(key)),
             Table::Claim => drop(self.claims.remove(key)),
             Table::Volume => drop(self.volumes.remove(key)),
@@ -228,6 +268,11 @@ impl World {
             Table::Deployment => of(&self.deployments, key, Record::Deployment),
             Table::ReplicaSet => of(&self.replica_sets, key, Record::ReplicaSet),
             Table::Job => of(&self.jobs, key, Record::Job),
+            Table::StatefulSet => of(&self.stateful_sets, key, Record::StatefulSet),
+            Table::DaemonSet => of(&self.daemon_sets, key, Record::DaemonSet),
+            Table::Revision => of(&self.revisions, key, Record::Revision),
+            Table::CronJob => of(&self.cron_jobs, key, Record::CronJob),
+            Table::Autoscaler => of(&self.autoscalers, key, Record::Autoscaler),
             Table::Service => of(&self.services, key, Record::Service),
             Table::Claim => of(&self.claims, key, Record::Claim),
             Table::Volume => of(&self.volumes, key, Record::Volume),
@@ -334,6 +379,34 @@ impl World {
             .map(|(_, row)| row)
     }
 
+    /// The revisions of a StatefulSet or a DaemonSet.
+    pub fn revisions_of<'a>(
+        &'a self,
+        owner: &ObjectKey,
+    ) -> impl Iterator<Item = &'a Recorded<Revision>> + use<'a> {
+        members(&self.index.revisions_by_owner, owner).filter_map(|key| self.revisions.get(key))
+    }
+
+    /// The objects that were made for another one: Jobs of a CronJob, claims of a StatefulSet.
+    pub fn made_for<'a>(
+        &'a self,
+        owner: &ObjectKey,
+    ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+        members(&self.index.objects_by_owner, owner)
+    }
+
+    /// How many pods a workload is to have: what its autoscaler decided, if it has one that did,
+    /// and else what its manifest says.
+    pub fn replicas_of(&self, workload: &ObjectKey, written: u32) -> u32 {
+        self.autoscaler_of(workload).and_then(|state| state.desired).unwrap_or(written)
+    }
+
+    fn autoscaler_of(&self, workload: &ObjectKey) -> Option<&AutoscalerState> {
+        let mut scaling =
+            self.referrers(workload).filter(|key| key.kind == Kind::HorizontalPodAutoscaler);
+        self.autoscalers.get(scaling.next()?).map(|row| &*row.value)
+    }
+
     /// The pods that have no node yet.
     pub fn unplaced(&self) -> impl Iterator<Item = &Recorded<Pod>> {
         self.index.unplaced.iter().filter_map(|key| self.pods.get(key))
@@ -343,7 +416,7 @@ impl World {
         self.pods.get(self.index.pod_by_uid.get(uid)?)
     }
 
-    /// The manifest's object that a pod exists for: its Deployment, ReplicaSet, Job or Pod.
+    /// The object that a pod exists for: its Deployment, StatefulSet, Job, or its own manifest.
     pub fn workload_of(&self, pod: &Pod) -> ObjectKey {
         match self.replica_sets.get(&pod.owner) {
             Some(set) => set.owner.clone(),
@@ -355,7 +428,7 @@ impl World {
         match table {
             Table::Object => {
                 if let Some(old) = self.objects.get(key) {
-                    self.index.drop_object(key, &old.resource);
+                    self.index.drop_object(key, old);
                 }
             }
             Table::Pod => {
@@ -366,6 +439,11 @@ impl World {
             Table::ReplicaSet => {
                 if let Some(old) = self.replica_sets.get(key) {
                     self.index.drop_set(key, old);
+                }
+            }
+            Table::Revision => {
+                if let Some(old) = self.revisions.get(key) {
+                    self.index.drop_revision(key, old);
                 }
             }
             Table::Service => {
@@ -379,9 +457,10 @@ impl World {
 
     fn reindex(&mut self, key: &ObjectKey, record: &Record) {
         match record {
-            Record::Object(new) => self.index.add_object(key, &new.resource),
+            Record::Object(new) => self.index.add_object(key, new),
             Record::Pod(new) => self.index.add_pod(key, new),
             Record::ReplicaSet(new) => self.index.add_set(key, new),
+            Record::Revision(new) => self.index.add_revision(key, new),
             Record::Service(new) => self.index.add_service(key, new),
             _ => {}
         }

@@ -92,6 +92,7 @@ pub fn applied(key: ObjectKey, spec: Spec, manifest: Value) -> Applied {
         created: THEN,
         generation: 1,
         commit: Arc::new(Commit { id: "0a1b2c3d4e5f".to_owned(), ..Commit::default() }),
+        owner: None,
         changes: Vec::new(),
         counter: 0,
         retained: None,
@@ -581,16 +582,15 @@ pub fn waits() -> Waits {
         consequence: consequence.to_owned(),
         unplaced: None,
     };
-    let claim = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "nothing-fits");
-    let lonely = ObjectKey::new(Kind::Pod, "default", "lonely");
+    let key = |kind, name| ObjectKey::new(kind, "default", name);
+    let claim = key(Kind::PersistentVolumeClaim, "nothing-fits");
+    let lonely = key(Kind::Pod, "lonely");
     let because = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
     let unplaced = Some(Unplaced { pod: lonely.clone(), because });
+    let node = Waiting { unplaced, ..blocked(&lonely, "a node", "it stays pending") };
     Waits::from(vec![
         (claim.clone(), vec![blocked(&claim, "a volume", "pods that use it do not start")]),
-        (
-            lonely.clone(),
-            vec![Waiting { unplaced, ..blocked(&lonely, "a node", "it stays pending") }],
-        ),
+        (lonely, vec![node]),
     ])
 }
 

@@ -23,6 +23,7 @@ pub mod metadata;
 pub mod namespace;
 pub mod node;
 pub mod openapi;
+pub mod plain;
 pub mod pod;
 pub mod pod_status;
 pub mod reconcile;

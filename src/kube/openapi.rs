@@ -1,14 +1,19 @@
 //! OpenAPI v3 for `kubectl explain` and for clients that check what they send: a document for each
 //! group and version, with the published types as their schemas.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-    Secret, Service,
+    ReplicationController, Secret, Service,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -83,6 +88,14 @@ fn schema(generator: &mut SchemaGenerator, ty: &ResourceType) -> String {
     }
     match ty.noun {
         Noun::Recorded(Kind::Namespace) => of::<Namespace>(generator),
+        Noun::Recorded(Kind::PriorityClass) => of::<PriorityClass>(generator),
+        Noun::Recorded(Kind::ReplicationController) => of::<ReplicationController>(generator),
+        Noun::Recorded(Kind::StatefulSet) => of::<StatefulSet>(generator),
+        Noun::Recorded(Kind::DaemonSet) => of::<DaemonSet>(generator),
+        Noun::Recorded(Kind::CronJob) => of::<CronJob>(generator),
+        Noun::Recorded(Kind::HorizontalPodAutoscaler) => of::<HorizontalPodAutoscaler>(generator),
+        Noun::Recorded(Kind::PodDisruptionBudget) => of::<PodDisruptionBudget>(generator),
+        Noun::Recorded(Kind::ControllerRevision) => of::<ControllerRevision>(generator),
         Noun::Recorded(Kind::StorageClass) => of::<StorageClass>(generator),
         Noun::Recorded(Kind::PersistentVolume) => of::<PersistentVolume>(generator),
         Noun::Recorded(Kind::ConfigMap) => of::<ConfigMap>(generator),

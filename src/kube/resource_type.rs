@@ -53,12 +53,37 @@ const fn recorded(
     (plural, singular): (&'static str, &'static str),
     short: &'static [&'static str],
 ) -> ResourceType {
-    let namespaced =
-        !matches!(kind, Kind::Namespace | Kind::StorageClass | Kind::PersistentVolume | Kind::Node);
-    let in_all =
-        matches!(kind, Kind::Pod | Kind::Service | Kind::Deployment | Kind::ReplicaSet | Kind::Job);
+    let namespaced = !matches!(
+        kind,
+        Kind::Namespace
+            | Kind::PriorityClass
+            | Kind::StorageClass
+            | Kind::PersistentVolume
+            | Kind::Node
+    );
+    let in_all = matches!(
+        kind,
+        Kind::Pod
+            | Kind::ReplicationController
+            | Kind::Service
+            | Kind::DaemonSet
+            | Kind::Deployment
+            | Kind::ReplicaSet
+            | Kind::StatefulSet
+            | Kind::HorizontalPodAutoscaler
+            | Kind::CronJob
+            | Kind::Job
+    );
     let name = match kind {
         Kind::Namespace => "Namespace",
+        Kind::PriorityClass => "PriorityClass",
+        Kind::ReplicationController => "ReplicationController",
+        Kind::StatefulSet => "StatefulSet",
+        Kind::DaemonSet => "DaemonSet",
+        Kind::CronJob => "CronJob",
+        Kind::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+        Kind::PodDisruptionBudget => "PodDisruptionBudget",
+        Kind::ControllerRevision => "ControllerRevision",
         Kind::StorageClass => "StorageClass",
         Kind::PersistentVolume => "PersistentVolume",
         Kind::ConfigMap => "ConfigMap",
@@ -124,7 +149,7 @@ const fn own(
 }
 
 /// In the order in which discovery lists them.
-pub static SERVED: [ResourceType; 20] = [
+pub static SERVED: [ResourceType; 28] = [
     ResourceType {
         namespaced: false,
         ..derived(
@@ -147,10 +172,24 @@ pub static SERVED: [ResourceType; 20] = [
     ),
     core(Kind::PersistentVolume, ("persistentvolumes", "persistentvolume"), &["pv"]),
     core(Kind::Pod, ("pods", "pod"), &["po"]),
+    core(Kind::ReplicationController, ("replicationcontrollers", "replicationcontroller"), &["rc"]),
     core(Kind::Secret, ("secrets", "secret"), &[]),
     core(Kind::Service, ("services", "service"), &["svc"]),
+    recorded(Kind::ControllerRevision, "apps", ("controllerrevisions", "controllerrevision"), &[]),
+    recorded(Kind::DaemonSet, "apps", ("daemonsets", "daemonset"), &["ds"]),
     recorded(Kind::Deployment, "apps", ("deployments", "deployment"), &["deploy"]),
     recorded(Kind::ReplicaSet, "apps", ("replicasets", "replicaset"), &["rs"]),
+    recorded(Kind::StatefulSet, "apps", ("statefulsets", "statefulset"), &["sts"]),
+    ResourceType {
+        version: "v2",
+        ..recorded(
+            Kind::HorizontalPodAutoscaler,
+            "autoscaling",
+            ("horizontalpodautoscalers", "horizontalpodautoscaler"),
+            &["hpa"],
+        )
+    },
+    recorded(Kind::CronJob, "batch", ("cronjobs", "cronjob"), &["cj"]),
     recorded(Kind::Job, "batch", ("jobs", "job"), &[]),
     derived(Noun::Lease, "coordination.k8s.io", "Lease", ("leases", "lease"), &[]),
     derived(
@@ -159,6 +198,18 @@ pub static SERVED: [ResourceType; 20] = [
         "EndpointSlice",
         ("endpointslices", "endpointslice"),
         &[],
+    ),
+    recorded(
+        Kind::PodDisruptionBudget,
+        "policy",
+        ("poddisruptionbudgets", "poddisruptionbudget"),
+        &["pdb"],
+    ),
+    recorded(
+        Kind::PriorityClass,
+        "scheduling.k8s.io",
+        ("priorityclasses", "priorityclass"),
+        &["pc"],
     ),
     recorded(Kind::StorageClass, "storage.k8s.io", ("storageclasses", "storageclass"), &["sc"]),
     own(Noun::Plan, "Plan", ("plans", "plan")),

@@ -13,8 +13,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, pod, replica_set, service,
-    storage,
+    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod, replica_set,
+    service, storage,
 };
 
 /// What objects are shown from.
@@ -80,8 +80,12 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
     };
     match noun {
         Noun::Recorded(Kind::Pod) => world.pods.keys().filter(inside).cloned().collect(),
-        Noun::Recorded(Kind::ReplicaSet) => {
-            world.replica_sets.keys().filter(inside).cloned().collect()
+        Noun::Recorded(kind @ (Kind::ReplicaSet | Kind::ReplicationController)) => {
+            let of_kind = |key: &&ObjectKey| key.kind == kind;
+            world.replica_sets.keys().filter(of_kind).filter(inside).cloned().collect()
+        }
+        Noun::Recorded(Kind::ControllerRevision) => {
+            world.revisions.keys().filter(inside).cloned().collect()
         }
         Noun::Recorded(Kind::Node) => world.nodes.keys().cloned().collect(),
         Noun::Recorded(Kind::Service) => {
@@ -101,7 +105,13 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             | Kind::Secret
             | Kind::PersistentVolumeClaim
             | Kind::Deployment
-            | Kind::Job),
+            | Kind::Job
+            | Kind::PriorityClass
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::CronJob
+            | Kind::HorizontalPodAutoscaler
+            | Kind::PodDisruptionBudget),
         ) => objects(kind),
         Noun::Lease => match namespace {
             None | Some(lease::NAMESPACE) => world.nodes.keys().cloned().collect(),
@@ -125,7 +135,18 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(Kind::Secret) => config::show_secret(seen, key),
         Noun::Recorded(Kind::Service) => service::show(seen, key),
         Noun::Recorded(Kind::Pod) => pod::show(seen, key),
-        Noun::Recorded(Kind::ReplicaSet) => replica_set::show(seen, key),
+        Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => {
+            replica_set::show(seen, key)
+        }
+        Noun::Recorded(
+            Kind::PriorityClass
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::CronJob
+            | Kind::HorizontalPodAutoscaler
+            | Kind::PodDisruptionBudget
+            | Kind::ControllerRevision,
+        ) => plain::show(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),

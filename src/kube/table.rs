@@ -7,8 +7,8 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, pod_status, reconcile,
-    replica_set, service, storage,
+    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
+    reconcile, replica_set, service, storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -75,7 +75,16 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Secret) => config::SECRET_COLUMNS,
         Noun::Recorded(Kind::Service) => service::COLUMNS,
         Noun::Recorded(Kind::Pod) => pod_status::COLUMNS,
-        Noun::Recorded(Kind::ReplicaSet) => replica_set::COLUMNS,
+        Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => replica_set::COLUMNS,
+        Noun::Recorded(
+            Kind::PriorityClass
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::CronJob
+            | Kind::HorizontalPodAutoscaler
+            | Kind::PodDisruptionBudget
+            | Kind::ControllerRevision,
+        ) => plain::COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
@@ -100,7 +109,18 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(Kind::Secret) => config::secret_cells(object, now),
         Noun::Recorded(Kind::Service) => service::cells(object, now),
         Noun::Recorded(Kind::Pod) => pod_status::cells(object, now),
-        Noun::Recorded(Kind::ReplicaSet) => replica_set::cells(object, now),
+        Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => {
+            replica_set::cells(object, now)
+        }
+        Noun::Recorded(
+            Kind::PriorityClass
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::CronJob
+            | Kind::HorizontalPodAutoscaler
+            | Kind::PodDisruptionBudget
+            | Kind::ControllerRevision,
+        ) => plain::cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),

@@ -369,7 +369,7 @@ impl Catalog {
     ) -> impl Iterator<Item = &'a Reference> {
         resource.references.iter().filter(|reference| {
             let must = match reference.kind {
-                ReferenceKind::Needs | ReferenceKind::DependsOn => true,
+                ReferenceKind::Needs | ReferenceKind::DependsOn | ReferenceKind::Scales => true,
                 ReferenceKind::Optional => false,
             };
             must && !self.exists(&reference.to)

@@ -90,9 +90,22 @@ const OWN_GROUPS: [&str; 9] = [
     "discovery.k8s.io",
 ];
 
-/// The kinds that kgit runs today; nodes are not among them.
+/// The kinds that kgit runs today; nodes and revisions are not among them.
 fn runs(kind: &str) -> Option<Kind> {
-    kind.parse().ok().filter(|kind| *kind != Kind::Node)
+    kind.parse().ok().filter(|kind| {
+        !matches!(
+            kind,
+            Kind::Node
+                | Kind::ControllerRevision
+                | Kind::ReplicationController
+                | Kind::StatefulSet
+                | Kind::DaemonSet
+                | Kind::CronJob
+                | Kind::HorizontalPodAutoscaler
+                | Kind::PodDisruptionBudget
+                | Kind::PriorityClass
+        )
+    })
 }
 
 pub fn classify(api_version: &str, kind: &str) -> Verdict {
@@ -167,7 +180,7 @@ fn wrong_version(api_version: &str, kind: &str, today: &str) -> Verdict {
 }
 
 fn unknown_kind(api_version: &str, kind: &str) -> Verdict {
-    let known = Kind::ALL.iter().map(|kind| kind.as_str());
+    let known = Kind::ALL.iter().map(|kind| kind.as_str()).filter(|kind| runs(kind).is_some());
     let known = known.chain(NOT_YET.iter().map(|it| it.0)).chain(MEANINGLESS.iter().map(|it| it.0));
     let message = format!("there is no kind `{kind}` in apiVersion `{api_version}`");
     Verdict::Refused { message, hint: did_you_mean(kind, known) }

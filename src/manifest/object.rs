@@ -156,7 +156,15 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
             Some(Spec::Job(workload::job(object, spec)))
         }),
         // Not among the kinds that documents are read for.
-        Kind::Node => None,
+        Kind::Node
+        | Kind::PriorityClass
+        | Kind::ReplicationController
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::CronJob
+        | Kind::HorizontalPodAutoscaler
+        | Kind::PodDisruptionBudget
+        | Kind::ControllerRevision => None,
     }
 }
 

@@ -45,7 +45,11 @@ pub fn health(world: &World, key: &ObjectKey) -> Health {
         | Spec::StorageClass(_)
         | Spec::PersistentVolume(_)
         | Spec::ConfigMap(_)
-        | Spec::Secret(_) => Health::Healthy,
+        | Spec::Secret(_)
+        | Spec::Autoscaler(_)
+        | Spec::DisruptionBudget(_)
+        | Spec::PriorityClass(_) => Health::Healthy,
+        Spec::StatefulSet(_) | Spec::DaemonSet(_) | Spec::CronJob(_) => Health::Progressing,
         Spec::Service(spec) if spec.kind == "LoadBalancer" => {
             let reached = world.services.get(key).is_some_and(|state| !state.ingress.is_empty());
             if reached { Health::Healthy } else { Health::Progressing }
@@ -145,6 +149,12 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
         | Spec::PersistentVolume(_)
         | Spec::ConfigMap(_)
         | Spec::Secret(_)
+        | Spec::Autoscaler(_)
+        | Spec::DisruptionBudget(_)
+        | Spec::PriorityClass(_)
+        | Spec::StatefulSet(_)
+        | Spec::DaemonSet(_)
+        | Spec::CronJob(_)
         | Spec::Service(_) => String::new(),
     }
 }

@@ -94,7 +94,9 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
     }
     match key.kind {
         Kind::Pod => bare::plan_pod(draft, key),
-        Kind::ReplicaSet => deployment::plan_replica_set(draft, key),
+        Kind::ReplicaSet | Kind::ReplicationController => {
+            deployment::plan_replica_set(draft, key);
+        }
         Kind::Deployment => deployment::plan_deployment(draft, key),
         Kind::Job => job::plan_job(draft, key),
         Kind::PersistentVolumeClaim => claims::plan_claim(draft, key),
@@ -102,7 +104,14 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
-        Kind::Namespace | Kind::ConfigMap | Kind::Secret => {}
+        // Manifests of these are not read yet.
+        Kind::StatefulSet | Kind::DaemonSet | Kind::CronJob | Kind::HorizontalPodAutoscaler => {}
+        Kind::Namespace
+        | Kind::ConfigMap
+        | Kind::Secret
+        | Kind::PodDisruptionBudget
+        | Kind::PriorityClass
+        | Kind::ControllerRevision => {}
     }
 }
 

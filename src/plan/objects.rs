@@ -55,7 +55,7 @@ fn carry_out(draft: &mut Draft<'_>, key: &ObjectKey, change: Change) {
         }
         Change::Wanted { applied, resource } => {
             let reason = commit(draft, &resource, Vec::new());
-            let wanted = Applied { resource, retained: None, ..(*applied).clone() };
+            let wanted = Applied { resource, retained: None, owner: None, ..(*applied).clone() };
             let effect = Effect::Put(key.clone(), Record::Object(Arc::new(wanted)));
             draft.step(said(Verb::Restore, key), vec![reason], vec![effect]);
         }
@@ -76,6 +76,7 @@ fn create(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
         changes: Vec::new(),
         counter: 0,
         retained: None,
+        owner: None,
         resource,
     };
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(applied)));
@@ -98,6 +99,8 @@ fn update(
         commit: Arc::clone(&draft.desired.commit),
         changes,
         retained: None,
+        // From now on it is the manifest's.
+        owner: None,
         ..applied.clone()
     };
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(updated)));

@@ -13,7 +13,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Held, Meta, Node, Pruned, VolumePhase, VolumeState};
 use crate::domain::resource::{ReclaimPolicy, Resource};
-use crate::domain::world::{Effect, Record, Table, node_key};
+use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
 use crate::plan::draft::{Draft, said};
 use crate::plan::objects::commit;
@@ -69,7 +69,8 @@ fn brake(draft: &Draft<'_>, deletions: usize) -> Option<Brake> {
         let reason = "the master was restored from a backup and knows less than its agents".into();
         return Some(Brake { reason, approvable: true });
     }
-    let total = u32::try_from(draft.world.objects.len()).unwrap_or(u32::MAX);
+    let written = draft.world.objects.values().filter(|applied| applied.owner.is_none()).count();
+    let total = u32::try_from(written).unwrap_or(u32::MAX);
     let budget = meta.settings.prune_budget.of_rounding_down(total);
     let budget = budget.max(meta.settings.prune_budget_floor) as usize;
     (deletions > budget).then(|| Brake {
@@ -190,26 +191,19 @@ fn retain(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
 /// Takes an object out of force, and keeps what makes it itself for the undo window.
 fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
     let reason = gone_reason(draft, applied);
-    let replica_sets: Vec<_> = draft.world.sets_of(key).map(|row| Arc::clone(&row.value)).collect();
     let pruned = Pruned {
         applied: Arc::clone(applied),
         at: draft.now,
         commit: Arc::clone(&draft.desired.commit),
-        deployment: draft.world.deployments.get(key).map(|row| Arc::clone(&row.value)),
-        job: draft.world.jobs.get(key).map(|row| Arc::clone(&row.value)),
-        replica_sets: replica_sets.clone(),
+        rows: rows_with(&draft.world, key),
     };
-    let owners: Vec<ObjectKey> = replica_sets
-        .iter()
-        .map(|set| set.key.clone())
-        .chain(std::iter::once(key.clone()))
-        .collect();
+    let owners = pod_owners(&draft.world, key);
     let mut effects = vec![
         Effect::Put(key.clone(), Record::Pruned(Arc::new(pruned))),
         Effect::Remove(key.clone(), Table::Object),
     ];
-    let states = [Table::Deployment, Table::Job, Table::Service];
-    effects.extend(states.map(|table| Effect::Remove(key.clone(), table)));
+    effects.extend(STATES.map(|table| Effect::Remove(key.clone(), table)));
+    effects.push(Effect::Remove(key.clone(), Table::Service));
     draft.step(said(Verb::Delete, key), vec![reason.clone()], effects);
     draft.start_over(key);
     draft.wake(key, draft.now.after(UNDO_WINDOW));
@@ -221,6 +215,36 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
     }
     // Pods that were told to end before are waited for all the same.
     draft.queue.insert(key.clone());
+}
+
+/// What an object remembers of itself, by its own key.
+const STATES: [Table; 6] = [
+    Table::Deployment,
+    Table::StatefulSet,
+    Table::DaemonSet,
+    Table::Job,
+    Table::CronJob,
+    Table::Autoscaler,
+];
+
+/// The rows that make an object itself: its state and its revisions.
+fn rows_with(world: &World, key: &ObjectKey) -> Vec<(ObjectKey, Record)> {
+    let states = STATES.iter().filter_map(|table| Some((key.clone(), world.row(key, *table)?)));
+    let sets = world.sets_of(key).map(|row| {
+        let set = Arc::clone(&row.value);
+        (set.key.clone(), Record::ReplicaSet(set))
+    });
+    let revisions = world.revisions_of(key).map(|row| {
+        let revision = Arc::clone(&row.value);
+        (revision.key.clone(), Record::Revision(revision))
+    });
+    states.chain(sets).chain(revisions).collect()
+}
+
+/// What an object's pods have as their owner: its revisions, and itself.
+fn pod_owners(world: &World, key: &ObjectKey) -> Vec<ObjectKey> {
+    let sets = world.sets_of(key).map(|set| set.key.clone());
+    sets.filter(|set| set != key).chain(std::iter::once(key.clone())).collect()
 }
 
 /// The manifest is back within the window: the same object comes back, with its uid, its counters
@@ -243,12 +267,9 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
         Effect::Put(key.clone(), Record::Object(Arc::new(applied))),
         Effect::Remove(key.clone(), Table::Pruned),
     ];
-    let put = |record| Effect::Put(key.clone(), record);
-    effects.extend(pruned.deployment.clone().map(|state| put(Record::Deployment(state))));
-    effects.extend(pruned.job.clone().map(|state| put(Record::Job(state))));
-    effects.extend(pruned.replica_sets.iter().filter_map(|set| {
-        let there = draft.world.replica_sets.contains_key(&set.key);
-        (!there).then(|| Effect::Put(set.key.clone(), Record::ReplicaSet(Arc::clone(set))))
+    effects.extend(pruned.rows.iter().filter_map(|(row, record)| {
+        let there = draft.world.row(row, record.table()).is_some();
+        (!there).then(|| Effect::Put(row.clone(), record.clone()))
     }));
     draft.step(said(Verb::Restore, key), vec![reason], effects);
 }
@@ -260,11 +281,8 @@ pub fn plan_pruned(draft: &mut Draft<'_>, key: &ObjectKey) {
         return;
     };
     draft.start_over(key);
-    let mut owners: Vec<ObjectKey> =
-        pruned.replica_sets.iter().map(|set| set.key.clone()).collect();
-    owners.push(key.clone());
     let mut left = 0;
-    for owner in &owners {
+    for owner in &pod_owners(&draft.world, key) {
         let pods: Vec<_> = draft.world.pods_of(owner).map(|row| Arc::clone(&row.value)).collect();
         for pod in pods.iter().filter(|pod| pod.deletion.is_none()) {
             let reason = gone_reason(draft, &pruned.applied);
@@ -274,14 +292,19 @@ pub fn plan_pruned(draft: &mut Draft<'_>, key: &ObjectKey) {
         left += draft.world.pods_of(owner).count();
     }
     if left == 0 {
-        for set in &pruned.replica_sets {
-            if draft.world.replica_sets.contains_key(&set.key) {
-                draft.note_effect(Effect::Remove(set.key.clone(), Table::ReplicaSet));
-                draft.note_effect(Effect::Remove(set.key.clone(), Table::Events));
-            }
-        }
+        forget_revisions(draft, key);
     }
     expire(draft, key, &pruned, left);
+}
+
+fn forget_revisions(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let sets = draft.world.sets_of(key).map(|set| (set.key.clone(), Table::ReplicaSet));
+    let revisions = draft.world.revisions_of(key).map(|it| (it.key.clone(), Table::Revision));
+    let gone: Vec<(ObjectKey, Table)> = sets.chain(revisions).collect();
+    for (row, table) in gone {
+        draft.note_effect(Effect::Remove(row.clone(), table));
+        draft.note_effect(Effect::Remove(row, Table::Events));
+    }
 }
 
 fn expire(draft: &mut Draft<'_>, key: &ObjectKey, pruned: &Pruned, pods_left: usize) {

@@ -13,8 +13,12 @@ pub(super) const FILE: &str = "kgit.db";
 pub(super) const APPLICATION_ID: i64 = 0x6b67_6974;
 
 /// One step per version; `user_version` counts those that were carried out.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/v1.sql"), include_str!("schema/v2.sql"), include_str!("schema/v3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/v1.sql"),
+    include_str!("schema/v2.sql"),
+    include_str!("schema/v3.sql"),
+    include_str!("schema/v4.sql"),
+];
 
 /// The only other writer is a restore, which holds the lock; what is waited for is a reader that
 /// finishes recovery of the log, a matter of milliseconds.

@@ -16,3 +16,4 @@ pub mod observation;
 pub mod pod;
 pub mod stream;
 pub mod time;
+pub mod usage;

@@ -138,7 +138,7 @@ async fn what_is_not_there_is_said_in_upstreams_words() {
     let status = reader.get("/apis/apps/v1/namespaces/default/deployments/nope").await;
     assert_eq!(status["message"], "deployments.apps \"nope\" not found");
     assert_eq!(status["code"], 404);
-    let status = reader.get("/apis/apps/v1/daemonsets").await;
+    let status = reader.get("/apis/apps/v1/gadgets").await;
     assert_eq!(status["message"], "the server could not find the requested resource");
     let status = reader.get("/api/v1/pods?labelSelector=a+b").await;
     assert_eq!(status["reason"], "BadRequest");
@@ -354,10 +354,13 @@ async fn discovery_lists_every_type_in_both_forms() {
             "apps",
             "authentication.k8s.io",
             "authorization.k8s.io",
+            "autoscaling",
             "batch",
             "coordination.k8s.io",
             "discovery.k8s.io",
             "kgit.dev",
+            "policy",
+            "scheduling.k8s.io",
             "storage.k8s.io"
         ]
     );

@@ -37,6 +37,14 @@ fn shape(kind: Kind) -> Shape {
         | Kind::ReplicaSet
         | Kind::Deployment
         | Kind::Job
+        | Kind::PriorityClass
+        | Kind::ReplicationController
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::CronJob
+        | Kind::HorizontalPodAutoscaler
+        | Kind::PodDisruptionBudget
+        | Kind::ControllerRevision
         | Kind::Node => Shape::Subdomain,
     }
 }

@@ -1,0 +1,95 @@
+//! What decides how many pods there are, and which of them come first: autoscalers, disruption
+//! budgets, priorities.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::key::ObjectKey;
+use crate::domain::resource::IntOrPercent;
+use crate::domain::selector::Selector;
+
+/// HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoscalerSpec {
+    pub target: ObjectKey,
+    pub min_replicas: u32,
+    pub max_replicas: u32,
+    pub metrics: Vec<ResourceMetric>,
+    pub scale_up: ScalingRules,
+    pub scale_down: ScalingRules,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceMetric {
+    pub resource: MeasuredResource,
+    /// `None`: all containers of the pod together.
+    pub container: Option<String>,
+    pub target: MetricTarget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum MeasuredResource {
+    Cpu,
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetricTarget {
+    /// Percent of what the pods request.
+    Utilization(u32),
+    /// Of each pod: millicores, or bytes.
+    AverageValue(u64),
+}
+
+/// How fast an autoscaler may go one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingRules {
+    pub stabilization_seconds: u32,
+    pub select: PolicySelect,
+    pub policies: Vec<ScalingPolicy>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicySelect {
+    /// The policy that allows the most.
+    Max,
+    Min,
+    /// Never this way.
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingPolicy {
+    pub change: PolicyChange,
+    pub period_seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyChange {
+    Pods(u32),
+    Percent(u32),
+}
+
+/// PodDisruptionBudget: how many of its pods may be away on purpose at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisruptionBudgetSpec {
+    /// `None` selects nothing.
+    pub selector: Option<Selector>,
+    pub bound: DisruptionBound,
+    /// `unhealthyPodEvictionPolicy: AlwaysAllow`.
+    pub unhealthy_may_always_go: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DisruptionBound {
+    MinAvailable(IntOrPercent),
+    MaxUnavailable(IntOrPercent),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorityClassSpec {
+    pub value: i32,
+    pub global_default: bool,
+    /// `preemptionPolicy: Never`.
+    pub never_preempts: bool,
+    pub description: String,
+}
