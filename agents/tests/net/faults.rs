@@ -1,9 +1,12 @@
 //! What others do to `net` and to its rules, and what traffic notes of it.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use kgit_agent::net::wire::Problem;
 use serde_json::json;
 
 use crate::firewalld::Firewalld;
@@ -189,6 +192,47 @@ async fn firewalld_lets_services_pass_over_its_start_and_reloads() {
     lab.remove();
     assert!(!standing(&lab).contains("KGIT") && !table().contains("KGIT"), "{}", table());
     assert!(table().contains("filter_IN_public"));
+}
+
+/// As newer firewalld has it: the kernel lets nobody but the owner change the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firewalld_that_owns_its_table_is_told_of_until_the_bridge_has_a_zone() {
+    let Some(mut lab) = Lab::new("owner") else { return };
+    every_way(&mut lab);
+    let mut owner = Command::new("nsenter")
+        .arg(format!("--net={}", lab.network(HOST).display()))
+        .args(["nft", "-i"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut orders = owner.stdin.take().unwrap();
+    let chain = "type filter hook input priority 10";
+    let rule = "iifname \"kgit-br\" udp dport 53 accept";
+    writeln!(orders, "add table inet firewalld {{ flags owner ; }}").unwrap();
+    writeln!(orders, "add chain inet firewalld filter_INPUT {{ {chain} ; }}").unwrap();
+    lab.until("owned", || lab.sh(HOST, "nft list ruleset").contains("filter_INPUT"));
+    lab.begin().await;
+    let told = until_told(&mut lab, |ground| ground.is_some()).await.unwrap();
+    assert_eq!(told.reason, "FiltersNotPassed");
+    assert!(told.message.contains("--zone=trusted --add-interface=kgit-br"), "{}", told.message);
+    writeln!(orders, "add rule inet firewalld filter_INPUT {rule}").unwrap();
+    until_told(&mut lab, |ground| ground.is_none()).await;
+    drop(orders);
+    assert!(owner.wait().unwrap().success());
+}
+
+/// Feeds until what is told of the ground is as expected.
+async fn until_told(lab: &mut Lab, is: impl Fn(Option<&Problem>) -> bool) -> Option<Problem> {
+    let begun = Instant::now();
+    loop {
+        let applied = lab.feed().await;
+        if is(applied.ground.as_ref()) {
+            return applied.ground;
+        }
+        assert!(begun.elapsed() < PATIENCE, "told {:?}\n{}", applied.ground, lab.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
