@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod filters;
 #[path = "../../../tests/support/firewalld.rs"]
 mod firewalld;
 mod lab;
