@@ -143,7 +143,7 @@ fn show_one(key: &ObjectKey, uid: Option<&str>, version: u64, event: &Event) -> 
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "uid": identity.as_str()[..32],
+            "uid": uid_of_event(&identity),
             "resourceVersion": version.max(1).to_string(),
             "creationTimestamp": event.first.to_string(),
         },
@@ -160,6 +160,12 @@ fn show_one(key: &ObjectKey, uid: Option<&str>, version: u64, event: &Event) -> 
     });
     let key = ShownKey { namespace: Arc::from(namespace), name: Arc::from(name) };
     Shown { key, version, object: shown }
+}
+
+/// Shaped like other uids.
+fn uid_of_event(identity: &Digest) -> String {
+    let text = identity.as_str();
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..32]].join("-")
 }
 
 pub fn cells(event: &Value, now: Timestamp) -> Vec<Value> {

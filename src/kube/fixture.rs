@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::{Unplaced, WaitKind, Waiting, Waits};
 use crate::domain::record::{
     Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Node,
     Placed, Pod, ReplicaSet, ReplicaStatus, VolumePhase, VolumeState,
@@ -28,7 +27,7 @@ use crate::domain::resource::{
     Strategy, TargetPort,
 };
 use crate::domain::selector::{Labels, Selector};
-use crate::domain::service::{EndpointPod, ServiceState};
+use crate::domain::service::{EndpointPod, ServiceState, of_the_api};
 use crate::domain::template::{ConfigContent, ContainerTemplate, PodTemplate};
 use crate::domain::world::{Effect, Record, World, node_key};
 
@@ -42,7 +41,7 @@ pub fn world() -> World {
         deployment(),
         storage(),
         configs(),
-        vec![job(), service(), behind_service(), node(), lonely_pod()],
+        vec![job(), service(), behind_service(), own_service(), node(), lonely_pod()],
         balancer(),
         events(),
     ];
@@ -479,6 +478,18 @@ fn balancer() -> Vec<Made> {
     ]
 }
 
+/// By which pods reach the API.
+fn own_service() -> Made {
+    let mut state = decided([10, 43, 0, 1], None, Vec::new(), Vec::new());
+    state.service.backend = Backend::Master;
+    state.service.ports[0] = directory::ServicePort {
+        name: Some("https".to_owned()),
+        port: 443,
+        ..state.service.ports[0].clone()
+    };
+    Made::Row(of_the_api(), Record::Service(Arc::new(state)))
+}
+
 fn decided(
     address: [u8; 4],
     node_port: Option<u16>,
@@ -569,29 +580,6 @@ fn events() -> Vec<Made> {
         Made::Row(pod, Record::Events(Arc::new(EventLog { events: vec![event] }))),
         Made::Row(job, Record::Job(Arc::new(finished))),
     ]
-}
-
-/// What is waited for: a volume, and a node.
-pub fn waits() -> Waits {
-    let blocked = |object: &ObjectKey, for_what: &str, consequence: &str| Waiting {
-        object: object.clone(),
-        for_what: for_what.to_owned(),
-        kind: WaitKind::Blocked,
-        deadline: None,
-        consequence: consequence.to_owned(),
-        unplaced: None,
-    };
-    let claim = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "nothing-fits");
-    let lonely = ObjectKey::new(Kind::Pod, "default", "lonely");
-    let because = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
-    let unplaced = Some(Unplaced { pod: lonely.clone(), because });
-    Waits::from(vec![
-        (claim.clone(), vec![blocked(&claim, "a volume", "pods that use it do not start")]),
-        (
-            lonely.clone(),
-            vec![Waiting { unplaced, ..blocked(&lonely, "a node", "it stays pending") }],
-        ),
-    ])
 }
 
 /// The node was heard of a second ago.

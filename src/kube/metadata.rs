@@ -92,6 +92,12 @@ impl<'a> Metadata<'a> {
     }
 }
 
+/// The uid of something that stands and falls with another: that one's, told apart at its end.
+pub fn derived_uid(owner: &str, number: u8) -> String {
+    let kept = owner.char_indices().rev().nth(1).map_or(owner, |(at, _)| &owner[..at]);
+    format!("{kept}{number:02}")
+}
+
 /// The uid of an object, if it is one that others can be owned by.
 pub fn uid_of<'a>(world: &'a World, key: &ObjectKey) -> Option<&'a str> {
     match world.replica_sets.get(key) {

@@ -23,6 +23,8 @@ pub mod metadata;
 pub mod namespace;
 pub mod node;
 pub mod openapi;
+#[cfg(test)]
+mod own_fixture;
 pub mod pod;
 pub mod pod_status;
 pub mod reconcile;
