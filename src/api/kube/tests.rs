@@ -209,7 +209,9 @@ async fn a_watch_goes_on_from_an_earlier_version_and_is_sent_back_from_too_early
     reader.commit(vec![Effect::Remove(pod("lonely"), Table::Pod)]).await;
     let path = format!("/api/v1/pods?watch=True&resourceVersion={version}");
     assert_eq!(reader.watch(&path).await.next().await, "DELETED lonely");
-    let status = reader.get("/api/v1/pods?watch=true&resourceVersion=2").await;
+    let event = reader.get("/api/v1/pods?watch=true&resourceVersion=2").await;
+    assert_eq!(event["type"], "ERROR");
+    let status = &event["object"];
     assert_eq!((status["code"].as_u64(), status["reason"].as_str()), (Some(410), Some("Expired")));
 }
 
