@@ -168,6 +168,11 @@ impl Server {
         self.client_builder().build().unwrap()
     }
 
+    /// The same; it speaks HTTP/1.1 only.
+    pub fn client_of_http1(&self) -> reqwest::Client {
+        self.client_builder().http1_only().build().unwrap()
+    }
+
     /// The same; it does not follow redirects.
     pub fn client_that_stays(&self) -> reqwest::Client {
         self.client_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
