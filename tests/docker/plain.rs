@@ -1,8 +1,9 @@
 //! What `kubectl` prints, without what differs from run to run: ages, times, addresses, hashes and
 //! the name of the node. Tables are aligned anew.
 
-/// Rows of tables that depend on where images come from, and on whether the machine's own rules may be touched.
-const OF_SURROUNDINGS: [&str; 3] = ["Pulled", "PulledLocally", "ServicesReady"];
+/// Rows of tables that depend on where images come from, on how full the machine's disk is, and on
+/// whether its own rules may be touched.
+const OF_SURROUNDINGS: [&str; 4] = ["DiskPressure", "Pulled", "PulledLocally", "ServicesReady"];
 /// The same of columns, with what is shown instead.
 const COLUMNS_OF_SURROUNDINGS: [(&str, &str); 4] =
     [("OS-IMAGE", "…"), ("KERNEL-VERSION", "…"), ("LOCATION", "…"), ("COMMIT", "1234567")];

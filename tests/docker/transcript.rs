@@ -147,7 +147,8 @@ const INTRO: &str = "# What kubectl shows
 The commands that introductions to Kubernetes read a cluster with, typed at `kgit up` on the same
 introductions' manifests. `tests/docker/transcript.rs` runs them and compares; ages, addresses,
 times, hashes and the node's name are made equal, and what depends on where the test runs is left
-out: what was told about pulling images, and the node's condition `ServicesReady`.
+out: what was told about pulling images, and the node's conditions `DiskPressure` and
+`ServicesReady`.
 ";
 
 #[test]
