@@ -24,6 +24,8 @@ pub mod metadata;
 pub mod namespace;
 pub mod node;
 pub mod openapi;
+#[cfg(test)]
+mod own_fixture;
 pub mod plain;
 pub mod pod;
 pub mod pod_status;
@@ -41,3 +43,5 @@ pub mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workload_fixture;

@@ -190,7 +190,12 @@ pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
             (!name.is_empty()).then(|| ObjectKey::new(Kind::Namespace, "", name))
         }
         Noun::Recorded(kind) => (kind == key.kind).then(|| key.clone()),
-        Noun::Endpoints | Noun::EndpointSlice => (key.kind == Kind::Service).then(|| key.clone()),
+        Noun::Endpoints | Noun::EndpointSlice => match key.kind {
+            Kind::Service => Some(key.clone()),
+            // The API is reached through the nodes.
+            Kind::Node => Some(of_the_api()),
+            _ => None,
+        },
         Noun::Lease => (key.kind == Kind::Node).then(|| key.clone()),
         Noun::Event => Some(key.clone()),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,

@@ -27,6 +27,7 @@ mod outages;
 mod own_engine;
 mod plain;
 mod pods;
+mod privacy;
 mod process;
 mod pushes;
 mod ran;
