@@ -361,6 +361,7 @@ fn view_of(world: World) -> View {
         diagnostics: Arc::default(),
         waits: Default::default(),
         heartbeats: Default::default(),
+        usages: Default::default(),
         reconciling: None,
     }
 }

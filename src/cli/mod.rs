@@ -35,6 +35,7 @@ mod status;
 mod talk;
 mod terminal;
 mod token;
+mod top;
 mod up;
 mod version;
 mod why;
@@ -76,6 +77,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Status(status::StatusArgs),
     Get(get::GetArgs),
+    Top(top::TopArgs),
     Describe(describe::DescribeArgs),
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
@@ -111,6 +113,7 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Diff(args) => diff::run(&args, &context).await,
         Command::Status(args) => status::run(&args, &context).await,
         Command::Get(args) => get::run(&args, &context).await,
+        Command::Top(args) => top::run(args, &context).await,
         Command::Describe(args) => describe::run(&args, &context).await,
         Command::Logs(args) => logs::run(&args, &context).await,
         Command::Exec(args) => exec::run(&args, &context).await,

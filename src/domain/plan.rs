@@ -147,6 +147,11 @@ pub enum Reason {
     Approved {
         by: String,
     },
+    /// An autoscaler found that another number of pods is needed.
+    Autoscaled {
+        by: ObjectKey,
+        what: String,
+    },
     /// A CronJob's time has come.
     Schedule {
         cron_job: ObjectKey,

@@ -398,13 +398,15 @@ impl World {
     /// How many pods a workload is to have: what its autoscaler decided, if it has one that did,
     /// and else what its manifest says.
     pub fn replicas_of(&self, workload: &ObjectKey, written: u32) -> u32 {
-        self.autoscaler_of(workload).and_then(|state| state.desired).unwrap_or(written)
+        self.scaled_by(workload).map_or(written, |(_, desired)| desired)
     }
 
-    fn autoscaler_of(&self, workload: &ObjectKey) -> Option<&AutoscalerState> {
+    /// The autoscaler that decided a workload's number of pods, and the number.
+    pub fn scaled_by(&self, workload: &ObjectKey) -> Option<(&ObjectKey, u32)> {
         let mut scaling =
             self.referrers(workload).filter(|key| key.kind == Kind::HorizontalPodAutoscaler);
-        self.autoscalers.get(scaling.next()?).map(|row| &*row.value)
+        let key = scaling.next()?;
+        Some((key, self.autoscalers.get(key)?.desired?))
     }
 
     /// The pods that have no node yet.

@@ -34,6 +34,10 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let state = state.map_or(&none, |state| &*state.value);
     let mut spec = applied.resource.manifest.get("spec").cloned().unwrap_or_default();
     defaults::deployment_spec(object(&mut spec));
+    // An autoscaler's number stands where upstream would have put it.
+    let replicas = seen.world.replicas_of(key, decided.replicas);
+    spec["replicas"] = json!(replicas);
+    let decided = &DeploymentSpec { replicas, ..decided.clone() };
     let mut metadata = Metadata::of_applied(key, applied, version).build();
     if state.revision > 0 {
         metadata["annotations"][REVISION_ANNOTATION] = json!(state.revision.to_string());

@@ -58,8 +58,14 @@ pub fn group(name: &str) -> Option<Value> {
 }
 
 fn group_object(name: &str) -> Value {
-    let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+    let version = version_of(name);
+    let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
     json!({"name": name, "versions": [version], "preferredVersion": version})
+}
+
+/// Each group has one version.
+fn version_of(group: &str) -> &'static str {
+    SERVED.iter().find(|ty| ty.group == group).map_or("v1", |ty| ty.version)
 }
 
 /// `GET /api/v1` and `GET /apis/{group}/{version}`. `None`: there is no such version.
@@ -205,7 +211,7 @@ fn aggregated_group(group: &str) -> Value {
     };
     json!({
         "metadata": metadata,
-        "versions": [{"version": "v1", "freshness": "Current", "resources": resources}],
+        "versions": [{"version": version_of(group), "freshness": "Current", "resources": resources}],
     })
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use kgit_protocol::assignment::{PodNetwork, Stamp};
 use kgit_protocol::directory::{self, Backend, Endpoint, Service, ServiceAddress, TrafficPolicy};
-use kgit_protocol::ids::{Attempt, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
+use kgit_protocol::ids::{Attempt, BootId, ClusterId, Digest, Epoch, Generation, NodeName, PodUid};
 use kgit_protocol::observation::{
     Capacity, ContainerObservation, ContainerState, NodeFacts, NodeObservation, PodObservation,
     PodPhase, Termination,
 };
 use kgit_protocol::pod::{Dns, PodSpec, Protocol, PullPolicy, Resources, RestartPolicy};
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::{ContainerUsage, NodeUsage, PodUsage, Usage};
 use serde_json::{Value, json};
 
 use crate::domain::desired::Commit;
@@ -42,6 +43,7 @@ pub fn world() -> World {
         storage(),
         configs(),
         workload_fixture::cron_job(),
+        workload_fixture::autoscaler(),
         vec![
             workload_fixture::job(),
             service(),
@@ -575,4 +577,19 @@ fn events() -> Vec<Made> {
 /// The node was heard of a second ago.
 pub fn heartbeats() -> imbl::OrdMap<NodeName, Timestamp> {
     imbl::OrdMap::unit(NodeName::new("a"), Timestamp(NOW.0 - 1000))
+}
+
+/// What the node and a pod of it used last.
+pub fn usages() -> imbl::OrdMap<NodeName, Arc<Usage>> {
+    let container =
+        ContainerUsage { name: "web".to_owned(), cpu_millis: 12, memory_bytes: 34 << 20 };
+    let pod = PodUsage {
+        uid: PodUid::new("uid-of-ccccc"),
+        at: NOW,
+        window_seconds: 15,
+        containers: vec![container],
+    };
+    let node = NodeUsage { at: NOW, cpu_millis: 345, memory_bytes: 678 << 20 };
+    let usage = Usage { version: 1, boot: BootId::new("boot"), node, pods: vec![pod] };
+    imbl::OrdMap::unit(NodeName::new("a"), Arc::new(usage))
 }

@@ -56,6 +56,11 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// In mebibytes, rounded up: `12Mi`.
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{}Mi", bytes.div_ceil(1 << 20))
+}
+
 /// Thousandths of a core as a quantity: `500m`, `2`.
 pub fn cpu(millis: u64) -> String {
     match millis % 1000 {

@@ -4,6 +4,7 @@
 //! Pure, and shared by the API and its client. Nothing here decides about workloads, and no
 //! object here is ever read back: what is recorded is the World.
 
+pub mod autoscaler;
 pub mod config;
 pub mod cron_job;
 pub mod defaults;
@@ -21,6 +22,7 @@ pub mod job;
 pub mod json;
 pub mod lease;
 pub mod metadata;
+pub mod metrics;
 pub mod namespace;
 pub mod node;
 pub mod openapi;

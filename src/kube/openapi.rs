@@ -112,6 +112,7 @@ fn schema(generator: &mut SchemaGenerator, ty: &ResourceType) -> String {
         Noun::Lease => of::<Lease>(generator),
         Noun::Event => of::<Event>(generator),
         Noun::ComponentStatus => of::<k8s_openapi::api::core::v1::ComponentStatus>(generator),
+        Noun::NodeMetrics | Noun::PodMetrics => format!("io.k8s.metrics.v1beta1.{}", ty.kind),
         Noun::Reconcile | Noun::Plan | Noun::Source => format!("dev.kgit.v1.{}", ty.kind),
     }
 }

@@ -14,6 +14,10 @@ pub enum Noun {
     Lease,
     /// What was told about an object.
     Event,
+    /// What nodes use, of `metrics.k8s.io`.
+    NodeMetrics,
+    /// What pods use.
+    PodMetrics,
     /// Whether the master's parts work.
     ComponentStatus,
     /// One run of the loop, from the audit log.
@@ -149,7 +153,7 @@ const fn own(
 }
 
 /// In the order in which discovery lists them.
-pub static SERVED: [ResourceType; 28] = [
+pub static SERVED: [ResourceType; 30] = [
     ResourceType {
         namespaced: false,
         ..derived(
@@ -212,6 +216,15 @@ pub static SERVED: [ResourceType; 28] = [
         &["pc"],
     ),
     recorded(Kind::StorageClass, "storage.k8s.io", ("storageclasses", "storageclass"), &["sc"]),
+    ResourceType {
+        namespaced: false,
+        version: "v1beta1",
+        ..derived(Noun::NodeMetrics, "metrics.k8s.io", "NodeMetrics", ("nodes", "node"), &[])
+    },
+    ResourceType {
+        version: "v1beta1",
+        ..derived(Noun::PodMetrics, "metrics.k8s.io", "PodMetrics", ("pods", "pod"), &[])
+    },
     own(Noun::Plan, "Plan", ("plans", "plan")),
     own(Noun::Reconcile, "Reconcile", ("reconciles", "reconcile")),
     own(Noun::Source, "Source", ("sources", "source")),

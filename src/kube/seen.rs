@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::Usage;
 use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
@@ -13,8 +14,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, cron_job, deployment, endpoints, event, job, lease, namespace, node, plain, pod,
-    replica_set, service, storage,
+    autoscaler, config, cron_job, deployment, endpoints, event, job, lease, metrics, namespace,
+    node, plain, pod, replica_set, service, storage,
 };
 
 /// What objects are shown from.
@@ -34,6 +35,8 @@ pub struct Heard<'a> {
     pub heartbeats: &'a imbl::OrdMap<NodeName, Timestamp>,
     /// How long after that it counts as lost.
     pub lease_seconds: u32,
+    /// What each and its pods used last.
+    pub usages: &'a imbl::OrdMap<NodeName, Arc<Usage>>,
 }
 
 /// Whether the reader may see the values of Secrets.
@@ -118,6 +121,8 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             Some(_) => Vec::new(),
         },
         Noun::Event => event::keys(seen, namespace),
+        Noun::NodeMetrics => metrics::keys(seen, Kind::Node, namespace),
+        Noun::PodMetrics => metrics::keys(seen, Kind::Pod, namespace),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => Vec::new(),
     }
 }
@@ -142,18 +147,20 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
             Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::show(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::CronJob) => cron_job::show(seen, key),
+        Noun::Recorded(Kind::HorizontalPodAutoscaler) => autoscaler::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),
         Noun::Endpoints => endpoints::show(seen, key),
         Noun::EndpointSlice => endpoints::show_slice(seen, key),
         Noun::Lease => lease::show(seen, key),
         Noun::Event => return event::show(seen, key),
+        Noun::NodeMetrics => metrics::show_node(seen, key),
+        Noun::PodMetrics => metrics::show_pod(seen, key),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     };
     shown.into_iter().collect()
@@ -173,6 +180,8 @@ pub fn get(seen: &Seen<'_>, ty: &ResourceType, namespace: &str, name: &str) -> O
             lease::show(seen, &ObjectKey::new(Kind::Node, "", name))
         }
         Noun::Lease => None,
+        Noun::NodeMetrics => metrics::show_node(seen, &ObjectKey::new(Kind::Node, "", name)),
+        Noun::PodMetrics => metrics::show_pod(seen, &ObjectKey::new(Kind::Pod, namespace, name)),
         Noun::Event => {
             let rows = event::keys(seen, Some(namespace)).into_iter();
             let mut events = rows.flat_map(|key| event::show(seen, &key));
@@ -198,6 +207,7 @@ pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
         },
         Noun::Lease => (key.kind == Kind::Node).then(|| key.clone()),
         Noun::Event => Some(key.clone()),
+        Noun::NodeMetrics | Noun::PodMetrics => None,
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,
     }
 }

@@ -7,8 +7,8 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, cron_job, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
-    reconcile, replica_set, service, storage,
+    autoscaler, config, cron_job, deployment, endpoints, event, job, lease, metrics, namespace,
+    node, plain, pod_status, reconcile, replica_set, service, storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -80,17 +80,19 @@ pub fn columns(noun: Noun) -> &'static [Column] {
             Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::CronJob) => cron_job::COLUMNS,
+        Noun::Recorded(Kind::HorizontalPodAutoscaler) => autoscaler::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
         Noun::Endpoints => endpoints::COLUMNS,
         Noun::EndpointSlice => endpoints::SLICE_COLUMNS,
         Noun::Lease => lease::COLUMNS,
+        Noun::NodeMetrics => metrics::NODE_COLUMNS,
+        Noun::PodMetrics => metrics::POD_COLUMNS,
         Noun::Event => event::COLUMNS,
         Noun::ComponentStatus => reconcile::COMPONENT_COLUMNS,
         Noun::Reconcile => reconcile::RECONCILE_COLUMNS,
@@ -116,17 +118,18 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
             Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::CronJob) => cron_job::cells(object, now),
+        Noun::Recorded(Kind::HorizontalPodAutoscaler) => autoscaler::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),
         Noun::Endpoints => endpoints::cells(object, now),
         Noun::EndpointSlice => endpoints::slice_cells(object, now),
         Noun::Lease => lease::cells(object, now),
+        Noun::NodeMetrics | Noun::PodMetrics => metrics::cells(object, now),
         Noun::Event => event::cells(object, now),
         Noun::ComponentStatus => reconcile::component_cells(object),
         Noun::Reconcile => reconcile::reconcile_cells(object, now),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kube::fixture::{NOW, heartbeats, world};
+use crate::kube::fixture::{NOW, heartbeats, usages, world};
 use crate::kube::own_fixture::{held, reconciles, source, waits};
 use crate::kube::reconcile::{show_components, show_plans, show_reconcile, show_source};
 use crate::kube::resource_type::{Noun, ResourceType, SERVED, by_word};
@@ -12,12 +12,19 @@ use crate::kube::table::{IncludeObject, table};
 /// The wide table of a resource type, in columns.
 fn shown(ty: &ResourceType) -> String {
     let (mut world, waits, heartbeats) = (world(), waits(), heartbeats());
+    let usages = usages();
     std::sync::Arc::make_mut(&mut world.meta).held = Some(held());
-    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40 };
+    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40, usages: &usages };
     let secrets = SecretValues::Masked;
     let seen = Seen { world: &world, waits: &waits, now: NOW, secrets, heard };
     let objects = match ty.noun {
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
+        Noun::Recorded(_)
+        | Noun::Endpoints
+        | Noun::EndpointSlice
+        | Noun::Lease
+        | Noun::Event
+        | Noun::NodeMetrics
+        | Noun::PodMetrics => {
             keys(&seen, ty.noun, None).iter().flat_map(|key| of_row(&seen, ty.noun, key)).collect()
         }
         Noun::ComponentStatus => show_components(None, Some("the folder is not there".to_owned())),
@@ -31,7 +38,8 @@ fn shown(ty: &ResourceType) -> String {
 
 fn object(word: &str, namespace: &str, name: &str) -> Value {
     let (world, waits, heartbeats) = (world(), waits(), heartbeats());
-    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40 };
+    let usages = usages();
+    let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40, usages: &usages };
     let secrets = SecretValues::Masked;
     let seen = Seen { world: &world, waits: &waits, now: NOW, secrets, heard };
     get(&seen, by_word(word).unwrap(), namespace, name).unwrap().object
@@ -42,12 +50,11 @@ fn pretty(value: &Value) -> String {
 }
 
 /// Types whose kinds no manifest makes yet.
-const NOT_RUN_YET: [&str; 7] = [
+const NOT_RUN_YET: [&str; 6] = [
     "replicationcontrollers",
     "controllerrevisions",
     "daemonsets",
     "statefulsets",
-    "horizontalpodautoscalers",
     "poddisruptionbudgets",
     "priorityclasses",
 ];

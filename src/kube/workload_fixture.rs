@@ -5,8 +5,11 @@ use std::sync::Arc;
 use kgit_protocol::time::Timestamp;
 use serde_json::json;
 
+use crate::domain::autoscaling::{
+    AutoscalerSpec, MeasuredResource, MetricTarget, PolicySelect, ResourceMetric, ScalingRules,
+};
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::CronJobState;
+use crate::domain::record::{AutoscalerState, CronJobState, MetricValue};
 use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::workload::{ConcurrencyPolicy, CronJobSpec};
@@ -58,4 +61,34 @@ pub(super) fn job() -> Made {
             "template": template_json("migrate", "busybox:1"),
         }}),
     )
+}
+
+pub(super) fn autoscaler() -> Vec<Made> {
+    let key = ObjectKey::new(Kind::HorizontalPodAutoscaler, "default", "web");
+    let rules = |stabilization_seconds| ScalingRules {
+        stabilization_seconds,
+        select: PolicySelect::Max,
+        policies: Vec::new(),
+    };
+    let metric = |resource, target| ResourceMetric { resource, container: None, target };
+    let spec = AutoscalerSpec {
+        target: ObjectKey::new(Kind::Deployment, "default", "web"),
+        min_replicas: 2,
+        max_replicas: 5,
+        metrics: vec![
+            metric(MeasuredResource::Cpu, MetricTarget::Utilization(50)),
+            metric(MeasuredResource::Memory, MetricTarget::AverageValue(64 << 20)),
+        ],
+        scale_up: rules(0),
+        scale_down: rules(300),
+    };
+    let state = AutoscalerState {
+        current: 3,
+        metrics: vec![Some(MetricValue { average: 12, utilization: Some(12) }), None],
+        ..AutoscalerState::default()
+    };
+    vec![
+        Made::Object(key.clone(), Box::new(Spec::Autoscaler(spec)), json!({})),
+        Made::Row(key, Record::Autoscaler(Arc::new(state))),
+    ]
 }

@@ -25,12 +25,10 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 11] = [
+const NOT_YET: [(&str, &str); 9] = [
     ("StatefulSet", "apps/v1"),
     ("DaemonSet", "apps/v1"),
     ("Ingress", "networking.k8s.io/v1"),
-    ("HorizontalPodAutoscaler", "autoscaling/v2"),
-    ("HorizontalPodAutoscaler", "autoscaling/v1"),
     ("PodDisruptionBudget", "policy/v1"),
     ("ReplicationController", "v1"),
     ("Endpoints", "v1"),
@@ -99,7 +97,6 @@ fn runs(kind: &str) -> Option<Kind> {
                 | Kind::ReplicationController
                 | Kind::StatefulSet
                 | Kind::DaemonSet
-                | Kind::HorizontalPodAutoscaler
                 | Kind::PodDisruptionBudget
                 | Kind::PriorityClass
         )
@@ -138,6 +135,7 @@ pub fn classify(api_version: &str, kind: &str) -> Verdict {
 /// The apiVersions that a kind is read from, today's first; none for kinds that kgit knows not.
 fn versions_of(kind: &str) -> Vec<&'static str> {
     match runs(kind) {
+        Some(Kind::HorizontalPodAutoscaler) => vec!["autoscaling/v2", "autoscaling/v1"],
         Some(kind) => vec![kind.api_version()],
         None => NOT_YET.iter().filter(|(name, _)| *name == kind).map(|it| it.1).collect(),
     }

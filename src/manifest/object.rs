@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler as AutoscalerV1;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
@@ -21,7 +23,7 @@ use crate::manifest::findings::Findings;
 use crate::manifest::json;
 use crate::manifest::lower::meta::{DEFAULT_NAMESPACE, Meta, metadata};
 use crate::manifest::lower::pod::Restarts;
-use crate::manifest::lower::{Object, config, job, pod, service, storage, workload};
+use crate::manifest::lower::{Object, autoscaler, config, job, pod, service, storage, workload};
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
 
@@ -159,16 +161,32 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
             let spec = required(object, it.spec.as_ref())?;
             Some(Spec::CronJob(job::cron_job(object, &key.name, spec)))
         }),
+        Kind::HorizontalPodAutoscaler if is_v1(root) => {
+            read(root, key, findings, |object, it: &AutoscalerV1, _| {
+                let spec = required(object, it.spec.as_ref())?;
+                Some(Spec::Autoscaler(autoscaler::autoscaler_v1(object, spec)))
+            })
+        }
+        Kind::HorizontalPodAutoscaler => {
+            read(root, key, findings, |object, it: &HorizontalPodAutoscaler, _| {
+                let spec = required(object, it.spec.as_ref())?;
+                Some(Spec::Autoscaler(autoscaler::autoscaler(object, spec)))
+            })
+        }
         // Not among the kinds that documents are read for.
         Kind::Node
         | Kind::PriorityClass
         | Kind::ReplicationController
         | Kind::StatefulSet
         | Kind::DaemonSet
-        | Kind::HorizontalPodAutoscaler
         | Kind::PodDisruptionBudget
         | Kind::ControllerRevision => None,
     }
+}
+
+/// The older version, which knows of cpu alone.
+fn is_v1(root: &Node<'_>) -> bool {
+    root.get("apiVersion").and_then(Node::as_text) == Some("autoscaling/v1")
 }
 
 fn read<'t, T>(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use imbl::OrdMap;
 use kgit_protocol::ids::{BootId, NodeName};
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
 use crate::domain::desired::Desired;
@@ -39,6 +40,7 @@ pub struct Core {
     pub(super) desired: Desired,
     pub(super) source: SourceStatus,
     pub(super) heartbeats: OrdMap<NodeName, Timestamp>,
+    pub(super) usages: OrdMap<NodeName, Arc<Usage>>,
     /// The last report of each node that was folded in, so that a late one is told apart.
     pub(super) reports: BTreeMap<NodeName, (BootId, u64)>,
     cycles: Vec<Diagnostic>,
@@ -81,6 +83,7 @@ impl Core {
             desired: Desired::default(),
             source,
             heartbeats: OrdMap::new(),
+            usages: OrdMap::new(),
             reports: BTreeMap::new(),
             cycles: Vec::new(),
             diagnostics: Arc::default(),
@@ -413,6 +416,7 @@ impl Core {
             diagnostics: Arc::clone(&self.diagnostics),
             waits: self.agenda.waits.clone(),
             heartbeats: self.heartbeats.clone(),
+            usages: self.usages.clone(),
             reconciling: self.reconcile.as_ref().and_then(|_| store.newest_reconcile()),
         }
     }

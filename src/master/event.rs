@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{BootId, Digest, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
+use kgit_protocol::usage::Usage;
 use tokio::sync::oneshot;
 
 use crate::domain::desired::{Commit, TreeChange};
@@ -51,6 +52,11 @@ pub enum Event {
     Heartbeat {
         node: NodeName,
         boot: BootId,
+    },
+    /// What a node's pods use of it.
+    Usage {
+        node: NodeName,
+        usage: Arc<Usage>,
     },
     Leave {
         node: NodeName,

@@ -7,6 +7,7 @@ use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{Digest, Epoch, Generation, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
 use kgit_protocol::observation::NodeObservation;
+use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
 use crate::domain::key::{Kind, ObjectKey};
@@ -19,7 +20,7 @@ use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
 use crate::master::event::{Event, Refused, Reply};
 use crate::master::tokens;
-use crate::plan::{self, assignments, observe};
+use crate::plan::{self, assignments, autoscaler, observe};
 use crate::store::Store;
 use crate::store::error::StoreError;
 
@@ -57,6 +58,7 @@ impl Core {
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
             Event::Heartbeat { node, .. } => self.heard(batch, &node),
+            Event::Usage { node, usage } => self.measured(batch, &node, usage),
             Event::Leave { node, reply } => self.left(batch, &node, reply),
             Event::Approve { plan, by, reply } => self.approve(batch, plan, by, reply),
             Event::RemoveRetained { objects, by, reply } => {
@@ -230,6 +232,21 @@ impl Core {
         self.set_ready(batch, name, true);
     }
 
+    /// The newest figures are kept in memory for whoever asks; what an autoscaler goes by is
+    /// recorded, so that a plan never depends on anything else.
+    fn measured(&mut self, batch: &mut Batch, name: &NodeName, usage: Arc<Usage>) {
+        if !self.world.nodes.contains_key(&node_key(name)) {
+            return;
+        }
+        let effects = autoscaler::fold(&self.world, name, &usage);
+        batch.mark(effects.iter().filter_map(|effect| match effect {
+            Effect::Put(key, _) => Some(key.clone()),
+            Effect::Meta(_) | Effect::Remove(..) => None,
+        }));
+        self.apply(batch, effects);
+        self.usages.insert(name.clone(), usage);
+    }
+
     /// The node's agent stopped and removed its pods before it said goodbye.
     fn left(&mut self, batch: &mut Batch, name: &NodeName, reply: Reply<()>) {
         self.forget_node(batch, name);
@@ -248,6 +265,7 @@ impl Core {
         }
         self.apply(batch, effects);
         self.heartbeats.remove(name);
+        self.usages.remove(name);
         if let Some(last) = self.reports.remove(name) {
             batch.reports.push((name.clone(), Some(last)));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::Usage;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::desired::Commit;
@@ -24,6 +25,8 @@ pub struct View {
     pub waits: Waits,
     /// When each node was last heard of; kept in memory only.
     pub heartbeats: imbl::OrdMap<NodeName, Timestamp>,
+    /// What each node and its pods used last; kept in memory only.
+    pub usages: imbl::OrdMap<NodeName, Arc<Usage>>,
     /// The reconcile under way: the sequence of its `Triggered` entry.
     pub reconciling: Option<u64>,
 }

@@ -14,7 +14,7 @@ use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::rollout::{self, Bounds, Set};
-use crate::plan::{depends, names, pods, replicas};
+use crate::plan::{autoscaler, depends, names, pods, replicas};
 
 /// How often one tick goes around a rollout. Each round needs something that became available in
 /// the one before, so this is never reached; it keeps a mistake from becoming a loop.
@@ -30,7 +30,10 @@ pub fn plan_deployment(draft: &mut Draft<'_>, key: &ObjectKey) {
     };
     let Spec::Deployment(spec) = &applied.resource.spec else { return };
     draft.start_over(key);
-    let mut rollout = Rollout { key, applied: &applied, spec, bounds: Bounds::of(spec) };
+    let replicas = draft.world.replicas_of(key, spec.replicas);
+    let spec = &DeploymentSpec { replicas, ..spec.clone() };
+    let scaled = autoscaler::reason(&draft.world, key);
+    let mut rollout = Rollout { key, applied: &applied, spec, bounds: Bounds::of(spec), scaled };
     rollout.run(draft);
     rollout.note_state(draft);
 }
@@ -40,6 +43,8 @@ struct Rollout<'a> {
     applied: &'a Arc<Applied>,
     spec: &'a DeploymentSpec,
     bounds: Bounds,
+    /// Set if an autoscaler decides the number of pods.
+    scaled: Option<Reason>,
 }
 
 impl Rollout<'_> {
@@ -299,7 +304,7 @@ impl Rollout<'_> {
     }
 
     fn reasons(&self) -> Vec<Reason> {
-        vec![commit_reason(self.applied)]
+        self.scaled.iter().cloned().chain([commit_reason(self.applied)]).collect()
     }
 
     fn state(&self, draft: &Draft<'_>) -> DeploymentState {
@@ -437,6 +442,7 @@ pub fn plan_replica_set(draft: &mut Draft<'_>, key: &ObjectKey) {
         return;
     }
     let old = draft.world.replica_sets.get(key).map(|row| Arc::clone(&row.value));
+    let wanted = draft.world.replicas_of(key, spec.replicas);
     let set = ReplicaSet {
         key: key.clone(),
         uid: applied.uid.clone(),
@@ -448,9 +454,9 @@ pub fn plan_replica_set(draft: &mut Draft<'_>, key: &ObjectKey) {
         configs: needs.configs,
         revision: 1,
         revision_history: Vec::new(),
-        replicas: spec.replicas,
-        desired: spec.replicas,
-        max_replicas: spec.replicas,
+        replicas: wanted,
+        desired: wanted,
+        max_replicas: wanted,
         min_ready_seconds: spec.min_ready_seconds,
         counter: old.as_ref().map_or(0, |old| old.counter),
         status: old.as_ref().map(|old| old.status).unwrap_or_default(),
@@ -458,7 +464,9 @@ pub fn plan_replica_set(draft: &mut Draft<'_>, key: &ObjectKey) {
     if old.as_deref() != Some(&set) {
         draft.note(key, Record::ReplicaSet(Arc::new(set)));
     }
-    replicas::plan_set(draft, key, &[commit_reason(&applied)]);
+    let scaled = autoscaler::reason(&draft.world, key);
+    let reasons: Vec<Reason> = scaled.into_iter().chain([commit_reason(&applied)]).collect();
+    replicas::plan_set(draft, key, &reasons);
     wait_for_set(draft, key);
 }
 

@@ -13,7 +13,7 @@ use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
-use crate::domain::resource::Resource;
+use crate::domain::resource::{Resource, Spec};
 use crate::domain::world::{Effect, Record, Table, World};
 use crate::plan::{depends, services};
 
@@ -133,6 +133,9 @@ impl<'a> Draft<'a> {
                 let claim = state.and_then(|state| state.claim.clone());
                 self.queue.extend(claim.map(|(claim, _)| claim));
             }
+            (_, Some(Record::Autoscaler(_))) | (Effect::Remove(_, Table::Autoscaler), _) => {
+                self.touch_scaled(key);
+            }
             (_, Some(Record::Job(_))) => {
                 self.touch_referrers(key);
                 self.touch_owner(key);
@@ -150,6 +153,9 @@ impl<'a> Draft<'a> {
         self.touch_owner(key);
         let old = self.world.objects.get(key).map(|row| Arc::clone(&row.resource));
         for resource in new.into_iter().chain(old.as_deref()) {
+            if let Spec::Autoscaler(spec) = &resource.spec {
+                self.queue.insert(spec.target.clone());
+            }
             self.queue.extend(services::of_workload(&self.world, key, resource));
         }
     }
@@ -169,6 +175,14 @@ impl<'a> Draft<'a> {
         }
         if let Some(node) = pod.node() {
             self.nodes.insert(node.clone());
+        }
+    }
+
+    /// What an autoscaler decides the size of.
+    fn touch_scaled(&mut self, key: &ObjectKey) {
+        let spec = self.world.objects.get(key).map(|row| row.resource.spec.clone());
+        if let Some(Spec::Autoscaler(spec)) = spec {
+            self.queue.insert(spec.target);
         }
     }
 

@@ -26,7 +26,9 @@ pub fn health(world: &World, key: &ObjectKey) -> Health {
     match &applied.resource.spec {
         Spec::Deployment(_) => deployment(world, key, &applied.resource, applied.generation),
         Spec::ReplicaSet(spec) => match world.replica_sets.get(key) {
-            Some(set) if set.status.available >= spec.replicas => Health::Healthy,
+            Some(set) if set.status.available >= world.replicas_of(key, spec.replicas) => {
+                Health::Healthy
+            }
             _ => Health::Progressing,
         },
         Spec::Job(spec) => match world.jobs.get(key).and_then(|job| job.finished.clone()) {
@@ -46,9 +48,12 @@ pub fn health(world: &World, key: &ObjectKey) -> Health {
         | Spec::PersistentVolume(_)
         | Spec::ConfigMap(_)
         | Spec::Secret(_)
-        | Spec::Autoscaler(_)
         | Spec::DisruptionBudget(_)
         | Spec::PriorityClass(_) => Health::Healthy,
+        Spec::Autoscaler(_) => match world.autoscalers.get(key) {
+            Some(state) if state.trouble.is_none() => Health::Healthy,
+            _ => Health::Progressing,
+        },
         Spec::StatefulSet(_) | Spec::DaemonSet(_) => Health::Progressing,
         Spec::CronJob(spec) if spec.suspend => Health::Suspended,
         Spec::CronJob(_) => Health::Healthy,
@@ -73,7 +78,7 @@ fn deployment(world: &World, key: &ObjectKey, resource: &Resource, generation: u
     if state.deadline_exceeded {
         return Health::Degraded;
     }
-    match is_complete(spec.replicas, state.status) {
+    match is_complete(world.replicas_of(key, spec.replicas), state.status) {
         true => Health::Healthy,
         false => Health::Progressing,
     }
@@ -129,11 +134,11 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
     match &applied.resource.spec {
         Spec::Deployment(spec) => {
             let ready = world.deployments.get(key).map_or(0, |state| state.status.ready);
-            format!("{ready}/{} ready", spec.replicas)
+            format!("{ready}/{} ready", world.replicas_of(key, spec.replicas))
         }
         Spec::ReplicaSet(spec) => {
             let ready = world.replica_sets.get(key).map_or(0, |set| set.status.ready);
-            format!("{ready}/{} ready", spec.replicas)
+            format!("{ready}/{} ready", world.replicas_of(key, spec.replicas))
         }
         Spec::Job(spec) => match world.jobs.get(key).and_then(|job| job.finished.as_ref()) {
             Some(finish) if finish.succeeded => "complete".to_owned(),

@@ -6,6 +6,8 @@
 
 pub mod assignments;
 mod attach;
+pub mod autoscaler;
+mod autoscaling;
 mod bare;
 pub mod claims;
 mod config;
@@ -102,13 +104,14 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::Deployment => deployment::plan_deployment(draft, key),
         Kind::Job => job::plan_job(draft, key),
         Kind::CronJob => cron_job::plan_cron_job(draft, key),
+        Kind::HorizontalPodAutoscaler => autoscaler::plan_autoscaler(draft, key),
         Kind::PersistentVolumeClaim => claims::plan_claim(draft, key),
         Kind::PersistentVolume => volume_changed(draft, key),
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
         // Manifests of these are not read yet.
-        Kind::StatefulSet | Kind::DaemonSet | Kind::HorizontalPodAutoscaler => {}
+        Kind::StatefulSet | Kind::DaemonSet => {}
         Kind::Namespace
         | Kind::ConfigMap
         | Kind::Secret

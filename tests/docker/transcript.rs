@@ -137,6 +137,7 @@ const COMMANDS: [(&str, &[&str]); 7] = [
         &[
             "describe job migrate",
             "describe cronjob yearly",
+            "describe hpa yearly",
             "get configmaps,secrets",
             "describe configmap settings",
             "describe secret password",
@@ -233,12 +234,11 @@ fn shown(cluster: &Cluster, command: &str, node: &str) -> String {
 }
 
 /// Types whose kinds no manifest makes yet.
-const NOT_RUN_YET: [&str; 7] = [
+const NOT_RUN_YET: [&str; 6] = [
     "replicationcontrollers",
     "controllerrevisions",
     "daemonsets",
     "statefulsets",
-    "horizontalpodautoscalers",
     "poddisruptionbudgets",
     "priorityclasses",
 ];

@@ -27,6 +27,7 @@ use kgit_protocol::observation::{
 };
 use kgit_protocol::pod::RestartPolicy;
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::{ContainerUsage, NodeUsage, PodUsage, Usage};
 use tokio::sync::oneshot;
 
 /// Turns after which a cluster that still moves is taken for one that never stops.
@@ -336,6 +337,30 @@ impl Cluster {
         }
         self.now = end;
         self.turn(vec![Event::Timer]);
+    }
+
+    /// Every running pod whose name starts with this uses so much cpu, in thousandths of a core.
+    pub fn uses(&mut self, prefix: &str, cpu_millis: u64) {
+        let pods = self.pods();
+        let mut by_node: BTreeMap<NodeName, Vec<PodUsage>> = BTreeMap::new();
+        for pod in pods.iter().filter(|pod| pod.key.name.starts_with(prefix)) {
+            let Some(node) = pod.node() else { continue };
+            let name = pod.template.containers[0].name.clone();
+            by_node.entry(node.clone()).or_default().push(PodUsage {
+                uid: pod.uid.clone(),
+                at: self.now,
+                window_seconds: 15,
+                containers: vec![ContainerUsage { name, cpu_millis, memory_bytes: 1 << 20 }],
+            });
+        }
+        let boot = BootId::new("boot");
+        let events = by_node.into_iter().map(|(node, pods)| {
+            let whole = NodeUsage::default();
+            let usage = Usage { version: 1, boot: boot.clone(), node: whole, pods };
+            Event::Usage { node, usage: Arc::new(usage) }
+        });
+        self.turn(events.collect());
+        self.settle();
     }
 
     /// The behaviour set now is that of pods made from now on; the others keep theirs.

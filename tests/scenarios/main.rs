@@ -1,5 +1,6 @@
 //! Scenarios: commits, observations and time against the real core and the real store.
 
+mod autoscalers;
 mod brakes;
 mod cluster;
 mod cron_jobs;

@@ -9,6 +9,7 @@
 //! | `POST /agent/v1/pull`            | [`Pull`] → [`Pulled`] (long poll)            |
 //! | `POST /agent/v1/report`          | [`Report`] → [`Acknowledged`]                |
 //! | `POST /agent/v1/heartbeat`       | [`Heartbeat`] → [`Lease`]                    |
+//! | `POST /agent/v1/usage`           | [`crate::usage::Usage`] → nothing            |
 //! | `GET /agent/v1/tunnel`           | an upgrade; [`crate::stream`] tells the rest |
 //! | `POST /agent/v1/leave`           | [`Leave`] → nothing                          |
 

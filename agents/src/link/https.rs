@@ -9,6 +9,7 @@ use kgit_protocol::messages::{
     Renew, Report,
 };
 use kgit_protocol::stream::TUNNEL_UPGRADE;
+use kgit_protocol::usage::Usage;
 use reqwest::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -173,6 +174,10 @@ impl Link for HttpsLink {
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Answer<Lease> {
         self.post("heartbeat", heartbeat, REQUEST_TIMEOUT).await
+    }
+
+    async fn usage(&self, usage: &Usage) -> Answer<()> {
+        self.post("usage", usage, REQUEST_TIMEOUT).await
     }
 
     async fn tunnel(&self) -> Answer<Wire> {

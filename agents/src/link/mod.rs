@@ -12,6 +12,7 @@ pub mod token;
 use std::future::Future;
 
 use kgit_protocol::messages::{Acknowledged, Heartbeat, Lease, Pull, Pulled, Report};
+use kgit_protocol::usage::Usage;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -46,6 +47,8 @@ pub trait Link: Send + Sync + 'static {
     fn pull(&self, pull: &Pull) -> impl Future<Output = Answer<Pulled>> + Send;
     fn report(&self, report: &Report) -> impl Future<Output = Answer<Acknowledged>> + Send;
     fn heartbeat(&self, heartbeat: &Heartbeat) -> impl Future<Output = Answer<Lease>> + Send;
+    /// Tells figures, once.
+    fn usage(&self, usage: &Usage) -> impl Future<Output = Answer<()>> + Send;
     /// A connection on which the master asks for streams (`kgit_protocol::stream`).
     fn tunnel(&self) -> impl Future<Output = Answer<Wire>> + Send;
     fn leave(&self) -> impl Future<Output = Answer<()>> + Send;

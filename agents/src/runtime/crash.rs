@@ -12,8 +12,8 @@ use kgit_protocol::time::Timestamp;
 use tokio::net::TcpStream;
 
 use crate::runtime::{
-    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Outcome, Process, Runtime, Talk,
-    View, VolumeOrder,
+    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Measured, Outcome, Process,
+    Runtime, Talk, View, VolumeOrder,
 };
 
 /// Where to die: `[name:]number[:after]`, such as `7`, `create:2` or `start:1:after`. Without a
@@ -152,6 +152,9 @@ impl<R: Runtime> Runtime for Crash<R> {
     }
     async fn process(&self, id: &str) -> Outcome<Option<u32>> {
         self.inner.process(id).await
+    }
+    async fn measure(&self, id: &str) -> Outcome<Option<Measured>> {
+        self.inner.measure(id).await
     }
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Outcome<ExecResult> {
         self.call("exec", self.inner.exec(id, command, timeout)).await

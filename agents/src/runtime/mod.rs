@@ -223,6 +223,15 @@ pub struct Image {
     pub user: Option<String>,
 }
 
+/// What a container used so far, and holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Cpu time since it started.
+    pub cpu: Duration,
+    /// The working set: in use, less the cached files that could be dropped.
+    pub memory_bytes: u64,
+}
+
 /// How a command in a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
@@ -384,6 +393,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The process that a running container began with, as this host numbers it.
     fn process(&self, id: &str) -> impl Future<Output = Outcome<Option<u32>>> + Send;
+
+    /// What a running container uses; `None` of one that does not run.
+    fn measure(&self, id: &str) -> impl Future<Output = Outcome<Option<Measured>>> + Send;
 
     fn exec(
         &self,

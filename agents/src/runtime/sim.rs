@@ -15,7 +15,7 @@ use kgit_protocol::time::Timestamp;
 use tokio::net::TcpStream;
 
 use crate::runtime::{
-    Change, ContainerOrder, Engine, Event, EventKind, ExecResult, Exit, Image, LogStream,
+    Change, ContainerOrder, Engine, Event, EventKind, ExecResult, Exit, Image, LogStream, Measured,
     NetworkSource, NetworkState, Outcome, Process, RunState, Runtime, RuntimeError, Seen, Talk,
     View, VolumeOrder,
 };
@@ -345,6 +345,10 @@ impl Runtime for Sim {
     }
 
     async fn process(&self, _id: &str) -> Outcome<Option<u32>> {
+        Ok(None)
+    }
+
+    async fn measure(&self, _id: &str) -> Outcome<Option<Measured>> {
         Ok(None)
     }
 

@@ -20,6 +20,7 @@ mod streams;
 pub mod tasks;
 pub mod traffic;
 mod tunnel;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -239,6 +240,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         ));
         tasks.spawn(tasks::report(Arc::clone(&self.link), Arc::clone(&self.outbox)));
         tasks.spawn(tasks::heartbeat(Arc::clone(&self.link), Arc::clone(&self.outbox)));
+        tasks.spawn(usage::tell(self.shared(), Arc::clone(&self.link), Arc::clone(&self.outbox)));
         tasks.spawn(tunnel::keep(self.shared(), Arc::clone(&self.link)));
         tasks.spawn(facts::watch_node(self.shared(), Arc::clone(&self.outbox)));
         loop {

@@ -29,6 +29,7 @@ use kgit_protocol::observation::{Drift, DriftKind, PodObservation};
 use kgit_protocol::pod::PodSpec;
 use kgit_protocol::stream::{LogRequest, StreamRequest, frame};
 use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::Usage;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -127,6 +128,10 @@ impl Link for Master {
 
     async fn heartbeat(&self, _heartbeat: &Heartbeat) -> Answer<Lease> {
         Ok(Lease { seconds: 40 })
+    }
+
+    async fn usage(&self, _usage: &Usage) -> Answer<()> {
+        Ok(())
     }
 
     async fn tunnel(&self) -> Answer<Wire> {

@@ -32,6 +32,7 @@ pub fn routes(api: &Api) -> Router<Api> {
         .route("/pull", post(pull::pull))
         .route("/report", post(report::report).layer(DefaultBodyLimit::max(MAX_REPORT_BYTES)))
         .route("/heartbeat", post(report::heartbeat))
+        .route("/usage", post(report::usage))
         .route("/tunnel", get(tunnel::tunnel))
         .route("/leave", post(join::leave))
         .layer(middleware::from_fn_with_state(api.clone(), require_node));

@@ -1,9 +1,12 @@
-//! What agents tell: observations and that they are there.
+//! What agents tell: observations, figures, and that they are there.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use kgit_protocol::messages::{Acknowledged, Heartbeat, Lease, Report};
+use kgit_protocol::usage::Usage;
 
 use crate::api::agent::message;
 use crate::api::authority::NodeIdentity;
@@ -21,6 +24,17 @@ pub async fn report(
     let node = identity.node;
     let sequence = api.master.ask(|reply| Event::Report { node, report, reply }).await?;
     Ok(Json(Acknowledged { sequence }))
+}
+
+/// Figures are not acknowledged: the next ones say more.
+pub async fn usage(
+    State(api): State<Api>,
+    Extension(identity): Extension<NodeIdentity>,
+    body: Result<Json<Usage>, JsonRejection>,
+) -> Result<Json<()>, AgentError> {
+    let usage = Arc::new(message(body, |usage| usage.version)?);
+    api.master.send(Event::Usage { node: identity.node, usage }).await?;
+    Ok(Json(()))
 }
 
 pub async fn heartbeat(

@@ -176,7 +176,7 @@ pub fn sight<'a>(api: &Api, caller: &Caller, view: &'a View) -> Seen<'a> {
 
 pub fn heard<'a>(api: &Api, view: &'a View) -> Heard<'a> {
     let lease_seconds = (api.planning.lease_seconds)(view.world.nodes.len());
-    Heard { heartbeats: &view.heartbeats, lease_seconds }
+    Heard { heartbeats: &view.heartbeats, lease_seconds, usages: &view.usages }
 }
 
 pub fn secret_values(role: Role) -> SecretValues {
@@ -195,7 +195,13 @@ async fn get(
 ) -> Result<Shown, ApiError> {
     let view = api.master.view();
     let found = match ty.noun {
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
+        Noun::Recorded(_)
+        | Noun::Endpoints
+        | Noun::EndpointSlice
+        | Noun::Lease
+        | Noun::Event
+        | Noun::NodeMetrics
+        | Noun::PodMetrics => {
             let found = seen::get(&sight(api, caller, &view), ty, namespace, name);
             found.map(|shown| with_tunnel(&api.tunnels, shown))
         }
@@ -230,7 +236,13 @@ async fn matching(
         return Ok(page_of_rows(api, &sight(api, caller, view), request, after, limit));
     }
     let mut all = match noun {
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
+        Noun::Recorded(_)
+        | Noun::Endpoints
+        | Noun::EndpointSlice
+        | Noun::Lease
+        | Noun::Event
+        | Noun::NodeMetrics
+        | Noun::PodMetrics => {
             let seen = sight(api, caller, view);
             let mut keys = seen::keys(&seen, noun, request.namespace);
             if let (Some(name), Noun::Recorded(_)) = (wanted.fields.name(), noun) {
@@ -306,9 +318,13 @@ async fn own_nouns(
             }
             all
         }
-        Noun::Recorded(_) | Noun::Endpoints | Noun::EndpointSlice | Noun::Lease | Noun::Event => {
-            Vec::new()
-        }
+        Noun::Recorded(_)
+        | Noun::Endpoints
+        | Noun::EndpointSlice
+        | Noun::Lease
+        | Noun::Event
+        | Noun::NodeMetrics
+        | Noun::PodMetrics => Vec::new(),
     })
 }
 

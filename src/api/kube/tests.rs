@@ -392,6 +392,7 @@ async fn discovery_lists_every_type_in_both_forms() {
             "coordination.k8s.io",
             "discovery.k8s.io",
             "kgit.dev",
+            "metrics.k8s.io",
             "policy",
             "scheduling.k8s.io",
             "storage.k8s.io"

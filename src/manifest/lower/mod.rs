@@ -4,6 +4,7 @@
 //!
 //! One file per part of an object. What crosses objects is checked in `catalog`, not here.
 
+pub mod autoscaler;
 pub mod config;
 pub mod container;
 pub mod env;

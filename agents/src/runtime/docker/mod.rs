@@ -12,6 +12,7 @@ mod network;
 mod output;
 mod pause;
 mod port;
+mod stats;
 mod talk;
 mod view;
 
@@ -33,8 +34,8 @@ use tokio::net::TcpStream;
 
 use crate::runtime::docker::errors::{Asked, understood};
 use crate::runtime::{
-    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Outcome, Process, Runtime,
-    RuntimeError, Scope, Talk, View, VolumeOrder,
+    ContainerOrder, Engine, Event, ExecResult, Image, LogStream, Measured, Outcome, Process,
+    Runtime, RuntimeError, Scope, Talk, View, VolumeOrder,
 };
 
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -305,6 +306,10 @@ impl Runtime for Docker {
         let shown = shown.map_err(|error| self.failed(Asked::Container, id, error))?;
         let process = shown.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
         Ok(process.and_then(|pid| u32::try_from(pid).ok()))
+    }
+
+    async fn measure(&self, id: &str) -> Outcome<Option<Measured>> {
+        self.stats(id).await
     }
 
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Outcome<ExecResult> {

@@ -1,0 +1,145 @@
+//! Autoscalers: as many pods as the figures ask for, within bounds, and no faster than allowed.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use crate::cluster::Cluster;
+use crate::manifests::web_with;
+
+const PERIOD: Duration = Duration::from_secs(15);
+
+fn autoscaler(more: &str) -> String {
+    format!(
+        "apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: web
+spec:
+  scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: web}}
+  minReplicas: 2
+  maxReplicas: 8
+{more}  metrics:
+  - type: Resource
+    resource: {{name: cpu, target: {{type: Utilization, averageUtilization: 50}}}}
+"
+    )
+}
+
+/// Pods that ask for a tenth of a core each, past the time in which starting up counts.
+fn deployment() -> String {
+    web_with("web:1", 2, "        resources: {requests: {cpu: 100m}}\n")
+}
+
+fn cluster(more: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("web.yaml", &deployment()), ("hpa.yaml", &autoscaler(more))]);
+    cluster.pass(Duration::from_secs(600));
+    cluster
+}
+
+fn running(cluster: &Cluster) -> usize {
+    cluster.pods().iter().filter(|pod| pod.is_active()).count()
+}
+
+/// Figures come every period, for so many periods.
+fn under_load(cluster: &mut Cluster, cpu_millis: u64, periods: u32) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    for _ in 0..periods {
+        cluster.uses("web", cpu_millis);
+        cluster.pass(PERIOD);
+        sizes.push(running(cluster));
+    }
+    sizes
+}
+
+#[test]
+fn load_brings_pods_and_quiet_takes_them_away_after_five_minutes() {
+    let mut cluster = cluster("");
+    assert_eq!(under_load(&mut cluster, 50, 2), [2, 2]);
+    assert_eq!(under_load(&mut cluster, 100, 1), [4]);
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ scale     HorizontalPodAutoscaler/default/web  2 → 4
+    ~ scale     ReplicaSet/default/web-mn4tmjh4nc  2 → 4
+    + create    Pod/default/web-mn4tmjh4nc-hljcq  on a
+    + create    Pod/default/web-mn4tmjh4nc-8tlrz  on b
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.pass(Duration::from_secs(320));
+    assert_eq!(under_load(&mut cluster, 50, 1), [4]);
+    let sizes = under_load(&mut cluster, 10, 22);
+    assert_eq!(sizes[..19], [4; 19], "{sizes:?}");
+    assert_eq!(sizes.last(), Some(&2), "{sizes:?}");
+    assert_eq!(cluster.diff(&[]), "", "its number is no difference from the manifest");
+}
+
+#[test]
+fn it_stays_within_its_bounds_and_its_pace() {
+    let mut cluster = cluster("");
+    let sizes = under_load(&mut cluster, 1000, 3);
+    // At most four pods or twice as many in fifteen seconds.
+    assert_eq!(sizes[0], 6);
+    cluster.pass(Duration::from_secs(320));
+    assert_eq!(under_load(&mut cluster, 1000, 2).last(), Some(&8));
+}
+
+#[test]
+fn without_figures_nothing_changes_and_it_is_said() {
+    let mut cluster = cluster("");
+    assert_eq!(running(&cluster), 2);
+    let world = cluster.world();
+    let state = world.autoscalers.values().next().unwrap();
+    assert_eq!(state.desired, None);
+    assert!(state.trouble.as_ref().unwrap().contains("no figures"), "{state:?}");
+}
+
+#[test]
+fn figures_that_stop_coming_hold_the_number() {
+    let mut cluster = cluster("");
+    assert_eq!(under_load(&mut cluster, 100, 1), [4]);
+    cluster.pass(Duration::from_secs(3600));
+    assert_eq!(running(&cluster), 4);
+}
+
+#[test]
+fn the_manifests_number_counts_again_without_it() {
+    let mut cluster = cluster("");
+    assert_eq!(under_load(&mut cluster, 100, 1), [4]);
+    cluster.commit(&[("hpa.yaml", "")]);
+    cluster.settle();
+    assert_eq!(running(&cluster), 2);
+}
+
+#[test]
+fn a_disabled_direction_is_never_taken() {
+    let mut cluster = cluster("  behavior: {scaleUp: {selectPolicy: Disabled}}\n");
+    assert_eq!(under_load(&mut cluster, 1000, 4), [2; 4]);
+}
+
+#[test]
+fn a_target_scaled_to_nothing_is_left_alone() {
+    let mut cluster = Cluster::new(&["a"]);
+    let none = deployment().replace("replicas: 2", "replicas: 0");
+    cluster.commit(&[("web.yaml", &none), ("hpa.yaml", &autoscaler(""))]);
+    cluster.pass(PERIOD);
+    assert_eq!(running(&cluster), 0);
+}
+
+#[test]
+fn the_older_version_means_the_same() {
+    let mut cluster = Cluster::new(&["a"]);
+    let older = "apiVersion: autoscaling/v1
+kind: HorizontalPodAutoscaler
+metadata:
+  name: web
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 3
+  maxReplicas: 8
+  targetCPUUtilizationPercentage: 50
+";
+    cluster.commit(&[("web.yaml", &deployment()), ("hpa.yaml", older)]);
+    cluster.pass(Duration::from_secs(600));
+    assert_eq!(running(&cluster), 3, "at least three, figures or not");
+    assert_eq!(under_load(&mut cluster, 100, 1), [6]);
+}
