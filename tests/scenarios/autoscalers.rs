@@ -85,7 +85,7 @@ fn it_stays_within_its_bounds_and_its_pace() {
 
 #[test]
 fn without_figures_nothing_changes_and_it_is_said() {
-    let mut cluster = cluster("");
+    let cluster = cluster("");
     assert_eq!(running(&cluster), 2);
     let world = cluster.world();
     let state = world.autoscalers.values().next().unwrap();
