@@ -34,7 +34,7 @@ use crate::domain::world::{Effect, Record, World, node_key};
 
 /// Everything was made an hour before.
 pub const NOW: Timestamp = Timestamp(1_767_225_600_000);
-const THEN: Timestamp = Timestamp(NOW.0 - 3_600_000);
+pub const THEN: Timestamp = Timestamp(NOW.0 - 3_600_000);
 
 pub fn world() -> World {
     let mut world = World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"));
@@ -68,7 +68,7 @@ fn expand(made: Made) -> Vec<Effect> {
     }
 }
 
-fn labels(app: &str) -> Labels {
+pub fn labels(app: &str) -> Labels {
     BTreeMap::from([("app".to_owned(), app.to_owned())])
 }
 
@@ -126,7 +126,7 @@ fn container(name: &str, image: &str) -> ContainerTemplate {
     }
 }
 
-fn template(app: &str, image: &str) -> Arc<PodTemplate> {
+pub fn template(app: &str, image: &str) -> Arc<PodTemplate> {
     Arc::new(PodTemplate {
         labels: labels(app),
         containers: vec![container(app, image)],
@@ -135,7 +135,7 @@ fn template(app: &str, image: &str) -> Arc<PodTemplate> {
     })
 }
 
-fn template_json(app: &str, image: &str) -> Value {
+pub fn template_json(app: &str, image: &str) -> Value {
     json!({
         "metadata": {"labels": {"app": app}},
         "spec": {"containers": [{"name": app, "image": image}]},
@@ -277,6 +277,7 @@ fn pod(name: &str, owner: ObjectKey, template: Arc<PodTemplate>) -> Pod {
         revision_digest: template.digest(),
         template,
         index: None,
+        pinned: None,
         counted: false,
         placed: None,
         deletion: None,
@@ -404,9 +405,8 @@ fn job() -> Made {
             suspend: false,
             template: template("migrate", "busybox:1"),
         })),
-        json!({"metadata": {"name": "migrate"}, "spec": {
-            "template": template_json("migrate", "busybox:1"),
-        }}),
+        json!({"metadata": {"name": "migrate"},
+            "spec": {"template": template_json("migrate", "busybox:1")}}),
     )
 }
 

@@ -5,6 +5,7 @@
 //! object here is ever read back: what is recorded is the World.
 
 pub mod config;
+pub mod daemon_set;
 pub mod defaults;
 pub mod deployment;
 pub mod discovery;
@@ -31,9 +32,13 @@ pub mod remote;
 pub mod replica_set;
 pub mod resource_type;
 pub mod review;
+pub mod revision;
 pub mod seen;
 pub mod selector;
 pub mod service;
+#[cfg(test)]
+mod sets_tests;
+pub mod stateful_set;
 pub mod status;
 pub mod storage;
 pub mod table;

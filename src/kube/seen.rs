@@ -13,8 +13,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod, replica_set,
-    service, storage,
+    config, daemon_set, deployment, endpoints, event, job, lease, namespace, node, plain, pod,
+    replica_set, revision, service, stateful_set, storage,
 };
 
 /// What objects are shown from.
@@ -140,13 +140,13 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         }
         Noun::Recorded(
             Kind::PriorityClass
-            | Kind::StatefulSet
-            | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget
-            | Kind::ControllerRevision,
+            | Kind::PodDisruptionBudget,
         ) => plain::show(seen, key),
+        Noun::Recorded(Kind::StatefulSet) => stateful_set::show(seen, key),
+        Noun::Recorded(Kind::DaemonSet) => daemon_set::show(seen, key),
+        Noun::Recorded(Kind::ControllerRevision) => revision::show(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),

@@ -7,8 +7,8 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
-    reconcile, replica_set, service, storage,
+    config, daemon_set, deployment, endpoints, event, job, lease, namespace, node, plain,
+    pod_status, reconcile, replica_set, revision, service, stateful_set, storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -78,13 +78,13 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => replica_set::COLUMNS,
         Noun::Recorded(
             Kind::PriorityClass
-            | Kind::StatefulSet
-            | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget
-            | Kind::ControllerRevision,
+            | Kind::PodDisruptionBudget,
         ) => plain::COLUMNS,
+        Noun::Recorded(Kind::StatefulSet) => stateful_set::COLUMNS,
+        Noun::Recorded(Kind::DaemonSet) => daemon_set::COLUMNS,
+        Noun::Recorded(Kind::ControllerRevision) => revision::COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
@@ -114,13 +114,13 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         }
         Noun::Recorded(
             Kind::PriorityClass
-            | Kind::StatefulSet
-            | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget
-            | Kind::ControllerRevision,
+            | Kind::PodDisruptionBudget,
         ) => plain::cells(object, now),
+        Noun::Recorded(Kind::StatefulSet) => stateful_set::cells(object, now),
+        Noun::Recorded(Kind::DaemonSet) => daemon_set::cells(object, now),
+        Noun::Recorded(Kind::ControllerRevision) => revision::cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),

@@ -9,6 +9,8 @@ mod attach;
 mod bare;
 pub mod claims;
 mod config;
+mod daemon_rolling;
+mod daemon_set;
 mod depends;
 mod deployment;
 mod downward;
@@ -21,13 +23,17 @@ mod job;
 mod names;
 mod objects;
 pub mod observe;
+mod ordinals;
 mod pods;
 mod prune;
 mod replicas;
+mod revisions;
 mod rollout;
 mod scheduler;
 pub mod services;
+mod set_claims;
 mod spec;
+pub mod stateful_set;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -98,6 +104,8 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
             deployment::plan_replica_set(draft, key);
         }
         Kind::Deployment => deployment::plan_deployment(draft, key),
+        Kind::StatefulSet => stateful_set::plan_stateful_set(draft, key),
+        Kind::DaemonSet => daemon_set::plan_daemon_set(draft, key),
         Kind::Job => job::plan_job(draft, key),
         Kind::PersistentVolumeClaim => claims::plan_claim(draft, key),
         Kind::PersistentVolume => volume_changed(draft, key),
@@ -105,7 +113,7 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
         // Manifests of these are not read yet.
-        Kind::StatefulSet | Kind::DaemonSet | Kind::CronJob | Kind::HorizontalPodAutoscaler => {}
+        Kind::CronJob | Kind::HorizontalPodAutoscaler => {}
         Kind::Namespace
         | Kind::ConfigMap
         | Kind::Secret
@@ -137,8 +145,12 @@ fn retry_claims(draft: &mut Draft<'_>) {
     draft.queue.extend(pending);
 }
 
-/// Pods without a place may have one now, and those on the node may count differently.
+/// Pods without a place may have one now, and those on the node may count differently. Every
+/// DaemonSet may have to be there, or not any more.
 fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let daemons = draft.world.objects_of(Kind::DaemonSet).map(|row| row.resource.key.clone());
+    let daemons: Vec<ObjectKey> = daemons.collect();
+    draft.queue.extend(daemons);
     let Some(node) = draft.world.nodes.get(key).map(|row| row.name.clone()) else { return };
     let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));

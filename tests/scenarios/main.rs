@@ -2,6 +2,7 @@
 
 mod brakes;
 mod cluster;
+mod daemon_sets;
 mod data;
 mod histories;
 mod jobs;
@@ -9,4 +10,5 @@ mod lost;
 mod manifests;
 mod rollouts;
 mod services;
+mod stateful_sets;
 mod waiting;

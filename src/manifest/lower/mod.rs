@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod container;
+pub mod daemon_set;
 pub mod env;
 pub mod meta;
 pub mod names;
@@ -15,6 +16,7 @@ pub mod probe;
 pub mod security;
 pub mod selector;
 pub mod service;
+pub mod stateful_set;
 pub mod storage;
 pub mod volume;
 pub mod workload;

@@ -23,8 +23,8 @@ apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor
 metadata: {name: m}
 ---
-apiVersion: apps/v1
-kind: StatefulSet
+apiVersion: batch/v1
+kind: CronJob
 metadata: {name: s}
 "), @r"
     note: ignored: it has neither `apiVersion` nor `kind`
@@ -45,11 +45,11 @@ metadata: {name: s}
     6 | kind: ServiceMonitor
       |       ^^^^^^^^^^^^^^
 
-    warning: kgit does not run StatefulSet objects yet: this one is skipped
+    warning: kgit does not run CronJob objects yet: this one is skipped
       --> more.yaml:10:7
        |
-    10 | kind: StatefulSet
-       |       ^^^^^^^^^^^
+    10 | kind: CronJob
+       |       ^^^^^^^
 
     0 objects in 2 files: 1 warning, 3 notes
     ");
