@@ -13,6 +13,7 @@ pub mod key;
 pub mod plan;
 pub mod record;
 pub mod resource;
+pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod template;

@@ -147,6 +147,11 @@ pub enum Reason {
     Approved {
         by: String,
     },
+    /// A CronJob's time has come.
+    Schedule {
+        cron_job: ObjectKey,
+        slot: Timestamp,
+    },
     /// A limit of time or number was reached.
     Limit {
         what: String,

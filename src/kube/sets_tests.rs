@@ -14,9 +14,10 @@ use crate::domain::workload::{
 };
 use crate::domain::world::{Effect, Record, World};
 use crate::kube::fixture::{
-    NOW, THEN, applied, heartbeats, labels, template, template_json, waits, world,
+    NOW, THEN, applied, heartbeats, labels, template, template_json, world,
 };
 use crate::kube::json::{object, text};
+use crate::kube::own_fixture::waits;
 use crate::kube::resource_type::by_word;
 use crate::kube::seen::{Heard, SecretValues, Seen, get, keys, of_row};
 use crate::kube::table::{IncludeObject, Wide, table};

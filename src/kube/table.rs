@@ -7,7 +7,7 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, daemon_set, deployment, endpoints, event, job, lease, namespace, node, plain,
+    config, cron_job, daemon_set, deployment, endpoints, event, job, lease, namespace, node, plain,
     pod_status, reconcile, replica_set, revision, service, stateful_set, storage,
 };
 
@@ -77,16 +77,14 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Pod) => pod_status::COLUMNS,
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => replica_set::COLUMNS,
         Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::CronJob
-            | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget,
+            Kind::PriorityClass | Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget,
         ) => plain::COLUMNS,
         Noun::Recorded(Kind::StatefulSet) => stateful_set::COLUMNS,
         Noun::Recorded(Kind::DaemonSet) => daemon_set::COLUMNS,
         Noun::Recorded(Kind::ControllerRevision) => revision::COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
+        Noun::Recorded(Kind::CronJob) => cron_job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
         Noun::Endpoints => endpoints::COLUMNS,
         Noun::EndpointSlice => endpoints::SLICE_COLUMNS,
@@ -113,16 +111,14 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
             replica_set::cells(object, now)
         }
         Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::CronJob
-            | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget,
+            Kind::PriorityClass | Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget,
         ) => plain::cells(object, now),
         Noun::Recorded(Kind::StatefulSet) => stateful_set::cells(object, now),
         Noun::Recorded(Kind::DaemonSet) => daemon_set::cells(object, now),
         Noun::Recorded(Kind::ControllerRevision) => revision::cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
+        Noun::Recorded(Kind::CronJob) => cron_job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),
         Noun::Endpoints => endpoints::cells(object, now),
         Noun::EndpointSlice => endpoints::slice_cells(object, now),

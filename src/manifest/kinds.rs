@@ -25,8 +25,7 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 9] = [
-    ("CronJob", "batch/v1"),
+const NOT_YET: [(&str, &str); 8] = [
     ("Ingress", "networking.k8s.io/v1"),
     ("HorizontalPodAutoscaler", "autoscaling/v2"),
     ("HorizontalPodAutoscaler", "autoscaling/v1"),
@@ -94,7 +93,6 @@ fn runs(kind: &str) -> Option<Kind> {
             kind,
             Kind::Node
                 | Kind::ControllerRevision
-                | Kind::CronJob
                 | Kind::HorizontalPodAutoscaler
                 | Kind::PodDisruptionBudget
                 | Kind::PriorityClass
@@ -190,7 +188,7 @@ mod tests {
         assert_eq!(classify("v1", "List"), Verdict::List { item: None });
         assert_eq!(classify("v1", "ConfigMapList"), Verdict::List { item: Some(Kind::ConfigMap) });
         assert_eq!(classify("kgit.dev/v1", "Cluster"), Verdict::Settings);
-        assert_eq!(classify("batch/v1", "CronJob"), Verdict::NotYet);
+        assert_eq!(classify("networking.k8s.io/v1", "Ingress"), Verdict::NotYet);
         assert!(matches!(classify("serving.knative.dev/v1", "Service"), Verdict::Skipped(_)));
         assert!(matches!(classify("skaffold/v2", "Config"), Verdict::Skipped(_)));
         assert!(matches!(classify("rbac.authorization.k8s.io/v1", "Role"), Verdict::Skipped(_)));

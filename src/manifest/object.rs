@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
     Secret, Service,
@@ -23,7 +23,7 @@ use crate::manifest::json;
 use crate::manifest::lower::meta::{DEFAULT_NAMESPACE, Meta, metadata};
 use crate::manifest::lower::pod::Restarts;
 use crate::manifest::lower::{
-    Object, config, daemon_set, pod, service, stateful_set, storage, workload,
+    Object, config, daemon_set, job, pod, service, stateful_set, storage, workload,
 };
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
@@ -156,7 +156,11 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
         }),
         Kind::Job => read(root, key, findings, |object, it: &Job, _| {
             let spec = required(object, it.spec.as_ref())?;
-            Some(Spec::Job(workload::job(object, spec)))
+            Some(Spec::Job(job::job(object, &Path::ROOT.key("spec"), spec)))
+        }),
+        Kind::CronJob => read(root, key, findings, |object, it: &CronJob, _| {
+            let spec = required(object, it.spec.as_ref())?;
+            Some(Spec::CronJob(job::cron_job(object, &key.name, spec)))
         }),
         Kind::ReplicationController => {
             read(root, key, findings, |object, it: &ReplicationController, _| {
@@ -175,7 +179,6 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
         // Not among the kinds that documents are read for.
         Kind::Node
         | Kind::PriorityClass
-        | Kind::CronJob
         | Kind::HorizontalPodAutoscaler
         | Kind::PodDisruptionBudget
         | Kind::ControllerRevision => None,

@@ -9,6 +9,7 @@ mod attach;
 mod bare;
 pub mod claims;
 mod config;
+mod cron_job;
 mod daemon_rolling;
 mod daemon_set;
 mod depends;
@@ -20,6 +21,7 @@ mod evict;
 pub mod forecast;
 pub mod health;
 mod job;
+mod job_failure;
 mod names;
 mod objects;
 pub mod observe;
@@ -107,13 +109,14 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::StatefulSet => stateful_set::plan_stateful_set(draft, key),
         Kind::DaemonSet => daemon_set::plan_daemon_set(draft, key),
         Kind::Job => job::plan_job(draft, key),
+        Kind::CronJob => cron_job::plan_cron_job(draft, key),
         Kind::PersistentVolumeClaim => claims::plan_claim(draft, key),
         Kind::PersistentVolume => volume_changed(draft, key),
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
         // Manifests of these are not read yet.
-        Kind::CronJob | Kind::HorizontalPodAutoscaler => {}
+        Kind::HorizontalPodAutoscaler => {}
         Kind::Namespace
         | Kind::ConfigMap
         | Kind::Secret

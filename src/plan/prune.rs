@@ -17,7 +17,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
 use crate::plan::draft::{Draft, said};
 use crate::plan::objects::commit;
-use crate::plan::pods;
+use crate::plan::{job, pods};
 
 /// How long a pruned object can come back as itself: long enough to notice in the morning what
 /// was pushed in the evening.
@@ -195,18 +195,6 @@ pub fn retain(
     draft.step(said(Verb::Retain, key), reasons, vec![effect]);
 }
 
-/// The claims that a StatefulSet made stay without it, whatever its retention policy says: a
-/// manifest that disappears never takes data with it.
-fn retain_made(draft: &mut Draft<'_>, key: &ObjectKey, reason: &Reason) {
-    let made: Vec<ObjectKey> = draft.world.made_for(key).cloned().collect();
-    for claim in made.iter().filter(|made| made.kind.holds_data()) {
-        let applied = draft.world.objects.get(claim).map(|row| Arc::clone(&row.value));
-        if let Some(applied) = applied.filter(|applied| applied.retained.is_none()) {
-            retain(draft, claim, &applied, vec![reason.clone()]);
-        }
-    }
-}
-
 /// Takes an object out of force, and keeps what makes it itself for the undo window.
 fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
     let reason = gone_reason(draft, applied);
@@ -217,7 +205,6 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
         rows: rows_with(&draft.world, key),
     };
     let owners = pod_owners(&draft.world, key);
-    retain_made(draft, key, &reason);
     let mut effects = vec![
         Effect::Put(key.clone(), Record::Pruned(Arc::new(pruned))),
         Effect::Remove(key.clone(), Table::Object),
@@ -233,8 +220,25 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
             pods::stop(draft, &pod, vec![reason.clone()]);
         }
     }
+    release_made(draft, key, &reason);
     // Pods that were told to end before are waited for all the same.
     draft.queue.insert(key.clone());
+}
+
+/// What was made for an object goes with it. The claims that a StatefulSet made stay, whatever its
+/// retention policy says: a manifest that disappears never takes data with it.
+fn release_made(draft: &mut Draft<'_>, key: &ObjectKey, reason: &Reason) {
+    let made: Vec<ObjectKey> = draft.world.made_for(key).cloned().collect();
+    for key in &made {
+        if key.kind == Kind::Job {
+            job::delete(draft, key, vec![reason.clone()]);
+        }
+        let held = draft.world.objects.get(key).map(|row| Arc::clone(&row.value));
+        let held = held.filter(|applied| key.kind.holds_data() && applied.retained.is_none());
+        if let Some(applied) = held {
+            retain(draft, key, &applied, vec![reason.clone()]);
+        }
+    }
 }
 
 /// What an object remembers of itself, by its own key.

@@ -105,6 +105,7 @@ impl Claims<'_> {
             changes: Vec::new(),
             counter: 0,
             retained: None,
+            deletion: None,
             owner: Some(self.key.clone()),
         }
     }

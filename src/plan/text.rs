@@ -121,6 +121,7 @@ pub fn because(reason: &Reason) -> String {
         Reason::NeededBy { object } => format!("{object} needs it"),
         Reason::Node { node, what } => format!("node {node} {what}"),
         Reason::Approved { by } => format!("{by} approved it"),
+        Reason::Schedule { cron_job, slot } => format!("{cron_job} is due at {slot}"),
         Reason::Limit { what } => what.clone(),
     }
 }

@@ -196,11 +196,11 @@ fn claims_outlive_the_set_whatever_it_says_and_it_finds_them_when_it_comes_back(
     cluster.settle();
     commit(&mut cluster, "");
     assert_snapshot!(cluster.last_reconcile(), @"
-    ~ retain    PersistentVolumeClaim/default/data-db-0
-    ~ retain    PersistentVolumeClaim/default/data-db-1
     - delete    StatefulSet/default/db
     - stop      Pod/default/db-0  on a
     - stop      Pod/default/db-1  on a
+    ~ retain    PersistentVolumeClaim/default/data-db-0
+    ~ retain    PersistentVolumeClaim/default/data-db-1
     finished: 0 deviations, 0 missing, superseded false
     ");
     assert!(cluster.orders("a").remove_volumes.is_empty());

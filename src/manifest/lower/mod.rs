@@ -8,6 +8,7 @@ pub mod config;
 pub mod container;
 pub mod daemon_set;
 pub mod env;
+pub mod job;
 pub mod meta;
 pub mod names;
 pub mod placement;

@@ -47,18 +47,27 @@ pub fn template(
     written: &PodTemplateSpec,
     restarts: Restarts,
 ) -> PodTemplate {
-    template_with(object, written, restarts, &[])
+    let spec = Path::ROOT.key("spec");
+    template_at(object, &spec.key("template"), written, restarts)
+}
+
+pub fn template_at(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &PodTemplateSpec,
+    restarts: Restarts,
+) -> PodTemplate {
+    template_with(object, path, written, restarts, &[])
 }
 
 /// The same, where its containers may mount volumes that the template does not name.
 pub fn template_with(
     object: &mut Object<'_, '_>,
+    path: &Path<'_>,
     written: &PodTemplateSpec,
     restarts: Restarts,
     further: &[VolumeTemplate],
 ) -> PodTemplate {
-    let spec = Path::ROOT.key("spec");
-    let path = spec.key("template");
     let meta = written.metadata.clone().unwrap_or_default();
     object.labels(&path.key("metadata").key("labels"), &meta.labels.clone().unwrap_or_default());
     let Some(spec) = &written.spec else {

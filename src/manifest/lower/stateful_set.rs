@@ -40,7 +40,13 @@ pub fn stateful_set(
     check_name(object, name);
     let claims = claims(object, written.volume_claim_templates.as_deref());
     let volumes: Vec<VolumeTemplate> = claims.iter().map(volume_of).collect();
-    let template = template_with(object, &written.template, Restarts::AlwaysOnly, &volumes);
+    let template = template_with(
+        object,
+        &path.key("template"),
+        &written.template,
+        Restarts::AlwaysOnly,
+        &volumes,
+    );
     let selector = label_selector(object, &path.key("selector"), &written.selector);
     must_match(object, &path.key("selector"), &selector, &template.labels);
     let policies = [("OrderedReady", false), ("Parallel", true)];

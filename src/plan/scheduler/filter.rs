@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kgit_protocol::pod::Resources;
+use kgit_protocol::pod::{ContainerPort, Resources};
 
 use crate::domain::record::{Node, Pod};
 use crate::domain::selector::{Labels, has_all};
@@ -116,7 +116,8 @@ fn room(world: &World, pod: &Pod, node: &Node) -> Result<Load, Unfit> {
     let wanted_ports = host_ports(&pod.template);
     let mut load = requested(&pod.template);
     for other in world.pods_on(&node.name).filter(|other| !other.is_finished()) {
-        if host_ports(&other.template).iter().any(|port| wanted_ports.contains(port)) {
+        let taken = host_ports(&other.template);
+        if taken.iter().any(|port| wanted_ports.iter().any(|wanted| clash(wanted, port))) {
             return Err(Unfit::HostPortTaken);
         }
         let theirs = requested(&other.template);
@@ -137,9 +138,16 @@ fn room(world: &World, pod: &Pod, node: &Node) -> Result<Load, Unfit> {
     Ok(load)
 }
 
-fn host_ports(template: &PodTemplate) -> Vec<(u16, kgit_protocol::pod::Protocol)> {
+fn host_ports(template: &PodTemplate) -> Vec<&ContainerPort> {
     let ports = template.all_containers().flat_map(|container| &container.ports);
-    ports.filter_map(|port| Some((port.host_port?, port.protocol))).collect()
+    ports.filter(|port| port.host_port.is_some()).collect()
+}
+
+/// Whether two pods of one node can't both have what they ask for.
+fn clash(one: &ContainerPort, other: &ContainerPort) -> bool {
+    let is_same = (one.host_port, one.protocol) == (other.host_port, other.protocol);
+    let every = |port: &ContainerPort| port.host_ip.as_deref().is_none_or(|ip| ip == "0.0.0.0");
+    is_same && (every(one) || every(other) || one.host_ip == other.host_ip)
 }
 
 /// Requests of a pod: containers and sidecars together, or the largest other init container.
@@ -161,4 +169,32 @@ fn sidecars(
     template: &PodTemplate,
 ) -> impl Iterator<Item = &crate::domain::template::ContainerTemplate> {
     template.init_containers.iter().filter(|container| container.sidecar)
+}
+
+#[cfg(test)]
+mod tests {
+    use kgit_protocol::pod::Protocol;
+
+    use super::*;
+
+    fn port(number: u16, protocol: Protocol, ip: Option<&str>) -> ContainerPort {
+        let host_ip = ip.map(str::to_owned);
+        ContainerPort { name: None, port: 80, protocol, host_port: Some(number), host_ip }
+    }
+
+    #[test]
+    fn ports_clash_by_number_protocol_and_address() {
+        let wanted = port(80, Protocol::Tcp, Some("10.0.0.1"));
+        for (other, expected) in [
+            (port(80, Protocol::Tcp, Some("10.0.0.1")), true),
+            (port(80, Protocol::Tcp, None), true),
+            (port(80, Protocol::Tcp, Some("0.0.0.0")), true),
+            (port(80, Protocol::Tcp, Some("10.0.0.2")), false),
+            (port(80, Protocol::Udp, Some("10.0.0.1")), false),
+            (port(81, Protocol::Tcp, None), false),
+        ] {
+            assert_eq!(clash(&wanted, &other), expected, "{other:?}");
+            assert_eq!(clash(&other, &wanted), expected, "{other:?}");
+        }
+    }
 }
