@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::cli::context::{Context, print};
 use crate::cli::describe_kinds::{
-    claim, config_map, deployment, job, node, pod, replica_set, secret, service, storage_class,
-    volume,
+    claim, config_map, daemon_set, deployment, job, node, pod, replica_set, secret, service,
+    stateful_set, storage_class, volume,
 };
 use crate::cli::describe_parts::{Row, by_time, events, labels, nested, row, rows};
 use crate::cli::error::CliError;
@@ -66,7 +66,10 @@ fn described(object: &Value, told: &[Value]) -> String {
     let of_kind = match text(object, "/kind") {
         "Pod" => pod(object),
         "Deployment" => deployment(object),
-        "ReplicaSet" => replica_set(object),
+        "ReplicaSet" => replica_set(object, "/spec/selector/matchLabels"),
+        "ReplicationController" => replica_set(object, "/spec/selector"),
+        "StatefulSet" => stateful_set(object),
+        "DaemonSet" => daemon_set(object),
         "Job" => job(object),
         "PersistentVolumeClaim" => claim(object),
         "PersistentVolume" => volume(object),

@@ -79,13 +79,64 @@ pub fn deployment(object: &Value) -> Told {
     Told { rows: lines, sections: format!("{}{}", template(object), conditions(object)) }
 }
 
-pub fn replica_set(object: &Value) -> Told {
+/// `selector_at` is where its plain labels stand.
+pub fn replica_set(object: &Value, selector_at: &str) -> Told {
     let (current, desired) = (number(object, "/status/replicas"), number(object, "/spec/replicas"));
     let lines = vec![
-        row("Selector", selector(object, "/spec/selector/matchLabels")),
+        row("Selector", selector(object, selector_at)),
         row("Replicas", format!("{current} current / {desired} desired")),
         row("Ready", number(object, "/status/readyReplicas").to_string()),
     ];
+    Told { rows: lines, sections: template(object) }
+}
+
+pub fn stateful_set(object: &Value) -> Told {
+    let count = |field: &str| number(object, &format!("/status/{field}"));
+    let replicas = format!(
+        "{} desired | {} total | {} ready | {} updated",
+        number(object, "/spec/replicas"),
+        count("replicas"),
+        count("readyReplicas"),
+        count("updatedReplicas"),
+    );
+    let claims = items(object, "/spec/volumeClaimTemplates").iter();
+    let claims = claims.map(|claim| text(claim, "/metadata/name")).collect::<Vec<_>>().join(",");
+    let mut lines = vec![
+        row("Selector", selector(object, "/spec/selector/matchLabels")),
+        row("Replicas", replicas),
+        at("Service", object, "/spec/serviceName"),
+        at("Pod Management", object, "/spec/podManagementPolicy"),
+        at("Update Strategy", object, "/spec/updateStrategy/type"),
+        at("Current Revision", object, "/status/currentRevision"),
+        at("Update Revision", object, "/status/updateRevision"),
+        row("Volume Claims", claims),
+    ];
+    if let Some(rolling) = object.pointer("/spec/updateStrategy/rollingUpdate") {
+        lines.push(row("Partition", plain(&rolling["partition"])));
+    }
+    Told { rows: lines, sections: template(object) }
+}
+
+pub fn daemon_set(object: &Value) -> Told {
+    let count = |field: &str| number(object, &format!("/status/{field}"));
+    let nodes = format!(
+        "{} desired | {} with a pod | {} up to date | {} available | {} misscheduled",
+        count("desiredNumberScheduled"),
+        count("currentNumberScheduled"),
+        count("updatedNumberScheduled"),
+        count("numberAvailable"),
+        count("numberMisscheduled"),
+    );
+    let mut lines = vec![
+        row("Selector", selector(object, "/spec/selector/matchLabels")),
+        row("Node-Selector", selector(object, "/spec/template/spec/nodeSelector")),
+        row("Nodes", nodes),
+        at("Update Strategy", object, "/spec/updateStrategy/type"),
+    ];
+    if let Some(rolling) = object.pointer("/spec/updateStrategy/rollingUpdate") {
+        let (down, up) = (plain(&rolling["maxUnavailable"]), plain(&rolling["maxSurge"]));
+        lines.push(row("RollingUpdateStrategy", format!("{down} max unavailable, {up} max surge")));
+    }
     Told { rows: lines, sections: template(object) }
 }
 

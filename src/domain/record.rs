@@ -229,6 +229,18 @@ pub struct DaemonSetState {
     pub updated: u32,
     pub ready: u32,
     pub available: u32,
+    /// Where pods failed: the delay before the next one grows with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<NodeName, Failures>,
+}
+
+/// Failures of a DaemonSet's pods on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// In a row.
+    pub count: u32,
+    /// When the last one was cleared away.
+    pub last: Timestamp,
 }
 
 /// What a CronJob remembers.
@@ -326,7 +338,7 @@ pub struct Provisioned {
 pub struct Pod {
     pub key: ObjectKey,
     pub uid: PodUid,
-    /// The ReplicaSet, the Job, or the Pod's own manifest.
+    /// The ReplicaSet, StatefulSet, DaemonSet or Job, or the Pod's own manifest.
     pub owner: ObjectKey,
     pub created: Timestamp,
     pub labels: Labels,
@@ -334,8 +346,11 @@ pub struct Pod {
     pub template: Arc<PodTemplate>,
     /// Of the template and of the config contents that it runs with.
     pub revision_digest: Digest,
-    /// For an Indexed job.
+    /// Of an Indexed job; the ordinal of a StatefulSet's pod.
     pub index: Option<u32>,
+    /// The node that it is for, and that no other node will do for: of a DaemonSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<NodeName>,
     /// Its end is part of its Job's counts already.
     pub counted: bool,
     /// `None`: not placed yet.

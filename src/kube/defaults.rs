@@ -133,6 +133,38 @@ pub fn deployment_spec(spec: &mut Fields) {
     template(spec);
 }
 
+pub fn stateful_set_spec(spec: &mut Fields) {
+    default(spec, "replicas", 1);
+    default(spec, "revisionHistoryLimit", 10);
+    default(spec, "podManagementPolicy", "OrderedReady");
+    let retention = child(spec, "persistentVolumeClaimRetentionPolicy");
+    default(retention, "whenDeleted", "Retain");
+    default(retention, "whenScaled", "Retain");
+    let strategy = child(spec, "updateStrategy");
+    default(strategy, "type", "RollingUpdate");
+    if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate") {
+        default(child(strategy, "rollingUpdate"), "partition", 0);
+    }
+    each(spec, "volumeClaimTemplates", |claim| {
+        default(claim, "apiVersion", "v1");
+        default(claim, "kind", "PersistentVolumeClaim");
+        claim_spec(child(claim, "spec"));
+    });
+    template(spec);
+}
+
+pub fn daemon_set_spec(spec: &mut Fields) {
+    default(spec, "revisionHistoryLimit", 10);
+    let strategy = child(spec, "updateStrategy");
+    default(strategy, "type", "RollingUpdate");
+    if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate") {
+        let rolling = child(strategy, "rollingUpdate");
+        default(rolling, "maxSurge", 0);
+        default(rolling, "maxUnavailable", 1);
+    }
+    template(spec);
+}
+
 pub fn job_spec(spec: &mut Fields) {
     if !spec.contains_key("parallelism") {
         default(spec, "completions", 1);

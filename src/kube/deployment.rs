@@ -167,7 +167,12 @@ pub fn template_cells(workload: &Value) -> [Value; 3] {
 
 /// `a=b,tier in (x,y)`; `<none>` if it selects everything.
 fn selector_text(workload: &Value) -> String {
-    let labels = fields(workload, "/spec/selector/matchLabels");
+    let controller = text(workload, "/kind") == "ReplicationController";
+    let labels = match controller {
+        true => fields(workload, "/spec/selector").collect::<Vec<_>>(),
+        false => fields(workload, "/spec/selector/matchLabels").collect(),
+    };
+    let labels = labels.into_iter();
     let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let expressions = items(workload, "/spec/selector/matchExpressions").iter().map(|expression| {
         let key = text(expression, "/key");

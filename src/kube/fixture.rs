@@ -34,7 +34,7 @@ use crate::kube::workload_fixture;
 
 /// Everything was made an hour before.
 pub const NOW: Timestamp = Timestamp(1_767_225_600_000);
-const THEN: Timestamp = Timestamp(NOW.0 - 3_600_000);
+pub const THEN: Timestamp = Timestamp(NOW.0 - 3_600_000);
 
 pub fn world() -> World {
     let mut world = World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"));
@@ -77,7 +77,7 @@ fn expand(made: Made) -> Vec<Effect> {
     }
 }
 
-fn labels(app: &str) -> Labels {
+pub fn labels(app: &str) -> Labels {
     BTreeMap::from([("app".to_owned(), app.to_owned())])
 }
 
@@ -287,6 +287,7 @@ fn pod(name: &str, owner: ObjectKey, template: Arc<PodTemplate>) -> Pod {
         revision_digest: template.digest(),
         template,
         index: None,
+        pinned: None,
         counted: false,
         placed: None,
         deletion: None,

@@ -7,6 +7,7 @@
 pub mod autoscaler;
 pub mod config;
 pub mod cron_job;
+pub mod daemon_set;
 pub mod defaults;
 pub mod deployment;
 pub mod discovery;
@@ -36,9 +37,13 @@ pub mod remote;
 pub mod replica_set;
 pub mod resource_type;
 pub mod review;
+pub mod revision;
 pub mod seen;
 pub mod selector;
 pub mod service;
+#[cfg(test)]
+mod sets_tests;
+pub mod stateful_set;
 pub mod status;
 pub mod storage;
 pub mod table;

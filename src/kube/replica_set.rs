@@ -1,9 +1,10 @@
 //! ReplicaSets: the revisions of Deployments, and those with a manifest of their own.
+//! ReplicationControllers are the same in older words.
 
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::domain::key::ObjectKey;
+use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::ReplicaSet;
 use crate::domain::resource::{Spec, Strategy};
 use crate::domain::selector::{Labels, Operator, Selector};
@@ -98,6 +99,10 @@ fn spec(world: &World, set: &ReplicaSet) -> Value {
         _ => None,
     };
     let mut selector = selector_object(selector.unwrap_or(&Selector::default()));
+    if set.key.kind == Kind::ReplicationController {
+        // Plain labels are all that it ever had.
+        selector = selector["matchLabels"].take();
+    }
     if !set.hash.is_empty() {
         selector["matchLabels"][HASH_LABEL] = json!(set.hash);
     }

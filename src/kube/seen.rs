@@ -14,8 +14,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    autoscaler, config, cron_job, deployment, endpoints, event, job, lease, metrics, namespace,
-    node, plain, pod, replica_set, service, storage,
+    autoscaler, config, cron_job, daemon_set, deployment, endpoints, event, job, lease, metrics,
+    namespace, node, plain, pod, replica_set, revision, service, stateful_set, storage,
 };
 
 /// What objects are shown from.
@@ -143,13 +143,10 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => {
             replica_set::show(seen, key)
         }
-        Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::StatefulSet
-            | Kind::DaemonSet
-            | Kind::PodDisruptionBudget
-            | Kind::ControllerRevision,
-        ) => plain::show(seen, key),
+        Noun::Recorded(Kind::PriorityClass | Kind::PodDisruptionBudget) => plain::show(seen, key),
+        Noun::Recorded(Kind::StatefulSet) => stateful_set::show(seen, key),
+        Noun::Recorded(Kind::DaemonSet) => daemon_set::show(seen, key),
+        Noun::Recorded(Kind::ControllerRevision) => revision::show(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::CronJob) => cron_job::show(seen, key),

@@ -7,8 +7,9 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    autoscaler, config, cron_job, deployment, endpoints, event, job, lease, metrics, namespace,
-    node, plain, pod_status, reconcile, replica_set, service, storage,
+    autoscaler, config, cron_job, daemon_set, deployment, endpoints, event, job, lease, metrics,
+    namespace, node, plain, pod_status, reconcile, replica_set, revision, service, stateful_set,
+    storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -76,13 +77,10 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Service) => service::COLUMNS,
         Noun::Recorded(Kind::Pod) => pod_status::COLUMNS,
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => replica_set::COLUMNS,
-        Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::StatefulSet
-            | Kind::DaemonSet
-            | Kind::PodDisruptionBudget
-            | Kind::ControllerRevision,
-        ) => plain::COLUMNS,
+        Noun::Recorded(Kind::PriorityClass | Kind::PodDisruptionBudget) => plain::COLUMNS,
+        Noun::Recorded(Kind::StatefulSet) => stateful_set::COLUMNS,
+        Noun::Recorded(Kind::DaemonSet) => daemon_set::COLUMNS,
+        Noun::Recorded(Kind::ControllerRevision) => revision::COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::CronJob) => cron_job::COLUMNS,
@@ -114,13 +112,12 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => {
             replica_set::cells(object, now)
         }
-        Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::StatefulSet
-            | Kind::DaemonSet
-            | Kind::PodDisruptionBudget
-            | Kind::ControllerRevision,
-        ) => plain::cells(object, now),
+        Noun::Recorded(Kind::PriorityClass | Kind::PodDisruptionBudget) => {
+            plain::cells(object, now)
+        }
+        Noun::Recorded(Kind::StatefulSet) => stateful_set::cells(object, now),
+        Noun::Recorded(Kind::DaemonSet) => daemon_set::cells(object, now),
+        Noun::Recorded(Kind::ControllerRevision) => revision::cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::CronJob) => cron_job::cells(object, now),

@@ -25,12 +25,9 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 9] = [
-    ("StatefulSet", "apps/v1"),
-    ("DaemonSet", "apps/v1"),
+const NOT_YET: [(&str, &str); 6] = [
     ("Ingress", "networking.k8s.io/v1"),
     ("PodDisruptionBudget", "policy/v1"),
-    ("ReplicationController", "v1"),
     ("Endpoints", "v1"),
     ("EndpointSlice", "discovery.k8s.io/v1"),
     ("ServiceAccount", "v1"),
@@ -92,13 +89,7 @@ fn runs(kind: &str) -> Option<Kind> {
     kind.parse().ok().filter(|kind| {
         !matches!(
             kind,
-            Kind::Node
-                | Kind::ControllerRevision
-                | Kind::ReplicationController
-                | Kind::StatefulSet
-                | Kind::DaemonSet
-                | Kind::PodDisruptionBudget
-                | Kind::PriorityClass
+            Kind::Node | Kind::ControllerRevision | Kind::PodDisruptionBudget | Kind::PriorityClass
         )
     })
 }
@@ -192,7 +183,7 @@ mod tests {
         assert_eq!(classify("v1", "List"), Verdict::List { item: None });
         assert_eq!(classify("v1", "ConfigMapList"), Verdict::List { item: Some(Kind::ConfigMap) });
         assert_eq!(classify("kgit.dev/v1", "Cluster"), Verdict::Settings);
-        assert_eq!(classify("apps/v1", "StatefulSet"), Verdict::NotYet);
+        assert_eq!(classify("networking.k8s.io/v1", "Ingress"), Verdict::NotYet);
         assert!(matches!(classify("serving.knative.dev/v1", "Service"), Verdict::Skipped(_)));
         assert!(matches!(classify("skaffold/v2", "Config"), Verdict::Skipped(_)));
         assert!(matches!(classify("rbac.authorization.k8s.io/v1", "Role"), Verdict::Skipped(_)));

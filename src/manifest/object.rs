@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::Metadata;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler as AutoscalerV1;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
+    ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    Secret, Service,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,7 +24,9 @@ use crate::manifest::findings::Findings;
 use crate::manifest::json;
 use crate::manifest::lower::meta::{DEFAULT_NAMESPACE, Meta, metadata};
 use crate::manifest::lower::pod::Restarts;
-use crate::manifest::lower::{Object, autoscaler, config, job, pod, service, storage, workload};
+use crate::manifest::lower::{
+    Object, autoscaler, config, daemon_set, job, pod, service, stateful_set, storage, workload,
+};
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
 
@@ -173,14 +176,24 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
                 Some(Spec::Autoscaler(autoscaler::autoscaler(object, spec)))
             })
         }
+        Kind::ReplicationController => {
+            read(root, key, findings, |object, it: &ReplicationController, _| {
+                let spec = required(object, it.spec.as_ref())?;
+                Some(Spec::ReplicaSet(workload::replication_controller(object, spec)))
+            })
+        }
+        Kind::StatefulSet => read(root, key, findings, |object, it: &StatefulSet, _| {
+            let spec = required(object, it.spec.as_ref())?;
+            Some(Spec::StatefulSet(stateful_set::stateful_set(object, &key.name, spec)))
+        }),
+        Kind::DaemonSet => read(root, key, findings, |object, it: &DaemonSet, _| {
+            let spec = required(object, it.spec.as_ref())?;
+            Some(Spec::DaemonSet(daemon_set::daemon_set(object, spec)))
+        }),
         // Not among the kinds that documents are read for.
-        Kind::Node
-        | Kind::PriorityClass
-        | Kind::ReplicationController
-        | Kind::StatefulSet
-        | Kind::DaemonSet
-        | Kind::PodDisruptionBudget
-        | Kind::ControllerRevision => None,
+        Kind::Node | Kind::PriorityClass | Kind::PodDisruptionBudget | Kind::ControllerRevision => {
+            None
+        }
     }
 }
 

@@ -98,13 +98,27 @@ pub fn belongs(type_name: &str, field: &str) -> Option<&'static str> {
         "image" | "command" | "args" | "env" | "envFrom" | "ports" | "volumeMounts" | "resources"
     );
     match type_name {
-        "DeploymentSpec" | "ReplicaSetSpec" | "JobSpec" if of_a_pod => {
+        "DeploymentSpec"
+        | "ReplicaSetSpec"
+        | "ReplicationControllerSpec"
+        | "StatefulSetSpec"
+        | "DaemonSetSpec"
+        | "JobSpec"
+            if of_a_pod =>
+        {
             Some("it belongs under `template.spec`")
         }
         "PodTemplateSpec" if of_a_pod => Some("it belongs under `spec`"),
         "PodSpec" if of_a_container => Some("it belongs to one of the `containers`"),
         "Container" if of_a_pod => Some("it belongs to the pod, beside `containers`"),
-        "Deployment" | "ReplicaSet" | "Job" | "Pod" | "Service"
+        "Deployment"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job"
+        | "Pod"
+        | "Service"
             if of_a_pod || matches!(field, "replicas" | "selector" | "template" | "ports") =>
         {
             Some("it belongs under `spec`")

@@ -270,6 +270,8 @@ impl Core {
             batch.reports.push((name.clone(), Some(last)));
         }
         batch.mark(workloads);
+        // Whose pods it had is not all: DaemonSets count nodes.
+        batch.mark([node_key(name)]);
     }
 
     fn approve(&mut self, batch: &mut Batch, plan: String, by: String, reply: Reply<String>) {

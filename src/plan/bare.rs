@@ -54,6 +54,10 @@ fn make(
     revision_digest: kgit_protocol::ids::Digest,
 ) {
     let Spec::Pod(template) = &applied.resource.spec else { return };
+    if let Some(other) = draft.world.pods.get(key).map(|pod| pod.owner.clone()) {
+        let for_what = format!("its name, which a pod of {other} has");
+        return draft.blocked(key, for_what, "the pod is not started");
+    }
     if depends::held(draft, key, &applied.resource) {
         return;
     }
@@ -68,6 +72,7 @@ fn make(
         template: Arc::clone(template),
         revision_digest,
         index: None,
+        pinned: None,
     };
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(counted)));
     pods::create(draft, new, &needs.configs, vec![commit_reason(applied)], vec![effect]);

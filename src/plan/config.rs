@@ -89,9 +89,15 @@ impl Needs {
         let Some(newest) = newest.filter(|newest| *newest.template == *template) else {
             return Vec::new();
         };
-        let changed = self.configs.iter().filter(|(config, content)| {
-            newest.configs.get(*config).is_none_or(|old| old != *content)
-        });
+        self.changed_since(owner, &newest.configs)
+    }
+
+    /// The configs whose content is not the one that it was.
+    pub fn changed_since(&self, owner: &ObjectKey, before: &Configs) -> Vec<Reason> {
+        let changed = self
+            .configs
+            .iter()
+            .filter(|(config, content)| before.get(*config).is_none_or(|old| old != *content));
         changed.map(|(config, _)| Reason::Config { config: config_key(owner, config) }).collect()
     }
 }

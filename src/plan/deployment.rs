@@ -229,7 +229,7 @@ impl Rollout<'_> {
         collisions: u64,
     ) -> ObjectKey {
         let hash = names::revision_hash(digest, collisions);
-        let name = names::replica_set_name(self.key, &hash);
+        let name = names::owned_name(self.key, &hash);
         let key = self.key.sibling(Kind::ReplicaSet, &name);
         let set = ReplicaSet {
             key: key.clone(),

@@ -15,7 +15,7 @@ use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
 use crate::domain::resource::{Resource, Spec};
 use crate::domain::world::{Effect, Record, Table, World};
-use crate::plan::{depends, services};
+use crate::plan::{depends, services, stateful_set};
 
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -140,9 +140,15 @@ impl<'a> Draft<'a> {
                 self.touch_referrers(key);
                 self.touch_owner(key);
             }
-            (_, Some(Record::Deployment(_) | Record::ReplicaSet(_))) => {
-                self.touch_referrers(key);
-            }
+            (
+                _,
+                Some(
+                    Record::Deployment(_)
+                    | Record::ReplicaSet(_)
+                    | Record::StatefulSet(_)
+                    | Record::DaemonSet(_),
+                ),
+            ) => self.touch_referrers(key),
             _ => {}
         }
     }
@@ -166,12 +172,20 @@ impl<'a> Draft<'a> {
         for pod in new.into_iter().chain(old.as_deref()) {
             self.touch_pod(pod);
         }
+        // Whoever else wants a pod of that name.
+        if old.is_none() || new.is_none() {
+            self.queue.extend(stateful_set::named_by(&self.world, key));
+            self.queue.extend(self.world.objects.contains_key(key).then(|| key.clone()));
+        }
     }
 
     fn touch_pod(&mut self, pod: &Pod) {
         self.queue.insert(self.world.workload_of(pod));
         for claim in pod.template.claims() {
-            self.queue.insert(pod.key.sibling(Kind::PersistentVolumeClaim, claim));
+            let claim = pod.key.sibling(Kind::PersistentVolumeClaim, claim);
+            let applied = self.world.objects.get(&claim);
+            self.queue.extend(applied.and_then(|applied| applied.owner.clone()));
+            self.queue.insert(claim);
         }
         if let Some(node) = pod.node() {
             self.nodes.insert(node.clone());

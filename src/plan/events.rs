@@ -40,12 +40,13 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
         (Verb::Create | Verb::Place, Kind::Pod) => pod_made(world, step, &event),
         (Verb::Stop, Kind::Pod) => owner_of(world, object)
             .map(|owner| {
-                let message = format!("Deleted pod: {}", object.name);
+                let message = pod_words(&owner, object, "Deleted pod", "delete");
                 let component = controller(owner.kind);
                 (owner, event("SuccessfulDelete", message, component))
             })
             .into_iter()
             .collect(),
+        (Verb::Create, Kind::PersistentVolumeClaim) => claim_made(world, object, &event),
         (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
         (Verb::Create, Kind::ReplicaSet) => set_made(world, step, &event),
         (Verb::Finish, Kind::Job) => job_ended(world, step, &event),
@@ -63,7 +64,7 @@ fn pod_made(
     let mut events = Vec::new();
     if let (Verb::Create, Some(owner)) = (step.said.verb, owner_of(world, object)) {
         let component = controller(owner.kind);
-        let message = format!("Created pod: {}", object.name);
+        let message = pod_words(&owner, object, "Created pod", "create");
         events.push((owner, event("SuccessfulCreate", message, component)));
     }
     if let Some(node) = &step.said.node {
@@ -72,6 +73,34 @@ fn pod_made(
         events.push((object.clone(), event("Scheduled", message, "default-scheduler")));
     }
     events
+}
+
+/// A StatefulSet has words of its own. Source: `StatefulPodControl.recordPodEvent`.
+fn pod_words(owner: &ObjectKey, pod: &ObjectKey, common: &str, verb: &str) -> String {
+    match owner.kind {
+        Kind::StatefulSet => {
+            format!("{verb} Pod {} in StatefulSet {} successful", pod.name, owner.name)
+        }
+        _ => format!("{common}: {}", pod.name),
+    }
+}
+
+/// A claim that a StatefulSet made. Source: `StatefulPodControl.recordClaimEvent`.
+fn claim_made(
+    world: &World,
+    claim: &ObjectKey,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let owner = world.objects.get(claim).and_then(|applied| applied.owner.clone());
+    let Some(owner) = owner.filter(|owner| owner.kind == Kind::StatefulSet) else {
+        return Vec::new();
+    };
+    let ordinal = claim.name.rsplit_once('-').map_or("", |(_, ordinal)| ordinal);
+    let message = format!(
+        "create Claim {} Pod {}-{ordinal} in StatefulSet {} success",
+        claim.name, owner.name, owner.name
+    );
+    vec![(owner, event("SuccessfulCreate", message, controller(Kind::StatefulSet)))]
 }
 
 /// A new revision starts with some pods already.
@@ -152,6 +181,9 @@ fn owner_of(world: &World, pod: &ObjectKey) -> Option<ObjectKey> {
 fn controller(kind: Kind) -> &'static str {
     match kind {
         Kind::Job => "job-controller",
+        Kind::StatefulSet => "statefulset-controller",
+        Kind::DaemonSet => "daemonset-controller",
+        Kind::ReplicationController => "replication-controller",
         _ => "replicaset-controller",
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{ClaimPhase, Pod};
 use crate::domain::resource::{Resource, Spec};
+use crate::domain::workload::{DaemonSetSpec, DaemonUpdate, StatefulSetSpec, StatefulUpdate};
 use crate::domain::world::World;
 use crate::plan::deployment::is_complete;
 
@@ -54,7 +55,8 @@ pub fn health(world: &World, key: &ObjectKey) -> Health {
             Some(state) if state.trouble.is_none() => Health::Healthy,
             _ => Health::Progressing,
         },
-        Spec::StatefulSet(_) | Spec::DaemonSet(_) => Health::Progressing,
+        Spec::StatefulSet(spec) => stateful_set(world, key, spec, applied.generation),
+        Spec::DaemonSet(spec) => daemon_set(world, key, spec, applied.generation),
         Spec::CronJob(spec) if spec.suspend => Health::Suspended,
         Spec::CronJob(_) => Health::Healthy,
         Spec::Service(spec) if spec.kind == "LoadBalancer" => {
@@ -81,6 +83,38 @@ fn deployment(world: &World, key: &ObjectKey, resource: &Resource, generation: u
     match is_complete(world.replicas_of(key, spec.replicas), state.status) {
         true => Health::Healthy,
         false => Health::Progressing,
+    }
+}
+
+fn stateful_set(world: &World, key: &ObjectKey, spec: &StatefulSetSpec, generation: u64) -> Health {
+    let Some(state) = world.stateful_sets.get(key) else { return Health::Progressing };
+    let replicas = world.replicas_of(key, spec.replicas);
+    if state.observed_generation < generation || state.status.ready < replicas {
+        return Health::Progressing;
+    }
+    match spec.update {
+        StatefulUpdate::RollingUpdate { partition, .. }
+            if state.status.updated < replicas.saturating_sub(partition) =>
+        {
+            Health::Progressing
+        }
+        StatefulUpdate::RollingUpdate { .. } | StatefulUpdate::OnDelete => Health::Healthy,
+    }
+}
+
+fn daemon_set(world: &World, key: &ObjectKey, spec: &DaemonSetSpec, generation: u64) -> Health {
+    let Some(state) = world.daemon_sets.get(key) else { return Health::Progressing };
+    if state.observed_generation < generation {
+        return Health::Progressing;
+    }
+    match spec.update {
+        DaemonUpdate::OnDelete => Health::Healthy,
+        DaemonUpdate::RollingUpdate { .. }
+            if state.updated.min(state.available) < state.desired =>
+        {
+            Health::Progressing
+        }
+        DaemonUpdate::RollingUpdate { .. } => Health::Healthy,
     }
 }
 
@@ -140,6 +174,15 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
             let ready = world.replica_sets.get(key).map_or(0, |set| set.status.ready);
             format!("{ready}/{} ready", world.replicas_of(key, spec.replicas))
         }
+        Spec::StatefulSet(spec) => {
+            let ready = world.stateful_sets.get(key).map_or(0, |state| state.status.ready);
+            format!("{ready}/{} ready", world.replicas_of(key, spec.replicas))
+        }
+        Spec::DaemonSet(_) => {
+            let state = world.daemon_sets.get(key);
+            let (ready, desired) = state.map_or((0, 0), |state| (state.ready, state.desired));
+            format!("{ready}/{desired} ready")
+        }
         Spec::Job(spec) => match world.jobs.get(key).and_then(|job| job.finished.as_ref()) {
             Some(finish) if finish.succeeded => "complete".to_owned(),
             Some(finish) => format!("failed: {}", finish.reason),
@@ -159,8 +202,6 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
         | Spec::Autoscaler(_)
         | Spec::DisruptionBudget(_)
         | Spec::PriorityClass(_)
-        | Spec::StatefulSet(_)
-        | Spec::DaemonSet(_)
         | Spec::Service(_) => String::new(),
         Spec::CronJob(spec) if spec.suspend => "suspended".to_owned(),
         Spec::CronJob(_) => cron_job(world, key),

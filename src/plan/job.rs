@@ -392,6 +392,7 @@ impl Job<'_> {
             template: Arc::clone(&self.spec.template),
             revision_digest: digest,
             index,
+            pinned: None,
         };
         let reasons = vec![why, commit_reason(self.applied)];
         let effect = Effect::Put(self.key.clone(), Record::Object(Arc::new(counted)));

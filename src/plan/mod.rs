@@ -12,6 +12,8 @@ mod bare;
 pub mod claims;
 mod config;
 mod cron_job;
+mod daemon_rolling;
+mod daemon_set;
 mod depends;
 mod deployment;
 mod downward;
@@ -25,13 +27,17 @@ mod job_failure;
 mod names;
 mod objects;
 pub mod observe;
+mod ordinals;
 mod pods;
 mod prune;
 mod replicas;
+mod revisions;
 mod rollout;
 mod scheduler;
 pub mod services;
+mod set_claims;
 mod spec;
+pub mod stateful_set;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -102,6 +108,8 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
             deployment::plan_replica_set(draft, key);
         }
         Kind::Deployment => deployment::plan_deployment(draft, key),
+        Kind::StatefulSet => stateful_set::plan_stateful_set(draft, key),
+        Kind::DaemonSet => daemon_set::plan_daemon_set(draft, key),
         Kind::Job => job::plan_job(draft, key),
         Kind::CronJob => cron_job::plan_cron_job(draft, key),
         Kind::HorizontalPodAutoscaler => autoscaler::plan_autoscaler(draft, key),
@@ -110,8 +118,6 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
-        // Manifests of these are not read yet.
-        Kind::StatefulSet | Kind::DaemonSet => {}
         Kind::Namespace
         | Kind::ConfigMap
         | Kind::Secret
@@ -143,8 +149,12 @@ fn retry_claims(draft: &mut Draft<'_>) {
     draft.queue.extend(pending);
 }
 
-/// Pods without a place may have one now, and those on the node may count differently.
+/// Pods without a place may have one now, and those on the node may count differently. Every
+/// DaemonSet may have to be there, or not any more.
 fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let daemons = draft.world.objects_of(Kind::DaemonSet).map(|row| row.resource.key.clone());
+    let daemons: Vec<ObjectKey> = daemons.collect();
+    draft.queue.extend(daemons);
     let Some(node) = draft.world.nodes.get(key).map(|row| row.name.clone()) else { return };
     let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));

@@ -50,9 +50,9 @@ pub fn revision_hash(revision: &Digest, collisions: u64) -> String {
     letters(&digest, HASH_CHARS)
 }
 
-/// The name of a Deployment's revision.
-pub fn replica_set_name(deployment: &ObjectKey, hash: &str) -> String {
-    format!("{}-{hash}", deployment.name)
+/// The name of a revision: of a Deployment, a StatefulSet, a DaemonSet.
+pub fn owned_name(owner: &ObjectKey, hash: &str) -> String {
+    format!("{}-{hash}", owner.name)
 }
 
 /// A number that depends on the parts alone: for breaking ties.

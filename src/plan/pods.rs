@@ -28,6 +28,8 @@ pub struct NewPod {
     pub template: Arc<PodTemplate>,
     pub revision_digest: Digest,
     pub index: Option<u32>,
+    /// The only node that it may go to.
+    pub pinned: Option<NodeName>,
 }
 
 /// Makes a pod and places it if a node can take it. `effects` go into the same step: the owner's
@@ -51,6 +53,7 @@ pub fn create(
         template: new.template,
         revision_digest: new.revision_digest,
         index: new.index,
+        pinned: new.pinned,
         counted: false,
         placed: None,
         deletion: None,

@@ -41,7 +41,8 @@ pub fn plan_gone(
     }
     release(draft, dirty);
     for (key, applied) in stay {
-        retain(draft, &key, &applied);
+        let reason = gone_reason(draft, &applied);
+        retain(draft, &key, &applied, vec![reason]);
     }
     // What others stand on goes last.
     for (key, applied) in go.into_iter().rev() {
@@ -113,7 +114,8 @@ fn carry_out_approved(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, by: String) {
         };
         let before = draft.plan.steps.len();
         if key.kind.holds_data() || !applied.resource.may_be_pruned() {
-            retain(draft, &key, &applied);
+            let reason = gone_reason(draft, &applied);
+            retain(draft, &key, &applied, vec![reason]);
         } else {
             delete(draft, &key, &applied);
         }
@@ -181,11 +183,16 @@ fn gone_reason(draft: &Draft<'_>, applied: &Applied) -> Reason {
     }
 }
 
-fn retain(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
-    let reason = gone_reason(draft, applied);
+/// From now on somebody has to order it away.
+pub fn retain(
+    draft: &mut Draft<'_>,
+    key: &ObjectKey,
+    applied: &Arc<Applied>,
+    reasons: Vec<Reason>,
+) {
     let retained = Applied { retained: Some(draft.now), ..(**applied).clone() };
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(retained)));
-    draft.step(said(Verb::Retain, key), vec![reason], vec![effect]);
+    draft.step(said(Verb::Retain, key), reasons, vec![effect]);
 }
 
 /// Takes an object out of force, and keeps what makes it itself for the undo window.
@@ -218,11 +225,19 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
     draft.queue.insert(key.clone());
 }
 
-/// What was made for an object goes with it.
+/// What was made for an object goes with it. The claims that a StatefulSet made stay, whatever its
+/// retention policy says: a manifest that disappears never takes data with it.
 fn release_made(draft: &mut Draft<'_>, key: &ObjectKey, reason: &Reason) {
     let made: Vec<ObjectKey> = draft.world.made_for(key).cloned().collect();
-    for key in made.iter().filter(|key| key.kind == Kind::Job) {
-        job::delete(draft, key, vec![reason.clone()]);
+    for key in &made {
+        if key.kind == Kind::Job {
+            job::delete(draft, key, vec![reason.clone()]);
+        }
+        let held = draft.world.objects.get(key).map(|row| Arc::clone(&row.value));
+        let held = held.filter(|applied| key.kind.holds_data() && applied.retained.is_none());
+        if let Some(applied) = held {
+            retain(draft, key, &applied, vec![reason.clone()]);
+        }
     }
 }
 
@@ -349,7 +364,7 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
         }
         let approved = Reason::Approved { by: by.to_owned() };
         if key.kind.holds_data() {
-            remove_data(draft, key, approved);
+            remove_data(draft, key, vec![approved]);
         } else {
             let before = draft.plan.steps.len();
             delete(draft, key, &applied);
@@ -362,7 +377,8 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
     removed
 }
 
-fn remove_data(draft: &mut Draft<'_>, key: &ObjectKey, approved: Reason) {
+/// Data goes: on somebody's order, or because a policy that somebody wrote says so.
+pub fn remove_data(draft: &mut Draft<'_>, key: &ObjectKey, reasons: Vec<Reason>) {
     let mut effects = vec![next_incarnation(draft)];
     if key.kind == Kind::PersistentVolumeClaim {
         effects.extend(release_volume(draft, key));
@@ -370,7 +386,7 @@ fn remove_data(draft: &mut Draft<'_>, key: &ObjectKey, approved: Reason) {
         effects.push(Effect::Remove(key.clone(), Table::Volume));
     }
     effects.extend([Table::Object, Table::Events].map(|it| Effect::Remove(key.clone(), it)));
-    draft.step(said(Verb::Delete, key), vec![approved], effects);
+    draft.step(said(Verb::Delete, key), reasons, effects);
     draft.start_over(key);
 }
 

@@ -102,6 +102,7 @@ fn grow(
             template: Arc::clone(&current.template),
             revision_digest: current.revision_digest.clone(),
             index: None,
+            pinned: None,
         };
         let effect = Effect::Put(set.key.clone(), Record::ReplicaSet(Arc::new(counted)));
         pods::create(draft, new, &current.configs, why.clone(), vec![effect]);

@@ -33,6 +33,7 @@ mod pushes;
 mod ran;
 mod repo;
 mod room;
+mod sets;
 #[path = "../support/skip.rs"]
 mod skip;
 mod streams;

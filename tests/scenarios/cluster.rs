@@ -93,7 +93,7 @@ impl Cluster {
         cluster
     }
 
-    fn join(&mut self, name: &str, index: u8) {
+    pub fn join(&mut self, name: &str, index: u8) {
         let (reply, _answer) = oneshot::channel();
         let join = Join {
             version: 1,
@@ -115,6 +115,12 @@ impl Cluster {
             ..NodeObservation::default()
         };
         self.report(name, Some(node), Vec::new());
+    }
+
+    /// `kgit agent leave` on the node.
+    pub fn leave(&mut self, node: &str) {
+        let (reply, _answer) = oneshot::channel();
+        self.turn(vec![Event::Leave { node: NodeName::new(node), reply }]);
     }
 
     pub fn turn(&mut self, events: Vec<Event>) {

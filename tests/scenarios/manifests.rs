@@ -118,3 +118,53 @@ spec:
 "
     )
 }
+
+/// A StatefulSet `db` with a claim for each pod; `more` as lines of its spec.
+pub fn stateful(image: &str, replicas: u32, more: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: db
+spec:
+  replicas: {replicas}
+  serviceName: db
+{more}  selector:
+    matchLabels: {{app: db}}
+  template:
+    metadata:
+      labels: {{app: db}}
+    spec:
+      containers:
+      - name: db
+        image: {image}
+        volumeMounts: [{{name: data, mountPath: /data}}]
+  volumeClaimTemplates:
+  - metadata: {{name: data}}
+    spec:
+      accessModes: [ReadWriteOnce]
+      resources: {{requests: {{storage: 1Gi}}}}
+"
+    )
+}
+
+/// A DaemonSet `log`; `more` as lines of its spec, `pod` as lines of its pods'.
+pub fn daemon(image: &str, more: &str, pod: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: log
+spec:
+{more}  selector:
+    matchLabels: {{app: log}}
+  template:
+    metadata:
+      labels: {{app: log}}
+    spec:
+{pod}      containers:
+      - name: log
+        image: {image}
+"
+    )
+}

@@ -47,6 +47,10 @@ fn owners(world: &World, object: &ObjectKey) -> Vec<ObjectKey> {
     if let Some(set) = world.replica_sets.get(object) {
         owners.push(set.owner.clone());
     }
+    if let Some(revision) = world.revisions.get(object) {
+        owners.push(revision.owner.clone());
+    }
+    owners.extend(world.objects.get(object).and_then(|applied| applied.owner.clone()));
     owners.dedup();
     owners.retain(|owner| owner != object);
     owners

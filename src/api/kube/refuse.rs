@@ -71,6 +71,7 @@ fn place_of(world: &World, ty: &ResourceType, namespace: &str, name: &str) -> Op
     let owner = match kind {
         Kind::Pod => world.pods.get(&key).map(|pod| world.workload_of(pod)),
         Kind::ReplicaSet => world.replica_sets.get(&key).map(|set| set.owner.clone()),
+        Kind::ControllerRevision => world.revisions.get(&key).map(|it| it.owner.clone()),
         _ => None,
     };
     let applied = world.objects.get(&owner.unwrap_or(key))?;

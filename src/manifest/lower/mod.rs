@@ -7,6 +7,7 @@
 pub mod autoscaler;
 pub mod config;
 pub mod container;
+pub mod daemon_set;
 pub mod env;
 pub mod job;
 pub mod meta;
@@ -17,6 +18,7 @@ pub mod probe;
 pub mod security;
 pub mod selector;
 pub mod service;
+pub mod stateful_set;
 pub mod storage;
 pub mod volume;
 pub mod workload;

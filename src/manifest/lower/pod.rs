@@ -35,7 +35,7 @@ const RESTART_POLICIES: [(&str, RestartPolicy); 3] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restarts {
     Any,
-    /// ReplicaSets and Deployments.
+    /// Of everything that keeps its pods running.
     AlwaysOnly,
     /// Jobs: a pod that never ends never completes.
     NotAlways,
@@ -57,13 +57,24 @@ pub fn template_at(
     written: &PodTemplateSpec,
     restarts: Restarts,
 ) -> PodTemplate {
+    template_with(object, path, written, restarts, &[])
+}
+
+/// The same, where its containers may mount volumes that the template does not name.
+pub fn template_with(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &PodTemplateSpec,
+    restarts: Restarts,
+    further: &[VolumeTemplate],
+) -> PodTemplate {
     let meta = written.metadata.clone().unwrap_or_default();
     object.labels(&path.key("metadata").key("labels"), &meta.labels.clone().unwrap_or_default());
     let Some(spec) = &written.spec else {
         object.required(&path.key("spec"));
         return PodTemplate::default();
     };
-    pod(object, &path.key("spec"), &meta, spec, restarts)
+    pod_with(object, &path.key("spec"), &meta, spec, restarts, further)
 }
 
 pub fn pod(
@@ -73,10 +84,22 @@ pub fn pod(
     written: &PodSpec,
     restarts: Restarts,
 ) -> PodTemplate {
+    pod_with(object, path, meta, written, restarts, &[])
+}
+
+fn pod_with(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    meta: &ObjectMeta,
+    written: &PodSpec,
+    restarts: Restarts,
+    further: &[VolumeTemplate],
+) -> PodTemplate {
     let volumes = volumes(object, path, written);
+    let mountable = [&volumes, further].concat();
     let context = written.security_context.clone().unwrap_or_default();
     let host_network = written.host_network.unwrap_or(false);
-    let around = Around { volumes: &volumes, security: &context, host_network };
+    let around = Around { volumes: &mountable, security: &context, host_network };
     let init = written.init_containers.as_deref();
     let init_containers = each(path, "initContainers", init, |at, it| {
         Some(container(object, at, Place::Init, it, around))

@@ -155,13 +155,23 @@ pub fn claim(
     written: &WrittenClaim,
     annotations: &Labels,
 ) -> ClaimSpec {
-    let path = Path::ROOT.key("spec");
+    claim_at(object, &Path::ROOT, written, annotations)
+}
+
+/// The claim that stands at `root`, its `spec` and `metadata` below that.
+pub fn claim_at(
+    object: &mut Object<'_, '_>,
+    root: &Path<'_>,
+    written: &WrittenClaim,
+    annotations: &Labels,
+) -> ClaimSpec {
+    let path = root.key("spec");
     let resources = path.key("resources");
     let requests = written.resources.as_ref().and_then(|it| it.requests.as_ref());
     let class = class(written.storage_class_name.as_ref(), annotations);
     if let Some(class) = class.as_deref().filter(|class| *class != BUILT_IN_CLASS) {
         let to = ObjectKey::new(Kind::StorageClass, "", class);
-        let metadata = Path::ROOT.key("metadata");
+        let metadata = root.key("metadata");
         let metadata = metadata.key("annotations");
         let at = match annotations.contains_key(OLD_CLASS_ANNOTATION) {
             true => metadata.key(OLD_CLASS_ANNOTATION),

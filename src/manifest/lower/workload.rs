@@ -1,13 +1,16 @@
-//! What keeps pods running: ReplicaSets, Deployments.
+//! What keeps pods running: ReplicationControllers, ReplicaSets, Deployments; and what those share
+//! with the kinds that have a file of their own.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
     DeploymentSpec as WrittenDeployment, DeploymentStrategy, ReplicaSetSpec as WrittenReplicaSet,
 };
+use k8s_openapi::api::core::v1::ReplicationControllerSpec as WrittenController;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::domain::resource::{DeploymentSpec, IntOrPercent, ReplicaSetSpec, Strategy};
+use crate::domain::selector::Selector;
 use crate::manifest::lower::Object;
 use crate::manifest::lower::pod::{Restarts, template};
 use crate::manifest::lower::selector::{label_selector, must_match};
@@ -39,6 +42,31 @@ pub fn replica_set(object: &mut Object<'_, '_>, written: &WrittenReplicaSet) -> 
     }
 }
 
+/// Source: `SetDefaults_ReplicationController`: without a selector it has its template's labels.
+pub fn replication_controller(
+    object: &mut Object<'_, '_>,
+    written: &WrittenController,
+) -> ReplicaSetSpec {
+    let path = Path::ROOT.key("spec");
+    let empty = Default::default();
+    if written.template.is_none() {
+        object.required(&path.key("template"));
+    }
+    let template_of = written.template.as_ref().unwrap_or(&empty);
+    let template = template(object, template_of, Restarts::AlwaysOnly);
+    let chosen = written.selector.as_ref().filter(|labels| !labels.is_empty());
+    let at = path.key("selector");
+    chosen.into_iter().for_each(|labels| object.labels(&at, labels));
+    let selector = Selector::from_labels(chosen.unwrap_or(&template.labels));
+    must_match(object, &at, &selector, &template.labels);
+    ReplicaSetSpec {
+        replicas: replicas(object, written.replicas),
+        selector,
+        min_ready_seconds: min_ready(object, written.min_ready_seconds),
+        template: Arc::new(template),
+    }
+}
+
 pub fn deployment(object: &mut Object<'_, '_>, written: &WrittenDeployment) -> DeploymentSpec {
     let path = Path::ROOT.key("spec");
     let template = template(object, &written.template, Restarts::AlwaysOnly);
@@ -57,18 +85,19 @@ pub fn deployment(object: &mut Object<'_, '_>, written: &WrittenDeployment) -> D
         template: Arc::new(template),
         strategy: strategy(object, written.strategy.as_ref()),
         min_ready_seconds,
-        revision_history_limit: object.count(
-            &path.key("revisionHistoryLimit"),
-            written.revision_history_limit.map(i64::from),
-            DEFAULT_REVISION_HISTORY,
-            0,
-        ),
+        revision_history_limit: revision_history(object, written.revision_history_limit),
         progress_deadline_seconds: deadline,
         paused: written.paused.unwrap_or(false),
     }
 }
 
-fn replicas(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
+pub fn revision_history(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
+    let path = Path::ROOT.key("spec");
+    let written = written.map(i64::from);
+    object.count(&path.key("revisionHistoryLimit"), written, DEFAULT_REVISION_HISTORY, 0)
+}
+
+pub fn replicas(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
     let path = Path::ROOT.key("spec");
     let replicas = object.count(&path.key("replicas"), written.map(i64::from), 1, 0);
     at_most_pods(object, &path.key("replicas"), replicas)
@@ -83,7 +112,7 @@ pub fn at_most_pods(object: &mut Object<'_, '_>, path: &Path<'_>, count: u32) ->
     MAX_PODS
 }
 
-fn min_ready(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
+pub fn min_ready(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
     let path = Path::ROOT.key("spec");
     object.count(&path.key("minReadySeconds"), written.map(i64::from), 0, 0)
 }
@@ -118,12 +147,12 @@ fn strategy(object: &mut Object<'_, '_>, written: Option<&DeploymentStrategy>) -
     Strategy::RollingUpdate { max_surge, max_unavailable }
 }
 
-fn is_zero(value: IntOrPercent) -> bool {
+pub fn is_zero(value: IntOrPercent) -> bool {
     matches!(value, IntOrPercent::Int(0) | IntOrPercent::Percent(0))
 }
 
 /// A number, or a percentage as text.
-fn share(object: &mut Object<'_, '_>, path: &Path<'_>, written: &IntOrString) -> IntOrPercent {
+pub fn share(object: &mut Object<'_, '_>, path: &Path<'_>, written: &IntOrString) -> IntOrPercent {
     let read = match written {
         IntOrString::Int(number) => u32::try_from(*number).ok().map(IntOrPercent::Int),
         IntOrString::String(text) => percent(text),

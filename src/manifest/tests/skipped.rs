@@ -23,10 +23,10 @@ apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor
 metadata: {name: m}
 ---
-apiVersion: apps/v1
-kind: StatefulSet
+apiVersion: networking.k8s.io/v1
+kind: Ingress
 metadata: {name: s}
-"), @r"
+"), @"
     note: ignored: it has neither `apiVersion` nor `kind`
       --> compose.yaml:1:1
       |
@@ -45,11 +45,11 @@ metadata: {name: s}
     6 | kind: ServiceMonitor
       |       ^^^^^^^^^^^^^^
 
-    warning: kgit does not run StatefulSet objects yet: this one is skipped
+    warning: kgit does not run Ingress objects yet: this one is skipped
       --> more.yaml:10:7
        |
-    10 | kind: StatefulSet
-       |       ^^^^^^^^^^^
+    10 | kind: Ingress
+       |       ^^^^^^^
 
     0 objects in 2 files: 1 warning, 3 notes
     ");

@@ -14,6 +14,7 @@ use crate::plan::scheduler::{Constraints, VolumeConstraint, choose};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
     OtherNodeNamed,
+    NotItsNode,
     NotReady,
     Cordoned,
     Labels,
@@ -29,6 +30,7 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OtherNodeNamed => "not named by spec.nodeName",
+            Self::NotItsNode => "not the one that the pod is for",
             Self::NotReady => "not ready",
             Self::Cordoned => "cordoned",
             Self::Labels => "without the labels that it selects",
@@ -65,6 +67,9 @@ pub fn fits(
     if placement.node_name.as_ref().is_some_and(|name| *name != node.name.as_str()) {
         return Err(Unfit::OtherNodeNamed);
     }
+    if pod.pinned.as_ref().is_some_and(|name| *name != node.name) {
+        return Err(Unfit::NotItsNode);
+    }
     // A node that has joined but not told of itself yet has no capacity to judge by.
     if node.ready != Some(true) || node.observed.capacity.pods == 0 {
         return Err(Unfit::NotReady);
@@ -73,7 +78,7 @@ pub fn fits(
     if node.unschedulable && !tolerated() {
         return Err(Unfit::Cordoned);
     }
-    if !labels_fit(pod, &node.labels) {
+    if !labels_fit(&pod.template, &node.labels) {
         return Err(Unfit::Labels);
     }
     if !constraints.volumes.iter().all(|volume| volume_fits(volume, node)) {
@@ -85,8 +90,15 @@ pub fn fits(
     room(world, pod, node)
 }
 
-fn labels_fit(pod: &Pod, labels: &Labels) -> bool {
-    let placement = &pod.template.placement;
+/// The template names the node, or chooses it by its labels.
+pub fn is_chosen(template: &PodTemplate, node: &Node) -> bool {
+    let named = &template.placement.node_name;
+    named.as_ref().is_none_or(|name| *name == node.name.as_str())
+        && labels_fit(template, &node.labels)
+}
+
+fn labels_fit(template: &PodTemplate, labels: &Labels) -> bool {
+    let placement = &template.placement;
     let selected = has_all(labels, &placement.node_selector);
     let affine = placement.node_affinity.is_empty()
         || placement.node_affinity.iter().any(|term| term.matches(labels));

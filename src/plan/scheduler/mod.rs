@@ -10,6 +10,7 @@ use kgit_protocol::ids::NodeName;
 
 use crate::domain::key::ObjectKey;
 use crate::domain::record::{Node, Pod};
+use crate::domain::template::PodTemplate;
 use crate::domain::world::World;
 use crate::plan::scheduler::filter::Unfit;
 
@@ -53,6 +54,11 @@ pub fn choose(
         chosen.insert(claim.clone(), choice.volume.clone());
     }
     Some(chosen)
+}
+
+/// Whether a DaemonSet is to have a pod on the node: by what the node is, not by its room.
+pub fn is_eligible(template: &PodTemplate, node: &Node) -> bool {
+    filter::is_chosen(template, node)
 }
 
 /// The node for a pod; `Err` is the one line that says why there is none.
