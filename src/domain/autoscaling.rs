@@ -85,6 +85,13 @@ pub enum DisruptionBound {
     MaxUnavailable(IntOrPercent),
 }
 
+/// Priority classes that are there without a manifest. Source: upstream's
+/// `apis/scheduling/helpers.go`.
+pub const BUILT_IN_PRIORITIES: [(&str, i32); 2] =
+    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+/// What is above is the system's own.
+pub const HIGHEST_USER_PRIORITY: i32 = 1_000_000_000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriorityClassSpec {
     pub value: i32,

@@ -147,6 +147,11 @@ pub enum Reason {
     Approved {
         by: String,
     },
+    /// A pod of higher priority needs the room.
+    Preempted {
+        by: ObjectKey,
+        priority: i32,
+    },
     /// A limit of time or number was reached.
     Limit {
         what: String,

@@ -26,6 +26,7 @@ pub mod openapi;
 pub mod plain;
 pub mod pod;
 pub mod pod_status;
+pub mod policy;
 pub mod reconcile;
 pub mod remote;
 pub mod replica_set;

@@ -13,8 +13,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod, replica_set,
-    service, storage,
+    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod, policy,
+    replica_set, service, storage,
 };
 
 /// What objects are shown from.
@@ -106,13 +106,13 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             | Kind::PersistentVolumeClaim
             | Kind::Deployment
             | Kind::Job
-            | Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget),
         ) => objects(kind),
+        Noun::Recorded(Kind::PriorityClass) => policy::class_keys(world),
         Noun::Lease => match namespace {
             None | Some(lease::NAMESPACE) => world.nodes.keys().cloned().collect(),
             Some(_) => Vec::new(),
@@ -139,14 +139,14 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
             replica_set::show(seen, key)
         }
         Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::StatefulSet
+            Kind::StatefulSet
             | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::show(seen, key),
+        Noun::Recorded(Kind::PriorityClass) => policy::show_class(seen, key),
+        Noun::Recorded(Kind::PodDisruptionBudget) => policy::show_budget(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),

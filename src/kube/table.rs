@@ -7,7 +7,7 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
+    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status, policy,
     reconcile, replica_set, service, storage,
 };
 
@@ -77,14 +77,14 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Pod) => pod_status::COLUMNS,
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => replica_set::COLUMNS,
         Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::StatefulSet
+            Kind::StatefulSet
             | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::COLUMNS,
+        Noun::Recorded(Kind::PriorityClass) => policy::CLASS_COLUMNS,
+        Noun::Recorded(Kind::PodDisruptionBudget) => policy::BUDGET_COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
@@ -113,14 +113,14 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
             replica_set::cells(object, now)
         }
         Noun::Recorded(
-            Kind::PriorityClass
-            | Kind::StatefulSet
+            Kind::StatefulSet
             | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
-            | Kind::PodDisruptionBudget
             | Kind::ControllerRevision,
         ) => plain::cells(object, now),
+        Noun::Recorded(Kind::PriorityClass) => policy::class_cells(object, now),
+        Noun::Recorded(Kind::PodDisruptionBudget) => policy::budget_cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),

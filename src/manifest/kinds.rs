@@ -25,14 +25,13 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 12] = [
+const NOT_YET: [(&str, &str); 11] = [
     ("StatefulSet", "apps/v1"),
     ("DaemonSet", "apps/v1"),
     ("CronJob", "batch/v1"),
     ("Ingress", "networking.k8s.io/v1"),
     ("HorizontalPodAutoscaler", "autoscaling/v2"),
     ("HorizontalPodAutoscaler", "autoscaling/v1"),
-    ("PodDisruptionBudget", "policy/v1"),
     ("ReplicationController", "v1"),
     ("Endpoints", "v1"),
     ("EndpointSlice", "discovery.k8s.io/v1"),
@@ -41,11 +40,10 @@ const NOT_YET: [(&str, &str); 12] = [
 ];
 
 /// Kinds of Kubernetes' own groups that have no meaning on plain Docker hosts.
-const MEANINGLESS: [(&str, &str); 19] = [
+const MEANINGLESS: [(&str, &str); 18] = [
     ("NetworkPolicy", "kgit enforces no network policies"),
     ("LimitRange", "kgit enforces no limits by namespace"),
     ("ResourceQuota", "kgit enforces no quotas"),
-    ("PriorityClass", "kgit does not rank pods yet"),
     ("RuntimeClass", "containers run with the engine's own runtime"),
     ("IngressClass", "there is one way in here"),
     ("CSIDriver", STORAGE_DRIVERS),
@@ -65,12 +63,11 @@ const MEANINGLESS: [(&str, &str); 19] = [
 const STORAGE_DRIVERS: &str = "kgit uses no storage drivers";
 
 /// Groups of Kubernetes that hold nothing else.
-const MEANINGLESS_GROUPS: [(&str, &str); 9] = [
+const MEANINGLESS_GROUPS: [(&str, &str); 8] = [
     ("rbac.authorization.k8s.io", "access is given by kgit's own tokens and roles"),
     ("apiextensions.k8s.io", "there are no custom resources here"),
     ("apiregistration.k8s.io", "there are no added API servers here"),
     ("admissionregistration.k8s.io", "there are no admission webhooks here"),
-    ("scheduling.k8s.io", "kgit does not rank pods yet"),
     ("node.k8s.io", "containers run with the engine's own runtime"),
     ("coordination.k8s.io", "leases are not manifests"),
     ("certificates.k8s.io", "kgit signs no requests of others"),
@@ -78,13 +75,14 @@ const MEANINGLESS_GROUPS: [(&str, &str); 9] = [
 ];
 
 /// Groups in which an unknown kind is a mistake, not somebody's extension.
-const OWN_GROUPS: [&str; 9] = [
+const OWN_GROUPS: [&str; 10] = [
     "",
     "apps",
     "batch",
     "extensions",
     "autoscaling",
     "policy",
+    "scheduling.k8s.io",
     "storage.k8s.io",
     "networking.k8s.io",
     "discovery.k8s.io",
@@ -102,8 +100,6 @@ fn runs(kind: &str) -> Option<Kind> {
                 | Kind::DaemonSet
                 | Kind::CronJob
                 | Kind::HorizontalPodAutoscaler
-                | Kind::PodDisruptionBudget
-                | Kind::PriorityClass
         )
     })
 }

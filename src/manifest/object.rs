@@ -8,6 +8,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
 };
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kgit_protocol::ids::Digest;
@@ -21,7 +23,7 @@ use crate::manifest::findings::Findings;
 use crate::manifest::json;
 use crate::manifest::lower::meta::{DEFAULT_NAMESPACE, Meta, metadata};
 use crate::manifest::lower::pod::Restarts;
-use crate::manifest::lower::{Object, config, pod, service, storage, workload};
+use crate::manifest::lower::{Object, config, pod, policy, service, storage, workload};
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
 
@@ -155,15 +157,22 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
             let spec = required(object, it.spec.as_ref())?;
             Some(Spec::Job(workload::job(object, spec)))
         }),
+        Kind::PriorityClass => read(root, key, findings, |object, it: &PriorityClass, _| {
+            Some(Spec::PriorityClass(policy::priority_class(object, key, it)))
+        }),
+        Kind::PodDisruptionBudget => {
+            read(root, key, findings, |object, it: &PodDisruptionBudget, _| {
+                let spec = required(object, it.spec.as_ref())?;
+                Some(Spec::DisruptionBudget(policy::disruption_budget(object, spec)))
+            })
+        }
         // Not among the kinds that documents are read for.
         Kind::Node
-        | Kind::PriorityClass
         | Kind::ReplicationController
         | Kind::StatefulSet
         | Kind::DaemonSet
         | Kind::CronJob
         | Kind::HorizontalPodAutoscaler
-        | Kind::PodDisruptionBudget
         | Kind::ControllerRevision => None,
     }
 }

@@ -218,13 +218,14 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
 }
 
 /// What an object remembers of itself, by its own key.
-const STATES: [Table; 6] = [
+const STATES: [Table; 7] = [
     Table::Deployment,
     Table::StatefulSet,
     Table::DaemonSet,
     Table::Job,
     Table::CronJob,
     Table::Autoscaler,
+    Table::Budget,
 ];
 
 /// The rows that make an object itself: its state and its revisions.

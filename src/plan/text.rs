@@ -121,6 +121,9 @@ pub fn because(reason: &Reason) -> String {
         Reason::NeededBy { object } => format!("{object} needs it"),
         Reason::Node { node, what } => format!("node {node} {what}"),
         Reason::Approved { by } => format!("{by} approved it"),
+        Reason::Preempted { by, priority } => {
+            format!("{by} of priority {priority} needs the room")
+        }
         Reason::Limit { what } => what.clone(),
     }
 }

@@ -13,6 +13,7 @@ mod fleet;
 #[path = "../support/hosts.rs"]
 #[allow(dead_code, reason = "the docker suite uses the rest of it")]
 mod hosts;
+mod placement;
 mod planning;
 mod process;
 mod repo;

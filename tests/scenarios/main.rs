@@ -7,6 +7,8 @@ mod histories;
 mod jobs;
 mod lost;
 mod manifests;
+mod nodes;
 mod rollouts;
+mod scheduling;
 mod services;
 mod waiting;

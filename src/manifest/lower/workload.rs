@@ -126,7 +126,7 @@ fn is_zero(value: IntOrPercent) -> bool {
 }
 
 /// A number, or a percentage as text.
-fn share(object: &mut Object<'_, '_>, path: &Path<'_>, written: &IntOrString) -> IntOrPercent {
+pub fn share(object: &mut Object<'_, '_>, path: &Path<'_>, written: &IntOrString) -> IntOrPercent {
     let read = match written {
         IntOrString::Int(number) => u32::try_from(*number).ok().map(IntOrPercent::Int),
         IntOrString::String(text) => percent(text),
