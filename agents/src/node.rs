@@ -187,7 +187,9 @@ impl Node {
     /// Something happened to a pod.
     pub fn note(&mut self, uid: &PodUid, note: Note, now: Timestamp) {
         let Some(facts) = self.facts.get_mut(uid) else { return };
-        fold(uid, facts, note, now, &mut self.events);
+        let ordered = self.set.as_ref().and_then(|set| set.pods.get(uid));
+        let spec = ordered.or_else(|| self.kept.get(uid)).map(|pod| &pod.spec);
+        fold(uid, spec, facts, note, now, &mut self.events);
         let excess = self.events.len().saturating_sub(MAX_EVENTS);
         self.events.drain(..excess);
     }

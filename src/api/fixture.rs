@@ -83,17 +83,40 @@ pub struct Server {
     pub records: Arc<FakeRecords>,
     pub commits: mpsc::Sender<Vec<Effect>>,
     pub api: Api,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
+    serving: tokio::task::JoinHandle<()>,
     _shutdown: watch::Sender<bool>,
 }
 
 impl Server {
     pub async fn start(world: World) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, tempfile::tempdir().unwrap(), Arc::default(), world)
+    }
+
+    /// As after `kill -9`, at the same address: what is in memory is gone, and these effects came
+    /// before anyone could ask.
+    pub async fn restarted(self, meanwhile: &[Effect]) -> Self {
+        let mut world = self.api.master.view().world.clone();
+        self.serving.abort();
+        let _ = self.serving.await;
+        for effect in meanwhile {
+            let next = world.version + 1;
+            world.apply(effect, next);
+        }
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        Self::on(listener, self.data, self.records, world)
+    }
+
+    fn on(
+        listener: TcpListener,
+        data: tempfile::TempDir,
+        records: Arc<FakeRecords>,
+        world: World,
+    ) -> Self {
         let authority = Authority::open(&data.path().join("pki"), NOW).unwrap();
         let tls = authority.server_config(&["master.example".to_owned()], NOW).unwrap();
         let (authority_pem, authority_digest) = (authority.pem().to_owned(), authority.digest());
-        let records = Arc::new(FakeRecords::default());
         let (master, commits) = fake_loop(world, Arc::clone(&records));
         let parts = Parts {
             master,
@@ -104,11 +127,9 @@ impl Server {
             clock: Arc::new(|| NOW),
         };
         let api = Api::new(parts);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, stop) = watch::channel(false);
-        tokio::spawn(serve(listener, tls, api.clone(), stop));
-        let _shutdown = shutdown;
+        let serving = tokio::spawn(serve(listener, tls, api.clone(), stop));
         Self {
             address,
             authority_pem,
@@ -116,8 +137,9 @@ impl Server {
             records,
             commits,
             api,
-            _data: data,
-            _shutdown,
+            data,
+            serving,
+            _shutdown: shutdown,
         }
     }
 
@@ -144,6 +166,11 @@ impl Server {
     /// A client that trusts the server and has no credentials.
     pub fn client(&self) -> reqwest::Client {
         self.client_builder().build().unwrap()
+    }
+
+    /// The same; it speaks HTTP/1.1 only.
+    pub fn client_of_http1(&self) -> reqwest::Client {
+        self.client_builder().http1_only().build().unwrap()
     }
 
     /// The same; it does not follow redirects.

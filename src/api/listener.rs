@@ -31,7 +31,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of a request on HTTP/1.1.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The head of a request: a path, a token, a command to exec with its arguments.
-const MAX_HEAD_BYTES: u32 = 64 << 10;
+pub(super) const MAX_HEAD_BYTES: u32 = 64 << 10;
 /// HTTP/2 pings find connections whose other end is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);

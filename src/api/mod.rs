@@ -17,6 +17,8 @@ pub mod kube;
 pub mod limit;
 pub mod listener;
 pub mod records;
+#[cfg(test)]
+mod refusal_tests;
 pub mod router;
 pub mod spdy;
 pub mod state;

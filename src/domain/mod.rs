@@ -15,6 +15,7 @@ pub mod node_order;
 pub mod plan;
 pub mod record;
 pub mod resource;
+pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod template;

@@ -152,6 +152,11 @@ pub enum Reason {
         by: ObjectKey,
         priority: i32,
     },
+    /// A CronJob's time has come.
+    Schedule {
+        cron_job: ObjectKey,
+        slot: Timestamp,
+    },
     /// A limit of time or number was reached.
     Limit {
         what: String,

@@ -83,6 +83,9 @@ pub struct Applied {
     /// StatefulSet of a claim. Its end is its owner's to decide, not a commit's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<ObjectKey>,
+    /// Its owner wants it away: it goes once its pods are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Timestamp>,
 }
 
 /// An object whose manifest is gone, for as long as the undo window lasts: when the manifest
@@ -161,6 +164,15 @@ pub struct JobState {
     pub last_failure: Option<Timestamp>,
     /// Indexes of an Indexed job that are done.
     pub succeeded_indexes: Vec<u32>,
+    /// Indexes that failed too often, or for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_indexes: Vec<u32>,
+    /// How often each index failed, and when last, where that is counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub index_failures: BTreeMap<u32, (u32, Timestamp)>,
+    /// A pod failed in a way that ends the job, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
     pub finished: Option<JobFinish>,
     /// Of the template that it ran; a change after the finish is a plan step that says so.
     pub template_digest: Option<Digest>,
@@ -170,7 +182,8 @@ pub struct JobState {
 pub struct JobFinish {
     pub at: Timestamp,
     pub succeeded: bool,
-    /// `BackoffLimitExceeded`, `DeadlineExceeded`, or empty.
+    /// `BackoffLimitExceeded`, `DeadlineExceeded`, `PodFailurePolicy`, `FailedIndexes`,
+    /// `MaxFailedIndexesExceeded`, or empty.
     pub reason: String,
 }
 

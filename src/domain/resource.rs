@@ -15,7 +15,7 @@ use crate::domain::diagnostic::Place;
 use crate::domain::key::ObjectKey;
 use crate::domain::selector::{Labels, NodeTerm, Selector};
 use crate::domain::template::{ConfigContent, PodTemplate};
-use crate::domain::workload::{CronJobSpec, DaemonSetSpec, StatefulSetSpec};
+use crate::domain::workload::{CronJobSpec, DaemonSetSpec, FailureRule, StatefulSetSpec};
 
 /// The storage class that is there without a manifest, and the default one unless a manifest
 /// says otherwise: Docker volumes on the node that the pod is placed on.
@@ -312,12 +312,21 @@ fn scaled(percent: u32, total: u32, add: u64) -> u32 {
     u32::try_from((u64::from(percent) * u64::from(total) + add) / 100).unwrap_or(u32::MAX)
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// `None` with `parallelism`: any success completes (a work queue).
     pub completions: Option<u32>,
     pub parallelism: u32,
     pub backoff_limit: u32,
+    /// Of an Indexed job: how often one index may fail.
+    #[serde(default)]
+    pub backoff_limit_per_index: Option<u32>,
+    /// More failed indexes than this end the job.
+    #[serde(default)]
+    pub max_failed_indexes: Option<u32>,
+    /// `podFailurePolicy`: the first rule that fits a failed pod says what its failure means.
+    #[serde(default)]
+    pub failure_rules: Vec<FailureRule>,
     pub active_deadline_seconds: Option<u32>,
     pub ttl_seconds_after_finished: Option<u32>,
     pub indexed: bool,

@@ -72,6 +72,33 @@ pub enum DaemonUpdate {
     RollingUpdate { max_surge: IntOrPercent, max_unavailable: IntOrPercent },
 }
 
+/// What the failure of a Job's pod means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureRule {
+    pub action: FailureAction,
+    pub exit_codes: Option<ExitCodes>,
+    /// Types of pod conditions that are true of it.
+    pub conditions: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureAction {
+    FailJob,
+    FailIndex,
+    /// It is started again and counts for nothing.
+    Ignore,
+    Count,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitCodes {
+    /// `None`: any container.
+    pub container: Option<String>,
+    /// `In`; else `NotIn`.
+    pub inside: bool,
+    pub values: Vec<i32>,
+}
+
 /// Jobs at times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CronJobSpec {

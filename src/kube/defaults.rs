@@ -146,6 +146,14 @@ pub fn job_spec(spec: &mut Fields) {
     template(spec);
 }
 
+pub fn cron_job_spec(spec: &mut Fields) {
+    default(spec, "concurrencyPolicy", "Allow");
+    default(spec, "suspend", false);
+    default(spec, "successfulJobsHistoryLimit", 3);
+    default(spec, "failedJobsHistoryLimit", 1);
+    within(spec, "jobTemplate", |template| within(template, "spec", job_spec));
+}
+
 pub fn service_spec(spec: &mut Fields) {
     default(spec, "type", "ClusterIP");
     default(spec, "sessionAffinity", "None");

@@ -1,14 +1,17 @@
 //! What is behind services, as EndpointSlices and in the older form of Endpoints.
 
-use kgit_protocol::directory::{Endpoint, ServicePort};
+use kgit_protocol::directory::{Backend, Endpoint, ServicePort};
+use kgit_protocol::ids::Digest;
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::ObjectKey;
+use crate::domain::record::Node;
 use crate::domain::service::{EndpointPod, ServiceState, of_the_api};
+use crate::domain::world::{Recorded, World};
 use crate::kube::human;
 use crate::kube::json::{items, number, text};
-use crate::kube::metadata::Metadata;
+use crate::kube::metadata::{Metadata, derived_uid};
 use crate::kube::seen::{Seen, Shown, ShownKey};
 use crate::kube::service;
 use crate::kube::table::Column;
@@ -27,8 +30,13 @@ pub const SLICE_COLUMNS: &[Column] = &[
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// How many addresses a table names before it only counts them.
 const NAMED: usize = 3;
-/// Characters of a service's uid that make its slice's name.
+/// Characters that tell a slice's name from its service's, as upstream generates them.
 const SUFFIX_CHARS: usize = 5;
+/// For each hexadecimal digit one of Kubernetes' letters for generated names: no vowels, so no words.
+const LETTERS: &[u8; 16] = b"bcdfghjklmnpqrst";
+/// Where a node listens for its pods on the API's behalf. One that finds the port taken listens at
+/// another, which it does not tell; its kernel leads there all the same.
+const NODE_API_PORT: u16 = 6443;
 
 /// One port of a service and where an endpoint takes its traffic.
 type Target<'a> = (&'a ServicePort, u16);
@@ -37,14 +45,52 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let row = seen.world.services.get(key)?;
     let (uid, created) = service::identity(seen, key)?;
     let uid = derived_uid(&uid, 1);
-    let metadata = Metadata::new(key, &uid, row.version, created).build();
+    let version = version(seen.world, row);
+    let subsets = match row.service.backend {
+        Backend::Master => vec![subset_of_api(seen.world, row)],
+        Backend::Endpoints(_) => subsets(row, &key.namespace),
+    };
     let object = json!({
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": metadata,
-        "subsets": subsets(row, &key.namespace),
+        "metadata": Metadata::new(key, &uid, version, created).build(),
+        "subsets": subsets,
     });
-    Some(Shown { key: shown_key(key, &key.name), version: row.version, object })
+    Some(Shown { key: shown_key(key, &key.name), version, object })
+}
+
+/// Of everything that an endpoint object is shown from.
+fn version(world: &World, row: &Recorded<ServiceState>) -> u64 {
+    match row.service.backend {
+        Backend::Master => {
+            world.nodes.values().map(|node| node.version).fold(row.version, u64::max)
+        }
+        Backend::Endpoints(_) => row.version,
+    }
+}
+
+/// Pods reach the API through their own node, which carries it on to the master.
+fn subset_of_api(world: &World, state: &ServiceState) -> Value {
+    let of = |ready: bool| {
+        let nodes = world.nodes.values().filter(move |node| is_ready(node) == ready);
+        let address =
+            |node: &Node| Some(json!({"ip": gateway(node)?.to_string(), "nodeName": node.name}));
+        nodes.filter_map(|node| address(&node.value)).collect()
+    };
+    subset(&api_ports(state), of(true), of(false))
+}
+
+fn api_ports(state: &ServiceState) -> Vec<Target<'_>> {
+    state.service.ports.iter().map(|port| (port, NODE_API_PORT)).collect()
+}
+
+fn is_ready(node: &Node) -> bool {
+    node.ready != Some(false)
+}
+
+/// A node's own address on its bridge.
+fn gateway(node: &Node) -> Option<std::net::Ipv4Addr> {
+    node.network.range.hosts().next()
 }
 
 /// Endpoints with equal ports share a subset, as upstream packs them.
@@ -96,26 +142,44 @@ pub fn show_slice(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
         ("endpointslice.kubernetes.io/managed-by".to_owned(), "kgit".to_owned()),
     ];
     let uid = derived_uid(&owner, 2);
-    let mut metadata = Metadata::new(key, &uid, row.version, created)
+    let version = version(seen.world, row);
+    let mut metadata = Metadata::new(key, &uid, version, created)
         .with_labels(&labels.into())
         .with_owner(key, Some(&owner))
         .build();
     metadata["name"] = json!(name);
-    let first = row.endpoints().next().map(|(endpoint, _)| targets(row, endpoint));
-    let ports: Vec<Value> = first.unwrap_or_default().iter().map(port).collect();
-    let endpoints: Vec<Value> = row
-        .endpoints()
-        .map(|(endpoint, pod)| slice_endpoint(endpoint, pod, &key.namespace))
-        .collect();
+    let (ports, endpoints) = match row.service.backend {
+        Backend::Master => (api_ports(row), slice_of_api(seen.world)),
+        Backend::Endpoints(_) => slice_of_pods(row, &key.namespace),
+    };
     let object = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": metadata,
         "addressType": "IPv4",
         "endpoints": endpoints,
-        "ports": ports,
+        "ports": ports.iter().map(port).collect::<Vec<_>>(),
     });
-    Some(Shown { key: shown_key(key, &name), version: row.version, object })
+    Some(Shown { key: shown_key(key, &name), version, object })
+}
+
+fn slice_of_pods<'a>(state: &'a ServiceState, namespace: &str) -> (Vec<Target<'a>>, Vec<Value>) {
+    let first = state.endpoints().next().map(|(endpoint, _)| targets(state, endpoint));
+    let endpoints = state.endpoints();
+    let shown = endpoints.map(|(endpoint, pod)| slice_endpoint(endpoint, pod, namespace));
+    (first.unwrap_or_default(), shown.collect())
+}
+
+fn slice_of_api(world: &World) -> Vec<Value> {
+    let endpoint = |node: &Node| {
+        let ready = is_ready(node);
+        Some(json!({
+            "addresses": [gateway(node)?.to_string()],
+            "conditions": {"ready": ready, "serving": ready, "terminating": false},
+            "nodeName": node.name,
+        }))
+    };
+    world.nodes.values().filter_map(|node| endpoint(&node.value)).collect()
 }
 
 /// The API's own has no suffix, as upstream.
@@ -123,8 +187,10 @@ fn slice_name(key: &ObjectKey, owner: &str) -> String {
     if *key == of_the_api() {
         return key.name.to_string();
     }
-    let digits = owner.chars().filter(char::is_ascii_alphanumeric);
-    format!("{}-{}", key.name, digits.take(SUFFIX_CHARS).collect::<String>())
+    let digest = Digest::of(owner.as_bytes());
+    let digits = digest.as_str().chars().filter_map(|digit| digit.to_digit(16));
+    let letters = digits.map(|digit| char::from(LETTERS[digit as usize]));
+    format!("{}-{}", key.name, letters.take(SUFFIX_CHARS).collect::<String>())
 }
 
 fn slice_endpoint(endpoint: &Endpoint, pod: &EndpointPod, namespace: &str) -> Value {
@@ -159,12 +225,6 @@ fn target_ref(endpoint: &Endpoint, pod: &EndpointPod, namespace: &str) -> Value 
 
 fn shown_key(key: &ObjectKey, name: &str) -> ShownKey {
     ShownKey { namespace: key.namespace.clone(), name: name.into() }
-}
-
-/// The uid of something that stands and falls with another: that one's, told apart at its end.
-fn derived_uid(owner: &str, number: u8) -> String {
-    let kept = owner.char_indices().rev().nth(1).map_or(owner, |(at, _)| &owner[..at]);
-    format!("{kept}{number:02}")
 }
 
 pub fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {

@@ -1,7 +1,8 @@
 //! Events: what was told about objects. One row holds the events of one object.
 //!
 //! What an object is kept waiting by is told as well, for as long as it is: a service without
-//! pods, a claim without a volume, a pod without a node. That is derived, not recorded.
+//! pods, a claim without a volume, a pod without a node; and how nodes came and are. That is
+//! derived, not recorded.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,12 +38,16 @@ pub const COLUMNS: &[Column] = &[
 const IN_ORDER: [&str; 6] =
     ["SuccessfulCreate", "Scheduled", "Pulled", "PulledLocally", "Created", "Started"];
 
+/// How long Kubernetes keeps events.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// The objects of a namespace that something was told about. What is told about an object
 /// without a namespace is listed in `default`, as Kubernetes does.
 pub fn keys(seen: &Seen<'_>, namespace: Option<&str>) -> Vec<ObjectKey> {
     let inside = |key: &&ObjectKey| namespace.is_none_or(|wanted| namespace_of(key) == wanted);
     let waiting = seen.waits.values().flatten().filter_map(|wait| Some(trouble(wait)?.0));
-    let all: BTreeSet<&ObjectKey> = seen.world.events.keys().chain(waiting).collect();
+    let nodes = seen.world.nodes.keys();
+    let all: BTreeSet<&ObjectKey> = seen.world.events.keys().chain(waiting).chain(nodes).collect();
     all.into_iter().filter(inside).cloned().collect()
 }
 
@@ -56,8 +61,33 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Vec<Shown> {
     let show = |version, event: &Event| show_one(key, uid.as_deref(), version, event);
     let log = seen.world.events.get(key);
     let told = log.into_iter().flat_map(|log| log.events.iter().map(|it| show(log.version, it)));
-    let troubles = troubles(seen, key);
-    told.chain(troubles.iter().map(|(version, event)| show(*version, event))).collect()
+    let derived = [troubles(seen, key), of_node(seen, key)].concat();
+    told.chain(derived.iter().map(|(version, event)| show(*version, event))).collect()
+}
+
+/// When the node joined, and since when it is as it is: as long as that is news.
+fn of_node(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
+    let Some(node) = seen.world.nodes.get(key) else { return Vec::new() };
+    let name = &node.name;
+    let joined = format!("Node {name} event: Registered Node {name} in Controller");
+    let mut all = vec![("RegisteredNode", joined, "node-controller", node.joined)];
+    if let Some(ready) = node.ready {
+        let reason = if ready { "NodeReady" } else { "NodeNotReady" };
+        let message = format!("Node {name} status is now: {reason}");
+        all.push((reason, message, "node-controller", node.ready_since));
+    }
+    all.retain(|(.., at)| seen.now.since(*at) <= KEPT);
+    let event = |(reason, message, component, at): (&str, String, &str, Timestamp)| Event {
+        warning: reason == "NodeNotReady",
+        reason: reason.to_owned(),
+        message,
+        field_path: None,
+        component: component.to_owned(),
+        first: at,
+        last: at,
+        count: 1,
+    };
+    all.into_iter().map(|told| (node.version, event(told))).collect()
 }
 
 /// What the object is kept waiting by, with the version of its row.
@@ -143,7 +173,7 @@ fn show_one(key: &ObjectKey, uid: Option<&str>, version: u64, event: &Event) -> 
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "uid": identity.as_str()[..32],
+            "uid": uid_of_event(&identity),
             "resourceVersion": version.max(1).to_string(),
             "creationTimestamp": event.first.to_string(),
         },
@@ -160,6 +190,12 @@ fn show_one(key: &ObjectKey, uid: Option<&str>, version: u64, event: &Event) -> 
     });
     let key = ShownKey { namespace: Arc::from(namespace), name: Arc::from(name) };
     Shown { key, version, object: shown }
+}
+
+/// Shaped like other uids.
+fn uid_of_event(identity: &Digest) -> String {
+    let text = identity.as_str();
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..32]].join("-")
 }
 
 pub fn cells(event: &Value, now: Timestamp) -> Vec<Value> {

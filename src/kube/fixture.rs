@@ -17,20 +17,19 @@ use serde_json::{Value, json};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::{Unplaced, WaitKind, Waiting, Waits};
 use crate::domain::record::{
     Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Node,
     Placed, Pod, ReplicaSet, ReplicaStatus, VolumePhase, VolumeState,
 };
 use crate::domain::resource::{
-    AccessMode, ClaimSpec, DeploymentSpec, IntOrPercent, JobSpec, PersistentSource,
-    PersistentVolumeSpec, ReclaimPolicy, Resource, SecretSpec, ServicePort, ServiceSpec, Spec,
-    Strategy, TargetPort,
+    AccessMode, ClaimSpec, DeploymentSpec, IntOrPercent, PersistentSource, PersistentVolumeSpec,
+    ReclaimPolicy, Resource, SecretSpec, ServicePort, ServiceSpec, Spec, Strategy, TargetPort,
 };
 use crate::domain::selector::{Labels, Selector};
-use crate::domain::service::{EndpointPod, ServiceState};
+use crate::domain::service::{EndpointPod, ServiceState, of_the_api};
 use crate::domain::template::{ConfigContent, ContainerTemplate, PodTemplate};
 use crate::domain::world::{Effect, Record, World, node_key};
+use crate::kube::workload_fixture;
 
 /// Everything was made an hour before.
 pub const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -42,7 +41,15 @@ pub fn world() -> World {
         deployment(),
         storage(),
         configs(),
-        vec![job(), service(), behind_service(), node(), lonely_pod()],
+        workload_fixture::cron_job(),
+        vec![
+            workload_fixture::job(),
+            service(),
+            behind_service(),
+            own_service(),
+            node(),
+            lonely_pod(),
+        ],
         balancer(),
         events(),
     ];
@@ -54,7 +61,7 @@ pub fn world() -> World {
     world
 }
 
-enum Made {
+pub(super) enum Made {
     Object(ObjectKey, Box<Spec>, Value),
     Row(ObjectKey, Record),
 }
@@ -93,6 +100,7 @@ pub fn applied(key: ObjectKey, spec: Spec, manifest: Value) -> Applied {
         generation: 1,
         commit: Arc::new(Commit { id: "0a1b2c3d4e5f".to_owned(), ..Commit::default() }),
         owner: None,
+        deletion: None,
         changes: Vec::new(),
         counter: 0,
         retained: None,
@@ -126,7 +134,7 @@ fn container(name: &str, image: &str) -> ContainerTemplate {
     }
 }
 
-fn template(app: &str, image: &str) -> Arc<PodTemplate> {
+pub(super) fn template(app: &str, image: &str) -> Arc<PodTemplate> {
     Arc::new(PodTemplate {
         labels: labels(app),
         containers: vec![container(app, image)],
@@ -135,7 +143,7 @@ fn template(app: &str, image: &str) -> Arc<PodTemplate> {
     })
 }
 
-fn template_json(app: &str, image: &str) -> Value {
+pub(super) fn template_json(app: &str, image: &str) -> Value {
     json!({
         "metadata": {"labels": {"app": app}},
         "spec": {"containers": [{"name": app, "image": image}]},
@@ -393,26 +401,6 @@ fn configs() -> Vec<Made> {
     ]
 }
 
-fn job() -> Made {
-    let key = ObjectKey::new(Kind::Job, "default", "migrate");
-    Made::Object(
-        key,
-        Box::new(Spec::Job(JobSpec {
-            completions: Some(1),
-            parallelism: 1,
-            backoff_limit: 6,
-            active_deadline_seconds: None,
-            ttl_seconds_after_finished: None,
-            indexed: false,
-            suspend: false,
-            template: template("migrate", "busybox:1"),
-        })),
-        json!({"metadata": {"name": "migrate"}, "spec": {
-            "template": template_json("migrate", "busybox:1"),
-        }}),
-    )
-}
-
 fn service() -> Made {
     let key = ObjectKey::new(Kind::Service, "default", "web");
     let port = ServicePort {
@@ -481,6 +469,18 @@ fn balancer() -> Vec<Made> {
         Made::Object(key.clone(), Box::new(Spec::Service(spec)), manifest),
         Made::Row(key, Record::Service(Arc::new(state))),
     ]
+}
+
+/// By which pods reach the API.
+fn own_service() -> Made {
+    let mut state = decided([10, 43, 0, 1], None, Vec::new(), Vec::new());
+    state.service.backend = Backend::Master;
+    state.service.ports[0] = directory::ServicePort {
+        name: Some("https".to_owned()),
+        port: 443,
+        ..state.service.ports[0].clone()
+    };
+    Made::Row(of_the_api(), Record::Service(Arc::new(state)))
 }
 
 fn decided(
@@ -566,28 +566,6 @@ fn events() -> Vec<Made> {
         Made::Row(pod, Record::Events(Arc::new(EventLog { events: vec![event] }))),
         Made::Row(job, Record::Job(Arc::new(finished))),
     ]
-}
-
-/// What is waited for: a volume, and a node.
-pub fn waits() -> Waits {
-    let blocked = |object: &ObjectKey, for_what: &str, consequence: &str| Waiting {
-        object: object.clone(),
-        for_what: for_what.to_owned(),
-        kind: WaitKind::Blocked,
-        deadline: None,
-        consequence: consequence.to_owned(),
-        unplaced: None,
-    };
-    let key = |kind, name| ObjectKey::new(kind, "default", name);
-    let claim = key(Kind::PersistentVolumeClaim, "nothing-fits");
-    let lonely = key(Kind::Pod, "lonely");
-    let because = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
-    let unplaced = Some(Unplaced { pod: lonely.clone(), because });
-    let node = Waiting { unplaced, ..blocked(&lonely, "a node", "it stays pending") };
-    Waits::from(vec![
-        (claim.clone(), vec![blocked(&claim, "a volume", "pods that use it do not start")]),
-        (lonely, vec![node]),
-    ])
 }
 
 /// The node was heard of a second ago.

@@ -4,10 +4,10 @@ use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::ObjectKey;
-use crate::domain::record::{JobFinish, JobState};
+use crate::domain::record::{Applied, JobFinish, JobState};
 use crate::kube::deployment::template_cells;
 use crate::kube::json::{child, flag, items, number, object, put, put_list, text};
-use crate::kube::metadata::Metadata;
+use crate::kube::metadata::{Metadata, uid_of};
 use crate::kube::seen::{Seen, Shown};
 use crate::kube::table::Column;
 use crate::kube::{defaults, human};
@@ -36,11 +36,20 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     selector.insert("batch.kubernetes.io/controller-uid".to_owned(), json!(applied.uid));
     let suspended = flag(&spec, "/suspend");
     let shown = json!({
-        "metadata": Metadata::of_applied(key, applied, version).build(),
+        "metadata": metadata(seen, key, applied, version),
         "spec": spec,
         "status": status(state, suspended),
     });
     Some(Shown::new(key, version, shown))
+}
+
+fn metadata(seen: &Seen<'_>, key: &ObjectKey, applied: &Applied, version: u64) -> Value {
+    let metadata = Metadata::of_applied(key, applied, version)
+        .with("deletionTimestamp", applied.deletion.map(|at| at.to_string()));
+    match &applied.owner {
+        Some(owner) => metadata.with_owner(owner, uid_of(seen.world, owner)).build(),
+        None => metadata.build(),
+    }
 }
 
 fn status(state: &JobState, suspended: bool) -> Value {
@@ -53,8 +62,10 @@ fn status(state: &JobState, suspended: bool) -> Value {
         put(fields, field, (count > 0).then_some(count));
     }
     if !state.succeeded_indexes.is_empty() {
-        let indexes: Vec<_> = state.succeeded_indexes.iter().map(u32::to_string).collect();
-        put(fields, "completedIndexes", Some(indexes.join(",")));
+        put(fields, "completedIndexes", Some(ranges(&state.succeeded_indexes)));
+    }
+    if !state.failed_indexes.is_empty() {
+        put(fields, "failedIndexes", Some(ranges(&state.failed_indexes)));
     }
     let finished = state.finished.as_ref();
     let completed = finished.filter(|finish| finish.succeeded).map(|finish| finish.at.to_string());
@@ -69,6 +80,23 @@ fn status(state: &JobState, suspended: bool) -> Value {
     };
     put_list(fields, "conditions", conditions);
     status
+}
+
+/// `0,2-4`: sorted numbers as upstream writes them.
+fn ranges(sorted: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &number in sorted {
+        match ranges.last_mut() {
+            Some((_, end)) if *end + 1 == number => *end = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let texts = ranges.iter().map(|(start, end)| match end - start {
+        0 => start.to_string(),
+        1 => format!("{start},{end}"),
+        _ => format!("{start}-{end}"),
+    });
+    texts.collect::<Vec<_>>().join(",")
 }
 
 fn finished_conditions(finish: &JobFinish) -> Vec<Value> {
@@ -87,6 +115,15 @@ fn finished_conditions(finish: &JobFinish) -> Vec<Value> {
         (false, "DeadlineExceeded") => {
             ("DeadlineExceeded", "Job was active longer than specified deadline")
         }
+        (false, "PodFailurePolicy") => (
+            "PodFailurePolicy",
+            "A pod failed in a way at which the pod failure policy ends the job",
+        ),
+        (false, "FailedIndexes") => ("FailedIndexes", "Job has failed indexes"),
+        (false, "MaxFailedIndexesExceeded") => (
+            "MaxFailedIndexesExceeded",
+            "Job has exceeded the specified maximal number of failed indexes",
+        ),
         (false, other) => (other, ""),
     };
     let (early, late) = if finish.succeeded {

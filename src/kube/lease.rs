@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::domain::key::ObjectKey;
 use crate::kube::human;
 use crate::kube::json::text;
-use crate::kube::metadata::Metadata;
+use crate::kube::metadata::{Metadata, derived_uid};
 use crate::kube::seen::{Seen, Shown, ShownKey};
 use crate::kube::table::Column;
 
@@ -21,7 +21,8 @@ pub const COLUMNS: &[Column] = &[Column::name(), Column::text("Holder"), Column:
 /// The lease of the node under `key`.
 pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let node = seen.world.nodes.get(key)?;
-    let mut metadata = Metadata::new(key, &node.uid, node.version, node.joined)
+    let uid = derived_uid(&node.uid, 3);
+    let mut metadata = Metadata::new(key, &uid, node.version, node.joined)
         .with_owner(key, Some(&node.uid))
         .build();
     metadata["namespace"] = json!(NAMESPACE);

@@ -33,13 +33,7 @@ impl<'a> Metadata<'a> {
 
     /// Of a manifest's object: labels, annotations and generation included.
     pub fn of_applied(key: &'a ObjectKey, applied: &'a Applied, version: u64) -> Self {
-        let mut annotations = applied.resource.annotations.clone();
-        let place = applied.resource.place.to_string();
-        annotations.insert(SOURCE_ANNOTATION.to_owned(), place);
-        annotations.insert(COMMIT_ANNOTATION.to_owned(), applied.commit.short().to_owned());
-        if let Some(since) = applied.retained {
-            annotations.insert(RETAINED_ANNOTATION.to_owned(), since.to_string());
-        }
+        let annotations = with_origin(applied.resource.annotations.clone(), applied);
         Self::new(key, &applied.uid, version, applied.created)
             .with_labels(&applied.resource.labels)
             .with_annotations(&annotations)
@@ -90,6 +84,22 @@ impl<'a> Metadata<'a> {
         fields.insert("creationTimestamp".to_owned(), json!(self.created.to_string()));
         Value::Object(fields)
     }
+}
+
+/// The annotations, and those that say which manifest and commit an object comes from.
+pub fn with_origin(mut annotations: Labels, applied: &Applied) -> Labels {
+    annotations.insert(SOURCE_ANNOTATION.to_owned(), applied.resource.place.to_string());
+    annotations.insert(COMMIT_ANNOTATION.to_owned(), applied.commit.short().to_owned());
+    if let Some(since) = applied.retained {
+        annotations.insert(RETAINED_ANNOTATION.to_owned(), since.to_string());
+    }
+    annotations
+}
+
+/// The uid of something that stands and falls with another: that one's, told apart at its end.
+pub fn derived_uid(owner: &str, number: u8) -> String {
+    let kept = owner.char_indices().rev().nth(1).map_or(owner, |(at, _)| &owner[..at]);
+    format!("{kept}{number:02}")
 }
 
 /// The uid of an object, if it is one that others can be owned by.

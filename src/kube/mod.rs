@@ -5,6 +5,7 @@
 //! object here is ever read back: what is recorded is the World.
 
 pub mod config;
+pub mod cron_job;
 pub mod defaults;
 pub mod deployment;
 pub mod discovery;
@@ -23,6 +24,8 @@ pub mod metadata;
 pub mod namespace;
 pub mod node;
 pub mod openapi;
+#[cfg(test)]
+mod own_fixture;
 pub mod plain;
 pub mod pod;
 pub mod pod_status;
@@ -41,3 +44,5 @@ pub mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workload_fixture;

@@ -6,27 +6,35 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Pod;
+use crate::domain::selector::Labels;
 use crate::domain::template::{ContainerTemplate, DEFAULT_TOLERATION_SECONDS, Taint};
 use crate::domain::world::{Recorded, World, node_key};
 use crate::kube::json::{default, object, put, put_list, without_nulls};
-use crate::kube::metadata::{Metadata, uid_of};
+use crate::kube::metadata::{Metadata, uid_of, with_origin};
 use crate::kube::seen::{Seen, Shown};
 use crate::kube::template;
 
 pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let pod = seen.world.pods.get(key)?;
+    // A bare pod's.
+    let manifest = seen.world.objects.get(key);
+    let version = manifest.map_or(0, |applied| applied.version).max(pod.version);
+    let annotations = match manifest {
+        Some(applied) => with_origin(pod.annotations.clone(), applied),
+        None => pod.annotations.clone(),
+    };
     let shown = json!({
-        "metadata": metadata(seen.world, pod),
+        "metadata": metadata(seen.world, pod, version, &annotations),
         "spec": spec(seen.world, pod),
         "status": status(seen, pod),
     });
-    Some(Shown::new(key, pod.version, shown))
+    Some(Shown::new(key, version, shown))
 }
 
-fn metadata(world: &World, pod: &Recorded<Pod>) -> Value {
-    let metadata = Metadata::new(&pod.key, pod.uid.as_str(), pod.version, pod.created)
+fn metadata(world: &World, pod: &Recorded<Pod>, version: u64, annotations: &Labels) -> Value {
+    let metadata = Metadata::new(&pod.key, pod.uid.as_str(), version, pod.created)
         .with_labels(&pod.labels)
-        .with_annotations(&pod.annotations)
+        .with_annotations(annotations)
         .with(
             "deletionTimestamp",
             pod.deletion.map(|deletion| {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::domain::audit::{Body, Entry, Trigger, steps_of};
 use crate::domain::desired::Commit;
+use crate::domain::plan::Waiting;
 use crate::domain::record::Held;
 use crate::kube::human;
 use crate::kube::json::{items, number, object, text, without_nulls};
@@ -86,13 +87,33 @@ pub fn show_reconcile(entries: &[Entry]) -> Option<Shown> {
         }
     }
     status["steps"] = json!(steps_of(entries).0);
-    let rest = json!({"spec": {"trigger": by}, "status": status});
+    let rest = json!({"spec": {"trigger": shown_trigger(by)}, "status": status});
     Some(shown("Reconcile", &first.reconcile.to_string(), last.sequence, first.at, rest))
+}
+
+/// As recorded, but for its time, which is shown as every other.
+fn shown_trigger(by: &Trigger) -> Value {
+    let mut shown = json!(by);
+    if let Trigger::Commit { commit } = by {
+        shown["commit"]["at"] = json!(commit.at.to_string());
+    }
+    shown
+}
+
+fn shown_wait(wait: &Waiting) -> Value {
+    without_nulls(json!({
+        "object": wait.object,
+        "forWhat": wait.for_what,
+        "kind": wait.kind,
+        "deadline": wait.deadline.map(|deadline| deadline.to_string()),
+        "consequence": wait.consequence,
+        "unplaced": wait.unplaced,
+    }))
 }
 
 /// What is waited for now, and the deletions that are held, if there are any.
 pub fn show_plans(seen: &Seen<'_>) -> Vec<Shown> {
-    let waits: Vec<_> = seen.waits.values().flatten().collect();
+    let waits: Vec<_> = seen.waits.values().flatten().map(shown_wait).collect();
     let since = seen.world.meta.accepted.as_ref().map(|commit| commit.at);
     let phase = if waits.is_empty() { "Quiet" } else { "Waiting" };
     let current = json!({"status": {"phase": phase, "waits": waits}});

@@ -13,8 +13,8 @@ use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod, policy,
-    replica_set, service, storage,
+    config, cron_job, deployment, endpoints, event, job, lease, namespace, node, plain, pod,
+    policy, replica_set, service, storage,
 };
 
 /// What objects are shown from.
@@ -141,7 +141,6 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(
             Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::ControllerRevision,
         ) => plain::show(seen, key),
@@ -149,6 +148,7 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(Kind::PodDisruptionBudget) => policy::show_budget(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
+        Noun::Recorded(Kind::CronJob) => cron_job::show(seen, key),
         Noun::Recorded(Kind::Node) => node::show(seen, key),
         Noun::Endpoints => endpoints::show(seen, key),
         Noun::EndpointSlice => endpoints::show_slice(seen, key),
@@ -190,7 +190,12 @@ pub fn rows_touched(noun: Noun, key: &ObjectKey) -> Option<ObjectKey> {
             (!name.is_empty()).then(|| ObjectKey::new(Kind::Namespace, "", name))
         }
         Noun::Recorded(kind) => (kind == key.kind).then(|| key.clone()),
-        Noun::Endpoints | Noun::EndpointSlice => (key.kind == Kind::Service).then(|| key.clone()),
+        Noun::Endpoints | Noun::EndpointSlice => match key.kind {
+            Kind::Service => Some(key.clone()),
+            // The API is reached through the nodes.
+            Kind::Node => Some(of_the_api()),
+            _ => None,
+        },
         Noun::Lease => (key.kind == Kind::Node).then(|| key.clone()),
         Noun::Event => Some(key.clone()),
         Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => None,

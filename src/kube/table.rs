@@ -7,8 +7,8 @@ use crate::domain::key::Kind;
 use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
-    config, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status, policy,
-    reconcile, replica_set, service, storage,
+    config, cron_job, deployment, endpoints, event, job, lease, namespace, node, plain, pod_status,
+    policy, reconcile, replica_set, service, storage,
 };
 
 /// One column. Titles are upstream's; `kubectl` upper-cases them.
@@ -79,7 +79,6 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(
             Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::ControllerRevision,
         ) => plain::COLUMNS,
@@ -87,6 +86,7 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::PodDisruptionBudget) => policy::BUDGET_COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
+        Noun::Recorded(Kind::CronJob) => cron_job::COLUMNS,
         Noun::Recorded(Kind::Node) => node::COLUMNS,
         Noun::Endpoints => endpoints::COLUMNS,
         Noun::EndpointSlice => endpoints::SLICE_COLUMNS,
@@ -115,7 +115,6 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(
             Kind::StatefulSet
             | Kind::DaemonSet
-            | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::ControllerRevision,
         ) => plain::cells(object, now),
@@ -123,6 +122,7 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(Kind::PodDisruptionBudget) => policy::budget_cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
+        Noun::Recorded(Kind::CronJob) => cron_job::cells(object, now),
         Noun::Recorded(Kind::Node) => node::cells(object, now),
         Noun::Endpoints => endpoints::cells(object, now),
         Noun::EndpointSlice => endpoints::slice_cells(object, now),

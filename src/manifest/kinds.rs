@@ -25,10 +25,9 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 11] = [
+const NOT_YET: [(&str, &str); 10] = [
     ("StatefulSet", "apps/v1"),
     ("DaemonSet", "apps/v1"),
-    ("CronJob", "batch/v1"),
     ("Ingress", "networking.k8s.io/v1"),
     ("HorizontalPodAutoscaler", "autoscaling/v2"),
     ("HorizontalPodAutoscaler", "autoscaling/v1"),
@@ -98,7 +97,6 @@ fn runs(kind: &str) -> Option<Kind> {
                 | Kind::ReplicationController
                 | Kind::StatefulSet
                 | Kind::DaemonSet
-                | Kind::CronJob
                 | Kind::HorizontalPodAutoscaler
         )
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
 };
@@ -23,7 +23,7 @@ use crate::manifest::findings::Findings;
 use crate::manifest::json;
 use crate::manifest::lower::meta::{DEFAULT_NAMESPACE, Meta, metadata};
 use crate::manifest::lower::pod::Restarts;
-use crate::manifest::lower::{Object, config, pod, policy, service, storage, workload};
+use crate::manifest::lower::{Object, config, job, pod, policy, service, storage, workload};
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
 
@@ -155,7 +155,11 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
         }),
         Kind::Job => read(root, key, findings, |object, it: &Job, _| {
             let spec = required(object, it.spec.as_ref())?;
-            Some(Spec::Job(workload::job(object, spec)))
+            Some(Spec::Job(job::job(object, &Path::ROOT.key("spec"), spec)))
+        }),
+        Kind::CronJob => read(root, key, findings, |object, it: &CronJob, _| {
+            let spec = required(object, it.spec.as_ref())?;
+            Some(Spec::CronJob(job::cron_job(object, &key.name, spec)))
         }),
         Kind::PriorityClass => read(root, key, findings, |object, it: &PriorityClass, _| {
             Some(Spec::PriorityClass(policy::priority_class(object, key, it)))
@@ -171,7 +175,6 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
         | Kind::ReplicationController
         | Kind::StatefulSet
         | Kind::DaemonSet
-        | Kind::CronJob
         | Kind::HorizontalPodAutoscaler
         | Kind::ControllerRevision => None,
     }

@@ -178,7 +178,11 @@ impl<'a> Draft<'a> {
             (_, Some(Record::Budget(_))) | (Effect::Remove(_, Table::Budget), _) => {
                 self.queue.extend(self.world.draining().cloned());
             }
-            (_, Some(Record::Deployment(_) | Record::ReplicaSet(_) | Record::Job(_))) => {
+            (_, Some(Record::Job(_))) => {
+                self.touch_referrers(key);
+                self.touch_owner(key);
+            }
+            (_, Some(Record::Deployment(_) | Record::ReplicaSet(_))) => {
                 self.touch_referrers(key);
             }
             _ => {}
@@ -188,6 +192,7 @@ impl<'a> Draft<'a> {
     fn touch_object(&mut self, key: &ObjectKey, new: Option<&Resource>) {
         self.queue.insert(key.clone());
         self.touch_referrers(key);
+        self.touch_owner(key);
         let old = self.world.objects.get(key).map(|row| Arc::clone(&row.resource));
         for resource in new.into_iter().chain(old.as_deref()) {
             self.queue.extend(services::of_workload(&self.world, key, resource));
@@ -213,6 +218,12 @@ impl<'a> Draft<'a> {
         if let Some(node) = pod.node() {
             self.nodes.insert(node.clone());
         }
+    }
+
+    /// What an object was made for may have to make another one.
+    fn touch_owner(&mut self, key: &ObjectKey) {
+        let owner = self.world.objects.get(key).and_then(|row| row.owner.clone());
+        self.queue.extend(owner);
     }
 
     fn touch_referrers(&mut self, key: &ObjectKey) {

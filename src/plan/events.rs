@@ -48,15 +48,8 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
             .collect(),
         (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
         (Verb::Create, Kind::ReplicaSet) => set_made(world, step, &event),
-        (Verb::Finish, Kind::Job) => {
-            let complete = step.said.detail == "complete";
-            let (reason, message) = match complete {
-                true => ("Completed", "Job completed".to_owned()),
-                false => ("Failed", step.said.detail.clone()),
-            };
-            let event = Event { warning: !complete, ..event(reason, message, "job-controller") };
-            vec![(object.clone(), event)]
-        }
+        (Verb::Finish, Kind::Job) => job_ended(world, step, &event),
+        (Verb::Create | Verb::Delete, Kind::Job) => job_made(world, step, &event),
         _ => Vec::new(),
     }
 }
@@ -108,6 +101,47 @@ fn set_scaled(
     let way = if to > from { "up" } else { "down" };
     let message = format!("Scaled {way} replica set {} from {from} to {to}", object.name);
     vec![(set.owner.clone(), event("ScalingReplicaSet", message, "deployment-controller"))]
+}
+
+fn job_ended(
+    world: &World,
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let complete = step.said.detail == "complete";
+    let (reason, message) = match complete {
+        true => ("Completed", "Job completed".to_owned()),
+        false => ("Failed", step.said.detail.clone()),
+    };
+    let ended = Event { warning: !complete, ..event(reason, message, "job-controller") };
+    let mut events = vec![(object.clone(), ended)];
+    if let Some(cron_job) = made_for(world, object) {
+        let condition = if complete { "Complete" } else { "Failed" };
+        let message = format!("Saw completed job: {}, condition: {condition}", object.name);
+        events.push((cron_job, event("SawCompletedJob", message, "cronjob-controller")));
+    }
+    events
+}
+
+/// A CronJob made a Job, or cleared one away.
+fn job_made(
+    world: &World,
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let Some(cron_job) = made_for(world, object) else { return Vec::new() };
+    let (reason, done) = match step.said.verb {
+        Verb::Create => ("SuccessfulCreate", "Created"),
+        _ => ("SuccessfulDelete", "Deleted"),
+    };
+    let message = format!("{done} job {}", object.name);
+    vec![(cron_job, event(reason, message, "cronjob-controller"))]
+}
+
+fn made_for(world: &World, object: &ObjectKey) -> Option<ObjectKey> {
+    world.objects.get(object)?.owner.clone()
 }
 
 fn owner_of(world: &World, pod: &ObjectKey) -> Option<ObjectKey> {

@@ -49,7 +49,9 @@ pub fn health(world: &World, key: &ObjectKey) -> Health {
         | Spec::Autoscaler(_)
         | Spec::DisruptionBudget(_)
         | Spec::PriorityClass(_) => Health::Healthy,
-        Spec::StatefulSet(_) | Spec::DaemonSet(_) | Spec::CronJob(_) => Health::Progressing,
+        Spec::StatefulSet(_) | Spec::DaemonSet(_) => Health::Progressing,
+        Spec::CronJob(spec) if spec.suspend => Health::Suspended,
+        Spec::CronJob(_) => Health::Healthy,
         Spec::Service(spec) if spec.kind == "LoadBalancer" => {
             let reached = world.services.get(key).is_some_and(|state| !state.ingress.is_empty());
             if reached { Health::Healthy } else { Health::Progressing }
@@ -154,8 +156,21 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
         | Spec::PriorityClass(_)
         | Spec::StatefulSet(_)
         | Spec::DaemonSet(_)
-        | Spec::CronJob(_)
         | Spec::Service(_) => String::new(),
+        Spec::CronJob(spec) if spec.suspend => "suspended".to_owned(),
+        Spec::CronJob(_) => cron_job(world, key),
+    }
+}
+
+fn cron_job(world: &World, key: &ObjectKey) -> String {
+    let Some(state) = world.cron_jobs.get(key) else { return String::new() };
+    let last = match state.last_schedule {
+        Some(slot) => format!("last {slot}"),
+        None => "not run yet".to_owned(),
+    };
+    match state.active.len() {
+        0 => last,
+        active => format!("{last}, {active} running"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kgit_protocol::observation::PodPhase;
+use kgit_protocol::pod::RestartPolicy;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
@@ -11,13 +12,14 @@ use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, JobFinish, JobState, Pod};
 use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
-use crate::domain::world::{Effect, Record};
+use crate::domain::workload::FailureAction;
+use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::evict::evict;
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
-use crate::plan::{depends, names};
+use crate::plan::{depends, job_failure, names, replicas};
 
 /// Delay before the first retry; doubled with each failure in a row, up to the limit.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
@@ -29,8 +31,36 @@ pub fn plan_job(draft: &mut Draft<'_>, key: &ObjectKey) {
     };
     let Spec::Job(spec) = &applied.resource.spec else { return };
     draft.start_over(key);
+    if applied.deletion.is_some() {
+        return dissolve(draft, key);
+    }
     let state = draft.world.jobs.get(key).map(|row| (*row.value).clone()).unwrap_or_default();
-    Job { key, applied: &applied, spec, state }.run(draft);
+    Job { key, applied: &applied, spec, state, restarts: 0 }.run(draft);
+}
+
+/// Takes a Job away that no manifest made: its pods end, and then it is gone.
+pub fn delete(draft: &mut Draft<'_>, key: &ObjectKey, reasons: Vec<Reason>) {
+    let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
+        return;
+    };
+    if applied.deletion.is_some() {
+        return;
+    }
+    let deleted = Applied { deletion: Some(draft.now), ..(*applied).clone() };
+    let effect = Effect::Put(key.clone(), Record::Object(Arc::new(deleted)));
+    draft.step(said(Verb::Delete, key), reasons.clone(), vec![effect]);
+    for pod in pods_of(&draft.world, key) {
+        pods::stop(draft, &pod, reasons.clone());
+    }
+}
+
+fn dissolve(draft: &mut Draft<'_>, key: &ObjectKey) {
+    pods::follow(draft, key, &pods_of(&draft.world, key));
+    if draft.world.pods_of(key).next().is_none() {
+        for table in [Table::Object, Table::Job, Table::Events] {
+            draft.note_effect(Effect::Remove(key.clone(), table));
+        }
+    }
 }
 
 struct Job<'a> {
@@ -38,6 +68,8 @@ struct Job<'a> {
     applied: &'a Arc<Applied>,
     spec: &'a JobSpec,
     state: JobState,
+    /// Of the containers of its running pods, one more than the limit allows for being at it.
+    restarts: u32,
 }
 
 impl Job<'_> {
@@ -46,6 +78,7 @@ impl Job<'_> {
         let pods = pods_of(&draft.world, self.key);
         pods::follow(draft, self.key, &pods);
         self.count_ends(draft);
+        self.restarts = self.restarts(draft);
         // What is recorded is from before whatever set this tick off.
         self.state.active = self.active_count(draft);
         if self.state.finished.is_some() {
@@ -68,12 +101,44 @@ impl Job<'_> {
             if pod.phase() == PodPhase::Succeeded {
                 self.count_success(&pod);
             } else {
-                self.state.failed += 1;
-                self.state.failures_in_row += 1;
-                self.state.last_failure = Some(draft.now);
+                self.count_failure(&pod, draft.now);
             }
             let counted = Pod { counted: true, ..(*pod).clone() };
             draft.note(&pod.key, Record::Pod(Arc::new(counted)));
+        }
+    }
+
+    fn count_failure(&mut self, pod: &Pod, now: Timestamp) {
+        let (action, what) = job_failure::judge(&self.spec.failure_rules, pod);
+        match action {
+            FailureAction::Ignore => return,
+            FailureAction::FailJob => {
+                self.state.failing.get_or_insert(what);
+            }
+            FailureAction::FailIndex => self.fail_index(pod.index),
+            FailureAction::Count => {}
+        }
+        self.state.failed += 1;
+        match (self.spec.backoff_limit_per_index, pod.index) {
+            (Some(limit), Some(index)) => {
+                let failures = self.state.index_failures.entry(index).or_insert((0, now));
+                *failures = (failures.0 + 1, now);
+                if failures.0 > limit {
+                    self.fail_index(Some(index));
+                }
+            }
+            _ => {
+                self.state.failures_in_row += 1;
+                self.state.last_failure = Some(now);
+            }
+        }
+    }
+
+    fn fail_index(&mut self, index: Option<u32>) {
+        let failed = &mut self.state.failed_indexes;
+        if let Some(index) = index.filter(|index| !failed.contains(index)) {
+            failed.push(index);
+            failed.sort_unstable();
         }
     }
 
@@ -83,6 +148,7 @@ impl Job<'_> {
             Some(index) if self.state.succeeded_indexes.contains(&index) => {}
             Some(index) => {
                 self.state.succeeded_indexes.push(index);
+                self.state.succeeded_indexes.sort_unstable();
                 self.state.succeeded += 1;
             }
             None => self.state.succeeded += 1,
@@ -97,10 +163,21 @@ impl Job<'_> {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             return ended(false, "DeadlineExceeded");
         }
-        if self.state.failed > self.spec.backoff_limit {
+        if self.state.failing.is_some() {
+            return ended(false, "PodFailurePolicy");
+        }
+        if self.state.failed.max(self.restarts) > self.spec.backoff_limit {
             return ended(false, "BackoffLimitExceeded");
         }
+        let failed_indexes = self.failed_indexes();
+        if self.spec.max_failed_indexes.is_some_and(|most| failed_indexes > most) {
+            return ended(false, "MaxFailedIndexesExceeded");
+        }
         let enough = match self.spec.completions {
+            Some(completions) if failed_indexes > 0 => {
+                let all = self.state.succeeded + failed_indexes >= completions;
+                return if all { ended(false, "FailedIndexes") } else { None };
+            }
             Some(completions) => self.state.succeeded >= completions,
             // A work queue is done when one succeeded and none is left.
             None => self.state.succeeded > 0 && self.state.active == 0,
@@ -108,9 +185,24 @@ impl Job<'_> {
         if enough { ended(true, "") } else { None }
     }
 
+    fn failed_indexes(&self) -> u32 {
+        u32::try_from(self.state.failed_indexes.len()).unwrap_or(u32::MAX)
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.spec.active_deadline_seconds?;
         Some(self.state.started?.after(Duration::from_secs(seconds.into())))
+    }
+
+    /// Failures of containers that are restarted in place (restartPolicy OnFailure). Source:
+    /// upstream's `pastBackoffLimitOnFailure`: reaching the limit is enough, unless it is 0.
+    fn restarts(&self, draft: &Draft<'_>) -> u32 {
+        if self.spec.template.restart_policy != RestartPolicy::OnFailure {
+            return 0;
+        }
+        let pods = self.active(draft);
+        let restarts: u32 = pods.iter().map(|pod| replicas::restarts(pod)).sum();
+        restarts + u32::from(restarts > 0 && self.spec.backoff_limit > 0)
     }
 
     fn end(&mut self, draft: &mut Draft<'_>, finish: JobFinish) {
@@ -125,6 +217,7 @@ impl Job<'_> {
             self.spec.completions.unwrap_or(1),
             self.spec.backoff_limit
         );
+        let why = self.state.failing.clone().unwrap_or(why);
         self.state.finished = Some(finish);
         self.state.template_digest = Some(self.spec.template.digest());
         let record = Record::Job(Arc::new(self.state.clone()));
@@ -175,6 +268,8 @@ impl Job<'_> {
             for pod in self.active(draft) {
                 pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
             }
+            // The time in which it did not run is not held against it.
+            self.state.started = None;
             return;
         }
         evict(draft, self.key, &self.active(draft));
@@ -228,7 +323,10 @@ impl Job<'_> {
     /// min(parallelism, completions − succeeded); a work queue starts none after a success.
     fn wanted(&self, found: u32) -> u32 {
         match self.spec.completions {
-            Some(all) => self.spec.parallelism.min(all.saturating_sub(self.state.succeeded)),
+            Some(all) => {
+                let done = self.state.succeeded + self.failed_indexes();
+                self.spec.parallelism.min(all.saturating_sub(done))
+            }
             None if self.state.succeeded > 0 => found,
             None => self.spec.parallelism,
         }
@@ -255,22 +353,27 @@ impl Job<'_> {
             return;
         }
         for _ in 0..count {
+            let index = self.next_index(draft);
+            if self.spec.indexed && index.is_none() {
+                return;
+            }
             let why = Reason::Count { owner: self.key.clone(), wanted: found + count, found };
-            self.start_pod(draft, why, digest.clone(), needs);
+            self.start_pod(draft, why, index, digest.clone(), needs);
         }
     }
 
     /// 10 s · 2^(f−1), at most 10 min, f = failures since the last success.
     fn retry_at(&self) -> Option<Timestamp> {
-        let failures = self.state.failures_in_row.checked_sub(1)?;
-        let delay = RETRY_DELAY.saturating_mul(2u32.saturating_pow(failures)).min(MAX_RETRY_DELAY);
-        Some(self.state.last_failure?.after(delay))
+        let failures = self.state.failures_in_row;
+        (failures > 0).then_some(())?;
+        Some(retry_at(failures, self.state.last_failure?))
     }
 
     fn start_pod(
         &mut self,
         draft: &mut Draft<'_>,
         why: Reason,
+        index: Option<u32>,
         digest: kgit_protocol::ids::Digest,
         needs: &Needs,
     ) {
@@ -278,7 +381,6 @@ impl Job<'_> {
             return;
         };
         let counter = owner.counter + 1;
-        let index = self.next_index(draft);
         let name = names::pod_name(self.key, &owner.uid, counter);
         let counted = Applied { counter, ..owner.clone() };
         let new = NewPod {
@@ -307,13 +409,27 @@ impl Job<'_> {
         ])
     }
 
-    fn next_index(&self, draft: &Draft<'_>) -> Option<u32> {
+    /// The lowest index that is neither done nor under way, nor waiting out its delay.
+    fn next_index(&self, draft: &mut Draft<'_>) -> Option<u32> {
         if !self.spec.indexed {
             return None;
         }
         let running: Vec<u32> = self.active(draft).iter().filter_map(|pod| pod.index).collect();
-        (0..self.spec.completions.unwrap_or(1))
-            .find(|index| !running.contains(index) && !self.state.succeeded_indexes.contains(index))
+        let done = |index: &u32| {
+            self.state.succeeded_indexes.contains(index)
+                || self.state.failed_indexes.contains(index)
+        };
+        let free = (0..self.spec.completions.unwrap_or(1))
+            .filter(|index| !running.contains(index) && !done(index));
+        let mut waking = Vec::new();
+        let now = draft.now;
+        let found = free.into_iter().find(|index| {
+            let retry = self.state.index_failures.get(index).map(|it| retry_at(it.0, it.1));
+            waking.extend(retry.filter(|at| *at > now));
+            retry.is_none_or(|at| at <= now)
+        });
+        waking.into_iter().for_each(|at| draft.wake(self.key, at));
+        found
     }
 
     fn wait(&self, draft: &mut Draft<'_>) {
@@ -361,9 +477,17 @@ impl Job<'_> {
             draft.wake(self.key, at);
             return;
         }
+        let reason = Reason::Limit { what: format!("ttlSecondsAfterFinished {ttl}") };
+        if self.applied.owner.is_some() {
+            return delete(draft, self.key, vec![reason]);
+        }
         for pod in pods_of(&draft.world, self.key) {
-            let what = format!("ttlSecondsAfterFinished {ttl}");
-            pods::stop(draft, &pod, vec![Reason::Limit { what }]);
+            pods::stop(draft, &pod, vec![reason.clone()]);
         }
     }
+}
+
+fn retry_at(failures: u32, last: Timestamp) -> Timestamp {
+    let doublings = 2u32.saturating_pow(failures.saturating_sub(1));
+    last.after(RETRY_DELAY.saturating_mul(doublings).min(MAX_RETRY_DELAY))
 }

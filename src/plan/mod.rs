@@ -10,6 +10,7 @@ mod bare;
 mod budget;
 pub mod claims;
 mod config;
+mod cron_job;
 mod depends;
 mod deployment;
 mod downward;
@@ -20,6 +21,7 @@ mod evict;
 pub mod forecast;
 pub mod health;
 mod job;
+mod job_failure;
 mod names;
 mod objects;
 pub mod observe;
@@ -105,13 +107,14 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         }
         Kind::Deployment => deployment::plan_deployment(draft, key),
         Kind::Job => job::plan_job(draft, key),
+        Kind::CronJob => cron_job::plan_cron_job(draft, key),
         Kind::PersistentVolumeClaim => claims::plan_claim(draft, key),
         Kind::PersistentVolume => volume_changed(draft, key),
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
         // Manifests of these are not read yet.
-        Kind::StatefulSet | Kind::DaemonSet | Kind::CronJob | Kind::HorizontalPodAutoscaler => {}
+        Kind::StatefulSet | Kind::DaemonSet | Kind::HorizontalPodAutoscaler => {}
         Kind::PodDisruptionBudget => budget::plan_budget(draft, key),
         Kind::Namespace
         | Kind::ConfigMap

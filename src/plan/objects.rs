@@ -77,6 +77,7 @@ fn create(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
         counter: 0,
         retained: None,
         owner: None,
+        deletion: None,
         resource,
     };
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(applied)));

@@ -17,7 +17,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
 use crate::plan::draft::{Draft, said};
 use crate::plan::objects::commit;
-use crate::plan::pods;
+use crate::plan::{job, pods};
 
 /// How long a pruned object can come back as itself: long enough to notice in the morning what
 /// was pushed in the evening.
@@ -213,8 +213,17 @@ fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
             pods::stop(draft, &pod, vec![reason.clone()]);
         }
     }
+    release_made(draft, key, &reason);
     // Pods that were told to end before are waited for all the same.
     draft.queue.insert(key.clone());
+}
+
+/// What was made for an object goes with it.
+fn release_made(draft: &mut Draft<'_>, key: &ObjectKey, reason: &Reason) {
+    let made: Vec<ObjectKey> = draft.world.made_for(key).cloned().collect();
+    for key in made.iter().filter(|key| key.kind == Kind::Job) {
+        job::delete(draft, key, vec![reason.clone()]);
+    }
 }
 
 /// What an object remembers of itself, by its own key.

@@ -165,7 +165,7 @@ fn deletion_rank(world: &World, pod: &Pod, min_ready_seconds: u32, now: Timestam
     )
 }
 
-fn restarts(pod: &Pod) -> u32 {
+pub fn restarts(pod: &Pod) -> u32 {
     let containers = pod.observed.iter().flat_map(|observed| &observed.containers);
     containers.map(|container| container.restarts).sum()
 }

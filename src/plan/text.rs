@@ -124,6 +124,7 @@ pub fn because(reason: &Reason) -> String {
         Reason::Preempted { by, priority } => {
             format!("{by} of priority {priority} needs the room")
         }
+        Reason::Schedule { cron_job, slot } => format!("{cron_job} is due at {slot}"),
         Reason::Limit { what } => what.clone(),
     }
 }

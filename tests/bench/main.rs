@@ -13,6 +13,8 @@ mod fleet;
 #[path = "../support/hosts.rs"]
 #[allow(dead_code, reason = "the docker suite uses the rest of it")]
 mod hosts;
+#[path = "../support/net_process.rs"]
+mod net_process;
 mod placement;
 mod planning;
 mod process;

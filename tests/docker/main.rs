@@ -8,6 +8,9 @@ mod cluster;
 mod crashes;
 mod engine;
 mod face;
+#[path = "../support/firewalld.rs"]
+mod firewalld;
+mod host_ports;
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod joining;
@@ -16,12 +19,15 @@ mod load;
 mod mortal;
 mod names;
 mod neighbours;
+#[path = "../support/net_process.rs"]
+mod net_process;
 mod networks;
 mod office;
 mod outages;
 mod own_engine;
 mod plain;
 mod pods;
+mod privacy;
 mod process;
 mod pushes;
 mod ran;

@@ -2,14 +2,19 @@
 //! `docs/performance.md`. That nothing stays lost is asserted, and that an agent's death alone costs nothing.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::Cluster;
+use crate::firewalld::Firewalld;
 use crate::load::{Load, Lost};
+use crate::net_process;
 use crate::own_engine::OwnEngine;
 use crate::ran::Ran;
+use crate::skip::not_tried;
 use crate::traffic::{WEB, ready};
 use crate::wait;
 
@@ -62,10 +67,13 @@ impl Ways {
 
 impl Shop {
     fn open(set: &str) -> Option<Self> {
-        let own = OwnEngine::new(set, &["kgit-test/polite:1"])?;
+        OwnEngine::new(set, &["kgit-test/polite:1"]).map(Self::on)
+    }
+
+    fn on(own: OwnEngine) -> Self {
         let cluster = Cluster::up_on(&own.hosts, "one", &[("web.yaml", WEB)]);
         cluster.until("three pods are ready", || ready(&cluster, 3));
-        Some(Self { own, cluster })
+        Self { own, cluster }
     }
 
     /// Does something to the host while traffic flows; how much of it was lost.
@@ -96,21 +104,19 @@ impl Shop {
         assert_eq!(ran.code, 0, "{program} {arguments:?}: {ran}");
     }
 
-    /// The process that carries traffic, told from others by the data directory that it serves.
     fn net(&self) -> Pid {
-        let data = self.cluster.data().join("agent").display().to_string();
-        self.cluster.until("net runs", || {
-            let processes = std::fs::read_dir("/proc").ok()?.flatten();
-            let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-            pids.find(|pid| serves(*pid, &data)).and_then(Pid::from_raw)
-        })
+        let agent = self.cluster.data().join("agent");
+        self.cluster.until("net runs", || net_process::find(&agent).and_then(Pid::from_raw))
     }
-}
 
-fn serves(pid: i32, data: &str) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = line.split(|byte| *byte == 0);
-    words.nth(1) == Some(b"net") && words.any(|word| word == data.as_bytes())
+    /// That names, services and the API are there for a pod.
+    fn serves_pods(&self, when: &str) {
+        let pod = self.cluster.running("web-").remove(0);
+        let script = "timeout 5 wget -qO- http://web.default.svc.cluster.local/ && \
+                      nc -w 5 $KUBERNETES_SERVICE_HOST 443 </dev/null";
+        let ran = self.own.engine.try_docker(&["exec", pod.id(), "sh", "-c", script]);
+        assert_eq!(ran.code, 0, "{when}: {ran}");
+    }
 }
 
 /// From the beginning until the last request that was lost.
@@ -149,6 +155,63 @@ fn what_dies_or_is_taken_away_costs_little_and_comes_back() {
         shop.own.end(&shop.own.dockerd(), "TERM");
         shop.own.start();
     });
+}
+
+#[test]
+fn firewalld_and_its_reloads_cost_little_and_leave_everything_reachable() {
+    let Some(mut shop) = Shop::open("firewalld") else { return };
+    let Some(mut firewalld) = Firewalld::prepared(&shop.own.hosts.network("one")) else { return };
+    println!("| what happens | lost inside | lost outside | until |");
+    shop.serves_pods("before anything happens");
+    // Docker does not see it, and helps nobody.
+    shop.suffers("firewalld started, all in its zone public", |_| firewalld.start());
+    shop.serves_pods("after firewalld started");
+    reload(&mut shop, &firewalld, "");
+    shop.own.end(&shop.own.dockerd(), "TERM");
+    shop.own.start_with(&[("DBUS_SYSTEM_BUS_ADDRESS", &firewalld.bus())]);
+    shop.cluster.until("three pods are ready again", || ready(&shop.cluster, 3));
+    assert!(firewalld.command(&["--get-active-zones"]).starts_with("docker"));
+    shop.serves_pods("after Docker found firewalld");
+    reload(&mut shop, &firewalld, ", Docker's networks in its zone docker");
+}
+
+fn reload(shop: &mut Shop, firewalld: &Firewalld, how: &str) {
+    for reload in ["--reload", "--complete-reload"] {
+        let what = format!("firewall-cmd {reload}{how}");
+        shop.suffers(&what, |_| drop(firewalld.command(&[reload])));
+        shop.serves_pods(&format!("after {what}"));
+    }
+}
+
+#[test]
+fn what_the_older_iptables_flushes_and_drops_costs_little_and_comes_back() {
+    const PROGRAMS: &str = "/usr/sbin/xtables-legacy-multi";
+    if !Path::new(PROGRAMS).exists() {
+        return not_tried("this machine has no iptables of the older kind");
+    }
+    let Some(own) = OwnEngine::new("legacy", &["kgit-test/polite:1"]) else { return };
+    // The program tells by its name what it is to be.
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for name in ["iptables", "iptables-save", "iptables-restore", "ip6tables"] {
+        symlink(PROGRAMS, folder.path().join(name)).expect("a link can be made");
+    }
+    let path = std::env::var("PATH").expect("there is a path");
+    let path = format!("{}:{path}", folder.path().display());
+    own.end(&own.dockerd(), "TERM");
+    own.start_with(&[("PATH", &path)]);
+    let mut shop = Shop::on(own);
+    println!("| what happens | lost inside | lost outside | until |");
+    for what in [
+        "iptables-legacy -t nat -F",
+        "iptables-legacy -P FORWARD DROP",
+        "iptables-legacy -F",
+        "iptables-legacy -A INPUT -i lo -j ACCEPT; iptables-legacy -P INPUT DROP",
+    ] {
+        shop.suffers(what, |shop| shop.on_the_host("sh", &["-ec", what]));
+        shop.serves_pods(&format!("after {what}"));
+    }
+    let filter = Ran::of(shop.own.hosts.command("one", "iptables-legacy").arg("-S"));
+    assert!(filter.out.contains("-P FORWARD DROP") && filter.out.contains("-N DOCKER"), "{filter}");
 }
 
 /// Debian's own, on the host's network and with settings of its own: the machine's stay as they are.

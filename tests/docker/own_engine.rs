@@ -52,4 +52,9 @@ impl OwnEngine {
     pub fn start(&self) {
         self.hosts.engine("one");
     }
+
+    /// The same with variables of its environment.
+    pub fn start_with(&self, variables: &[(&str, &str)]) {
+        self.hosts.engine_with("one", variables);
+    }
 }

@@ -1,8 +1,12 @@
 //! What `kubectl` prints, without what differs from run to run: ages, times, addresses, hashes and
 //! the name of the node. Tables are aligned anew.
 
-/// Rows of tables that depend on where images come from, and on whether the machine's own rules may be touched.
-const OF_SURROUNDINGS: [&str; 3] = ["Pulled", "PulledLocally", "ServicesReady"];
+/// Rows of tables that depend on where images come from, on how full the machine's disk is, and on
+/// whether its own rules may be touched.
+const OF_SURROUNDINGS: [&str; 4] = ["DiskPressure", "Pulled", "PulledLocally", "ServicesReady"];
+/// The same of columns, with what is shown instead.
+const COLUMNS_OF_SURROUNDINGS: [(&str, &str); 4] =
+    [("OS-IMAGE", "…"), ("KERNEL-VERSION", "…"), ("LOCATION", "…"), ("COMMIT", "1234567")];
 /// How long pods stay on a lost node: a setting, not an age.
 const TOLERATION: &str = "300s";
 
@@ -60,6 +64,11 @@ fn aligned(rows: &[&str], starts: &[usize], node: &str) -> Vec<String> {
         cells.map(|cell| sentence(cell.unwrap_or_default().trim(), node)).collect()
     };
     let mut rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    for (title, instead) in COLUMNS_OF_SURROUNDINGS {
+        if let Some(column) = rows[0].iter().position(|cell| cell == title) {
+            rows[1..].iter_mut().for_each(|row| row[column] = instead.to_owned());
+        }
+    }
     rows.retain(|row| !row.iter().any(|cell| OF_SURROUNDINGS.contains(&cell.as_str())));
     let underline = |cell: &mut String, width: usize| {
         if cell.starts_with("--") {
@@ -69,7 +78,8 @@ fn aligned(rows: &[&str], starts: &[usize], node: &str) -> Vec<String> {
     for column in 0..starts.len() {
         let heading = rows[0][column].len();
         rows.iter_mut().for_each(|row| underline(&mut row[column], heading));
-        let width = rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        let width = lengths.max().unwrap_or_default();
         for row in &mut rows {
             let cell = row[column].clone();
             row[column] = format!("{cell:width$}");
@@ -79,15 +89,19 @@ fn aligned(rows: &[&str], starts: &[usize], node: &str) -> Vec<String> {
     rows.iter().map(|row| format!("{lead}{}", row.join("   ").trim_end())).collect()
 }
 
-/// What a machine is, in the description of its node.
-const OF_MACHINES: [&str; 10] = [
+/// What depends on the machine, on who uses it and on the moment, in the description of an object.
+const OF_MACHINES: [&str; 14] = [
     "Architecture",
+    "Author",
     "Boot ID",
     "Container Runtime Version",
+    "Id",
     "Kernel Version",
+    "Location",
     "OS Image",
     "PodCIDR",
     "PodCIDRs",
+    "Resource Version",
     "cpu",
     "ephemeral-storage",
     "memory",
@@ -123,6 +137,9 @@ fn word(word: &str, node: &str) -> String {
             return format!("{mark}0123456789ab");
         }
     }
+    if is_moment(word) {
+        return "2026-01-01T00:00:00Z".to_owned();
+    }
     let bare = word.trim_matches(|c| matches!(c, '(' | ')' | ','));
     if is_age(bare) {
         return word.replace(bare, "1m");
@@ -140,6 +157,17 @@ fn word(word: &str, node: &str) -> String {
     parts.concat()
 }
 
+/// `2026-11-21T11:04:33Z`, with or without parts of a second.
+fn is_moment(word: &str) -> bool {
+    let fits = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
+    word.len() >= 20 && word.ends_with('Z') && word.contains('T') && word.chars().all(fits)
+}
+
+/// The name of an event behind the name of what it is about.
+fn is_moment_and_hash(text: &str) -> bool {
+    text.len() == 20 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
 fn piece(text: &str, node: &str) -> String {
     let is_uid = text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     if is_uid {
@@ -147,6 +175,11 @@ fn piece(text: &str, node: &str) -> String {
     }
     if text == node || text == format!("[{node}]") {
         return text.replace(node, "node");
+    }
+    if let Some((about, end)) = text.rsplit_once('.')
+        && is_moment_and_hash(end)
+    {
+        return format!("{}.0123456789abcdef0123", unhashed(about));
     }
     let (host, port) = text.split_once(':').unwrap_or((text, ""));
     match host.parse::<std::net::Ipv4Addr>() {

@@ -74,6 +74,20 @@ spec:
       restartPolicy: Never
       containers: [{name: migrate, image: kgit-test/busybox:1, args: [sh, -c, exit 0]}]
 ---
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: yearly}
+spec:
+  schedule: \"30 4 1 1 *\"
+  timeZone: Europe/Berlin
+  concurrencyPolicy: Forbid
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: OnFailure
+          containers: [{name: report, image: kgit-test/busybox:1, args: [sh, -c, exit 0]}]
+---
 apiVersion: v1
 kind: Service
 metadata: {name: forgotten}
@@ -84,7 +98,7 @@ spec: {selector: {app: nobody}, ports: [{port: 80}]}
 const WORDED_SINCE: u32 = 31;
 
 /// Headings, and the commands below them.
-const COMMANDS: [(&str, &[&str]); 6] = [
+const COMMANDS: [(&str, &[&str]); 7] = [
     ("The cluster", &["cluster-info", "get cs", "get nodes"]),
     (
         "Deployments and pods",
@@ -121,24 +135,26 @@ const COMMANDS: [(&str, &[&str]); 6] = [
     (
         "Every other kind",
         &[
-            "get jobs",
             "describe job migrate",
-            "get configmaps,secrets -o wide",
+            "describe cronjob yearly",
+            "get configmaps,secrets",
             "describe configmap settings",
             "describe secret password",
-            "get namespaces",
             "describe namespace default",
-            "get storageclasses -o wide",
+            "describe pv pv-volume",
             "describe storageclass kgit-local",
             "describe svc forgotten",
-            "get endpoints nginx forgotten",
+            "get endpoints kubernetes nginx forgotten",
             "describe endpoints nginx",
+            "describe endpointslice kubernetes",
+            "describe endpointslice nginx",
+            "describe event forgotten",
             "describe node",
-            "get leases -n kube-node-lease",
-            "get sources -o custom-columns=NAME:.metadata.name,TYPE:.spec.type,STATUS:.status.phase",
-            "get plans",
+            "describe lease -n kube-node-lease",
+            "describe cs master",
         ],
     ),
+    ("kgit's own", &["describe source", "describe plan current", "describe reconcile FIRST"]),
 ];
 
 const INTRO: &str = "# What kubectl shows
@@ -146,7 +162,8 @@ const INTRO: &str = "# What kubectl shows
 The commands that introductions to Kubernetes read a cluster with, typed at `kgit up` on the same
 introductions' manifests. `tests/docker/transcript.rs` runs them and compares; ages, addresses,
 times, hashes and the node's name are made equal, and what depends on where the test runs is left
-out: what was told about pulling images, and the node's condition `ServicesReady`.
+out: what was told about pulling images, and the node's conditions `DiskPressure` and
+`ServicesReady`.
 ";
 
 #[test]
@@ -188,20 +205,80 @@ fn the_tutorials_commands_show_what_the_tutorials_do() {
 
 fn transcript(cluster: &Cluster) -> String {
     let node = cluster.status().expect("a status")["nodes"][0]["name"].as_str().unwrap().to_owned();
+    let first = cluster.objects("reconciles")[0]["metadata"]["name"].as_str().unwrap().to_owned();
     let mut page = INTRO.to_owned();
     for (heading, commands) in COMMANDS {
         page += &format!("\n## {heading}\n");
         for command in commands {
-            let ran = cluster.kubectl(&command.split(' ').collect::<Vec<_>>());
-            assert_eq!(ran.code, 0, "kubectl {command}: {ran}");
-            page += &format!("\n    $ kubectl {command}\n");
-            for line in plain(&ran.out, &node) {
-                page += format!("    {line}").trim_end();
-                page.push('\n');
-            }
+            page += &shown(cluster, &command.replace("FIRST", &first), &node);
         }
     }
+    page += "\n## The wide table of every kind\n";
+    for kind in kinds(cluster).iter().filter(|kind| !NOT_RUN_YET.contains(&&*kind.plural)) {
+        assert!(kind.is_described(), "no command above describes {}", kind.plural);
+        page += &shown(cluster, &kind.wide(), &node);
+    }
     page
+}
+
+fn shown(cluster: &Cluster, command: &str, node: &str) -> String {
+    let ran = cluster.kubectl(&command.split(' ').collect::<Vec<_>>());
+    assert_eq!(ran.code, 0, "kubectl {command}: {ran}");
+    let mut shown = format!("\n    $ kubectl {command}\n");
+    for line in plain(&ran.out, node) {
+        shown += format!("    {line}").trim_end();
+        shown.push('\n');
+    }
+    shown
+}
+
+/// Types whose kinds no manifest makes yet.
+const NOT_RUN_YET: [&str; 7] = [
+    "replicationcontrollers",
+    "controllerrevisions",
+    "daemonsets",
+    "statefulsets",
+    "horizontalpodautoscalers",
+    "poddisruptionbudgets",
+    "priorityclasses",
+];
+
+/// A resource type, by the words that name it.
+struct Kind {
+    plural: String,
+    short: Vec<String>,
+}
+
+/// Every type that can be listed.
+fn kinds(cluster: &Cluster) -> Vec<Kind> {
+    let ran = cluster.kubectl(&["api-resources", "--verbs=list", "--no-headers"]);
+    let kind = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // The column between is empty for types without a short name.
+        let short = if words.len() == 5 { words[1] } else { "" };
+        Kind { plural: words[0].to_owned(), short: short.split(',').map(str::to_owned).collect() }
+    };
+    ran.out.lines().map(kind).collect()
+}
+
+impl Kind {
+    fn is_described(&self) -> bool {
+        let commands = COMMANDS.iter().flat_map(|(_, commands)| *commands);
+        let mut words = commands.filter_map(|it| it.strip_prefix("describe ")?.split(' ').next());
+        words.any(|word| {
+            let plural = self.plural.strip_prefix(word);
+            plural.is_some_and(|rest| ["", "s", "es"].contains(&rest))
+                || self.short.iter().any(|short| short == word)
+        })
+    }
+
+    /// Of what was told, only so much as is the same in every run.
+    fn wide(&self) -> String {
+        match self.plural.as_str() {
+            "events" => "get events --field-selector involvedObject.name=my-pod -o wide".to_owned(),
+            plural => format!("get {plural} -A -o wide"),
+        }
+    }
 }
 
 /// `describe` is worded by the client, and older ones differ in places; each has to succeed.

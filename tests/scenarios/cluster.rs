@@ -19,9 +19,13 @@ use kgit::plan::{assignments, forecast, text};
 use kgit::store::Store;
 use kgit::store::reader::EntryQuery;
 use kgit_protocol::assignment::{AssignmentSet, Order, PodNetwork, Stamp};
+use kgit_protocol::ids::Attempt;
 use kgit_protocol::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
 use kgit_protocol::messages::{Join, Report};
-use kgit_protocol::observation::{Capacity, NodeObservation, PodObservation, PodPhase};
+use kgit_protocol::observation::{
+    Capacity, ContainerObservation, ContainerState, NodeObservation, PodObservation, PodPhase,
+    Termination,
+};
 use kgit_protocol::pod::RestartPolicy;
 use kgit_protocol::time::Timestamp;
 use tokio::sync::oneshot;
@@ -55,6 +59,8 @@ pub enum Behaviour {
     NeverEnds,
     /// Ends with an error.
     Fails,
+    /// Its container `main` ends with this code.
+    Exits(i64),
     /// Runs, and ends with an error when told to end.
     FailsWhenStopped,
 }
@@ -291,7 +297,9 @@ impl Cluster {
             (Order::Run, Some(Behaviour::NeverReady | Behaviour::FailsWhenStopped), _) => {
                 (PodPhase::Running, false)
             }
-            (Order::Run, Some(Behaviour::Fails), _) => (PodPhase::Failed, false),
+            (Order::Run, Some(Behaviour::Fails | Behaviour::Exits(_)), _) => {
+                (PodPhase::Failed, false)
+            }
             (Order::Run, _, RestartPolicy::Always) => (PodPhase::Running, true),
             (Order::Run, _, RestartPolicy::OnFailure | RestartPolicy::Never) => {
                 (PodPhase::Succeeded, false)
@@ -307,7 +315,7 @@ impl Cluster {
             ready_since: ready.then(|| since.unwrap_or(self.now)),
             started_at: Some(before.and_then(|before| before.started_at).unwrap_or(self.now)),
             init_containers: Vec::new(),
-            containers: Vec::new(),
+            containers: behaviour.and_then(ended).into_iter().collect(),
             drifts: Vec::new(),
             silent_ports: Vec::new(),
         }
@@ -472,4 +480,27 @@ fn is_there(world: &World, key: &ObjectKey) -> bool {
 fn render(steps: &[Step]) -> String {
     let lines: Vec<String> = steps.iter().map(|step| text::said(&step.said) + "\n").collect();
     lines.concat()
+}
+
+fn ended(behaviour: Behaviour) -> Option<ContainerObservation> {
+    let Behaviour::Exits(exit_code) = behaviour else { return None };
+    let end = Termination {
+        exit_code,
+        reason: "Error".to_owned(),
+        message: None,
+        started_at: None,
+        finished_at: None,
+        container_id: None,
+    };
+    Some(ContainerObservation {
+        name: "main".to_owned(),
+        attempt: Attempt::default(),
+        state: ContainerState::Terminated(end),
+        last: None,
+        ready: false,
+        started: false,
+        restarts: 0,
+        container_id: None,
+        image_id: None,
+    })
 }

@@ -181,3 +181,87 @@ fn pods_that_are_gone_are_forgotten_though_a_config_is_missing() {
     assert!(cluster.pods().is_empty(), "{:?}", cluster.waits());
     assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for ConfigMap/default/settings, which does not exist");
 }
+
+/// An Indexed job of three, of which the second one ends with a code of its own.
+fn indexed(more: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::Exits(3));
+    let more = format!("  completionMode: Indexed\n  completions: 3\n  parallelism: 3\n{more}");
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", &more))]);
+    cluster.settle();
+    cluster
+}
+
+fn ended(cluster: &Cluster) -> String {
+    let world = cluster.world();
+    let job = world.jobs.values().next().unwrap();
+    match &job.finished {
+        Some(finish) => format!("{}, {} failed", finish.reason, job.failed),
+        None => format!("running, {} failed", job.failed),
+    }
+}
+
+#[test]
+fn a_failure_policy_says_what_a_failure_means() {
+    let rule = |action: &str, codes: &str| {
+        format!(
+            "  backoffLimit: 1\n  podFailurePolicy:\n    rules:\n    - action: {action}\n      onExitCodes: {codes}\n"
+        )
+    };
+    let check = |more: &str, expected: &str| assert_eq!(ended(&indexed(more)), expected, "{more}");
+    check(&rule("FailJob", "{operator: In, values: [3]}"), "PodFailurePolicy, 3 failed");
+    check(&rule("FailJob", "{operator: In, values: [4]}"), "BackoffLimitExceeded, 3 failed");
+    check(&rule("FailJob", "{operator: NotIn, values: [4]}"), "PodFailurePolicy, 3 failed");
+    check(&rule("FailJob", "{operator: NotIn, values: [3]}"), "BackoffLimitExceeded, 3 failed");
+    let other = "{containerName: other, operator: In, values: [3]}";
+    check(&rule("FailJob", other), "BackoffLimitExceeded, 3 failed");
+    check(&rule("Count", "{operator: In, values: [3]}"), "BackoffLimitExceeded, 3 failed");
+    let per_index = "  backoffLimitPerIndex: 0\n";
+    check(per_index, "FailedIndexes, 3 failed");
+    check(&format!("{per_index}  maxFailedIndexes: 1\n"), "MaxFailedIndexesExceeded, 3 failed");
+    let fail_index = rule("FailIndex", "{operator: In, values: [3]}");
+    let fail_index = fail_index.replace("backoffLimit: 1", "backoffLimitPerIndex: 5");
+    check(&fail_index, "FailedIndexes, 3 failed");
+}
+
+#[test]
+fn an_ignored_failure_is_started_again_and_counts_for_nothing() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("once".to_owned(), Behaviour::Exits(42));
+    let policy = "  backoffLimit: 0\n  podFailurePolicy:\n    rules:\n    - action: Ignore\n      onExitCodes: {operator: In, values: [42]}\n";
+    cluster.commit(&[("job.yaml", &job("once", "once:1", policy))]);
+    cluster.agents_act();
+    assert_eq!(ended(&cluster), "running, 0 failed");
+    assert_eq!(cluster.pods().len(), 2);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(ended(&cluster), ", 0 failed");
+}
+
+#[test]
+fn each_index_has_a_delay_and_a_limit_of_its_own() {
+    let mut cluster = indexed("  backoffLimitPerIndex: 1\n");
+    assert_eq!(ended(&cluster), "running, 3 failed");
+    assert_eq!(cluster.pods().len(), 3);
+    cluster.pass(Duration::from_secs(9));
+    assert_eq!(cluster.pods().len(), 3);
+    cluster.pass(Duration::from_secs(2));
+    assert_eq!(ended(&cluster), "FailedIndexes, 6 failed");
+}
+
+#[test]
+fn a_suspended_jobs_deadline_starts_anew_when_it_goes_on() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("slow".to_owned(), Behaviour::NeverReady);
+    let text = |more: &str| job("slow", "slow:1", &format!("  activeDeadlineSeconds: 60\n{more}"));
+    cluster.commit(&[("job.yaml", &text(""))]);
+    cluster.pass(Duration::from_secs(50));
+    cluster.commit(&[("job.yaml", &text("  suspend: true\n"))]);
+    cluster.pass(Duration::from_secs(3600));
+    assert_eq!(ended(&cluster), "running, 0 failed");
+    cluster.commit(&[("job.yaml", &text(""))]);
+    cluster.pass(Duration::from_secs(50));
+    assert_eq!(ended(&cluster), "running, 0 failed");
+    cluster.pass(Duration::from_secs(15));
+    assert_eq!(ended(&cluster), "DeadlineExceeded, 0 failed");
+}

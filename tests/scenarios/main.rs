@@ -2,6 +2,7 @@
 
 mod brakes;
 mod cluster;
+mod cron_jobs;
 mod data;
 mod histories;
 mod jobs;

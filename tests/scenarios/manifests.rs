@@ -82,6 +82,26 @@ spec:
 }
 
 /// A Job; `more` as lines of its spec.
+pub fn cron_job(name: &str, schedule: &str, more: &str) -> String {
+    format!(
+        "apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: {name}
+spec:
+  schedule: \"{schedule}\"
+{more}  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - name: main
+            image: {name}:1
+"
+    )
+}
+
 pub fn job(name: &str, image: &str, more: &str) -> String {
     format!(
         "apiVersion: batch/v1

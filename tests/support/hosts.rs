@@ -31,7 +31,14 @@ impl Hosts {
 
     /// Starts the host's Docker engine, unless it runs already, and returns its socket.
     pub fn engine(&self, host: &str) -> PathBuf {
-        PathBuf::from(run(&["engine", &self.set, host]).trim())
+        self.engine_with(host, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn engine_with(&self, host: &str, variables: &[(&str, &str)]) -> PathBuf {
+        let mut command = hosts();
+        command.args(["engine", &self.set, host]).envs(variables.iter().copied());
+        PathBuf::from(said(command).trim())
     }
 
     /// Copies images from this machine's engine to the host's.
@@ -91,15 +98,19 @@ fn hosts() -> Command {
 }
 
 fn run(arguments: &[&str]) -> String {
-    let output = hosts()
-        .args(arguments)
+    let mut command = hosts();
+    command.args(arguments);
+    said(command)
+}
+
+fn said(mut command: Command) -> String {
+    let output = command
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("failed to start tests/support/hosts: {error}"));
     assert!(
         output.status.success(),
-        "hosts {} failed:\n{}",
-        arguments.join(" "),
+        "{command:?} failed:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()

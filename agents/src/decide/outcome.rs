@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kgit_protocol::ids::{Attempt, PodUid};
 use kgit_protocol::observation::{DriftKind, PodEvent, Termination};
-use kgit_protocol::pod::Probe;
+use kgit_protocol::pod::{PodSpec, Probe};
 use kgit_protocol::time::Timestamp;
 
 use crate::decide::Hook;
@@ -113,9 +113,11 @@ pub enum ProbeResult {
     Failure(String),
 }
 
-/// Folds `note` into `facts`; what is worth telling goes into `events`.
+/// Folds `note` into `facts`; what is worth telling goes into `events`. `spec` is the pod's, as long
+/// as it is assigned.
 pub fn fold(
     uid: &PodUid,
+    spec: Option<&PodSpec>,
     facts: &mut PodFacts,
     note: Note,
     now: Timestamp,
@@ -123,7 +125,10 @@ pub fn fold(
 ) {
     let mut teller = Teller { uid, now, events };
     match note {
-        Note::Started { container, id } => started(&mut teller, facts, &container, id),
+        Note::Started { container, id } => {
+            let image = spec.and_then(|spec| image_of(spec, &container));
+            started(&mut teller, facts, &container, id, image);
+        }
         Note::ImageMissing { container } => facts.container(&container).image_pull.missing = true,
         Note::Pulled { container, attempt, told } => {
             pulled(&mut teller, facts, &container, attempt, told);
@@ -200,7 +205,24 @@ impl Teller<'_> {
     }
 }
 
-fn started(teller: &mut Teller<'_>, facts: &mut PodFacts, name: &str, id: String) {
+fn image_of<'a>(spec: &'a PodSpec, container: &str) -> Option<&'a str> {
+    let mut all = spec.init_containers.iter().chain(&spec.containers);
+    all.find(|it| it.name == container).map(|it| it.image.as_str())
+}
+
+fn started(
+    teller: &mut Teller<'_>,
+    facts: &mut PodFacts,
+    name: &str,
+    id: String,
+    image: Option<&str>,
+) {
+    let noted = facts.container(name);
+    let was_here = noted.image_pull.fetched_for != Some(noted.attempt);
+    if let Some(image) = image.filter(|_| was_here) {
+        let message = format!("Container image {image:?} already present on machine");
+        teller.tell(false, "Pulled", name, message);
+    }
     if name != PAUSE {
         teller.tell(false, "Created", name, format!("Created container: {name}"));
         teller.tell(false, "Started", name, format!("Started container {name}"));

@@ -1,5 +1,5 @@
-//! What stands in the kernel, and having it stand: rules, route, bridge, gaps in filters. Repeats
-//! itself without harm, since others take things away at any time.
+//! What stands in the kernel, and having it stand: rules, route, bridge. Repeats itself without
+//! harm, since others take things away at any time. Other people's filters are [`gaps`]'s affair.
 
 #![allow(clippy::disallowed_methods, reason = "part of the shell: it looks at the host")]
 
@@ -13,7 +13,7 @@ use kgit_protocol::observation::ServiceTrouble;
 use kgit_protocol::pod::Protocol;
 
 use crate::net::choice::{Lead, Targets, leads};
-use crate::net::holes::{self, Jump};
+use crate::net::gaps;
 use crate::net::kernel::{self, KernelError, OwnChange};
 use crate::net::passage::{OpenPorts, Underway};
 use crate::net::rules::ports::{HostPort, Ports, ports};
@@ -35,16 +35,6 @@ pub struct Field {
     /// What is open instead of rules.
     open: OpenPorts,
     underway: Underway,
-    holes: Option<Ruled>,
-    /// Old `iptables` says nothing of its changes.
-    pub filter_is_silent: bool,
-}
-
-/// The gaps as they were made last.
-#[derive(Debug, PartialEq, Eq)]
-struct Ruled {
-    text: String,
-    table: String,
 }
 
 /// What came of putting things in place.
@@ -171,38 +161,6 @@ impl Field {
         }
         Ok(())
     }
-
-    /// Has kgit's own traffic pass other people's filters.
-    pub async fn pass_filters(&mut self, here: &Here, master_port: u16) -> Result<(), KernelError> {
-        if !kernel::is_installed("iptables") {
-            return Ok(());
-        }
-        let shown = kernel::iptables(&["-S"]).await?;
-        let text = holes::chains(here, master_port);
-        let known = self.holes.as_ref().is_some_and(|known| known.text == text);
-        if !holes::is_needed(&shown) && self.holes.is_none() {
-            return Ok(());
-        }
-        if !known || !holes::is_filled(&shown, &here.table) {
-            if self.holes.is_none() {
-                let version = kernel::run("iptables", &["--version"]).await?;
-                self.filter_is_silent = version.contains("legacy");
-            }
-            kernel::restore(&text).await?;
-            self.holes = Some(Ruled { text, table: here.table.clone() });
-        }
-        for from in holes::FROM {
-            let chain = holes::chain(&here.table, from);
-            let jump = holes::jump(&shown, from, &chain);
-            if jump == Jump::Behind {
-                kernel::iptables(&["-D", from, "-j", &chain]).await?;
-            }
-            if jump != Jump::First {
-                kernel::iptables(&["-I", from, "1", "-j", &chain]).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Takes everything away that was put in place, by whichever process.
@@ -214,17 +172,7 @@ pub async fn clear(range: Option<Ipv4Net>, here: &Here) -> Result<(), Problem> {
         kernel::remove_route(range).await;
     }
     kernel::reset_bridge(&here.bridge);
-    if kernel::is_installed("iptables") {
-        for from in holes::FROM {
-            let chain = holes::chain(&here.table, from);
-            // Where the chain never was, there is nothing to take away.
-            for arguments in
-                [vec!["-D", from, "-j", &chain], vec!["-F", &chain], vec!["-X", &chain]]
-            {
-                let _ = kernel::iptables(&arguments).await;
-            }
-        }
-    }
+    gaps::clear(&here.table).await;
     match removed.map_err(worded) {
         // Without the program or the right there were no rules.
         Err(problem) if !["NoNft", "NotPermitted"].contains(&problem.reason.as_str()) => {

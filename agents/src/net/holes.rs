@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use crate::net::wire::Here;
 
 /// Names of chains have 28 letters at most.
-const PREFIX: &str = "KGIT";
+pub const PREFIX: &str = "KGIT";
 
 /// The chain that a jump from a built-in chain leads to.
 pub fn chain(table: &str, from: &str) -> String {
@@ -28,6 +28,7 @@ pub fn chains(here: &Here, master_port: u16) -> String {
         accepts.iter().map(|rule| format!("-A {input} {rule} -j ACCEPT\n")).collect();
     format!(
         "*filter\n:{input} - [0:0]\n:{forward} - [0:0]\n{accepts}\
+         -A {forward} -i {bridge} -o {bridge} -j ACCEPT\n\
          -A {forward} -o {bridge} -m conntrack --ctstate DNAT -j ACCEPT\n\
          -A {forward} -i {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
          COMMIT\n"

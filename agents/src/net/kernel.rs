@@ -73,30 +73,68 @@ pub async fn run(name: &'static str, arguments: &[&str]) -> Result<String, Kerne
     judged(name, &output)
 }
 
-/// Runs `iptables-restore` on a text that changes only what it names.
-pub async fn restore(text: &str) -> Result<(), KernelError> {
-    let name = "iptables-restore";
-    let mut child = program(name)
-        .args(["--noflush", "-w", LOCK_SECONDS])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| cannot(name, error))?;
-    if let Some(mut input) = child.stdin.take() {
-        let _ = input.write_all(text.as_bytes()).await;
-    }
-    let output = child
-        .wait_with_output()
-        .await
-        .map_err(|source| KernelError::Run { program: name, source })?;
-    judged(name, &output).map(|_| ())
+/// The two ways in which `iptables` keeps rules. The kernel goes by both where both have some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Iptables {
+    /// Whatever the host's own command is; where there is a choice, in nftables.
+    Usual,
+    /// In tables of their own, as before nftables.
+    Legacy,
 }
 
-pub async fn iptables(arguments: &[&str]) -> Result<String, KernelError> {
-    let mut all = vec!["-w", LOCK_SECONDS];
-    all.extend(arguments);
-    run("iptables", &all).await
+impl Iptables {
+    fn programs(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Usual if is_installed("iptables-nft") => ("iptables-nft", "iptables-nft-restore"),
+            Self::Usual => ("iptables", "iptables-restore"),
+            Self::Legacy => ("iptables-legacy", "iptables-legacy-restore"),
+        }
+    }
+
+    pub async fn run(self, arguments: &[&str]) -> Result<String, KernelError> {
+        let mut all = vec!["-w", LOCK_SECONDS];
+        all.extend(arguments);
+        run(self.programs().0, &all).await
+    }
+
+    /// Runs `iptables-restore` on a text that changes only what it names.
+    pub async fn restore(self, text: &str) -> Result<(), KernelError> {
+        let name = self.programs().1;
+        let mut child = program(name)
+            .args(["--noflush", "-w", LOCK_SECONDS])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| cannot(name, error))?;
+        if let Some(mut input) = child.stdin.take() {
+            let _ = input.write_all(text.as_bytes()).await;
+        }
+        let output = child
+            .wait_with_output()
+            .await
+            .map_err(|source| KernelError::Run { program: name, source })?;
+        judged(name, &output).map(|_| ())
+    }
+}
+
+/// The kinds that filter on this host. The older one only where somebody uses it: merely to look
+/// at its tables would make them.
+pub fn iptables_kinds() -> Vec<Iptables> {
+    let mut kinds = Vec::new();
+    if is_installed("iptables") || is_installed("iptables-nft") {
+        kinds.push(Iptables::Usual);
+    }
+    if has_legacy_filter() && is_installed("iptables-legacy") {
+        kinds.push(Iptables::Legacy);
+    }
+    kinds
+}
+
+/// Whether this network has a filter of the older kind, of whose changes the kernel says nothing.
+pub fn has_legacy_filter() -> bool {
+    let tables = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
+    tables.is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
 }
 
 fn program(name: &str) -> Command {

@@ -2,15 +2,18 @@
 //! which feeds it ([`feeder`]) with what [`wire`] words; what it was fed last it keeps on disk and
 //! begins with. What the kernel was told stays in force when `net` dies.
 //!
-//! [`choice`], [`rules`], [`names::zone`], [`names::message`], [`holes`] and [`sockets`] decide
-//! and are pure; [`serve`] is the process, [`field`] has rules put into the kernel through
-//! [`kernel`], [`watch`] hears who undoes them, [`passage`] carries bytes where the kernel can't.
+//! [`choice`], [`rules`], [`names::zone`], [`names::message`], [`holes`], [`firewalld`] and
+//! [`sockets`] decide and are pure; [`serve`] is the process, [`field`] has rules put into the
+//! kernel through [`kernel`], [`gaps`] has kgit's traffic pass other people's, [`watch`] hears who
+//! undoes them, [`passage`] carries bytes where the kernel can't.
 //! What deliberately does not live here: what is behind a service (the master's directory says),
 //! and whether a pod is ready (the agent says).
 
 pub mod choice;
 pub mod feeder;
 pub mod field;
+pub mod firewalld;
+pub mod gaps;
 pub mod holes;
 pub mod keep;
 pub mod kernel;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::net::build;
 use crate::net::field::{self, Field};
+use crate::net::gaps::Gaps;
 use crate::net::keep::Keep;
 use crate::net::names::server::{self, Server};
 use crate::net::names::zone::Zone;
@@ -178,6 +179,7 @@ struct Serving {
     directory: Option<Directory>,
     here: Option<Here>,
     field: Field,
+    gaps: Gaps,
     underway: Underway,
     zone: watch::Sender<Arc<Zone>>,
     names: Option<Server>,
@@ -204,6 +206,7 @@ impl Serving {
             here: keep.here(),
             keep,
             field: Field::new(Arc::clone(&underway)),
+            gaps: Gaps::default(),
             underway,
             zone: watch::channel(Arc::default()).0,
             names: None,
@@ -343,8 +346,7 @@ impl Serving {
         }
         let mut problem = self.field.connect(directory.service_range, &here).await.err();
         let port = self.master.as_ref().map_or(0, |master| master.port);
-        if let Err(error) = self.field.pass_filters(&here, port).await {
-            let other = Problem::new("FiltersNotPassed", error.to_string());
+        if let Err(other) = self.gaps.pass(&here, port).await {
             problem.get_or_insert(other);
         }
         if let Some(problem) = &problem {
@@ -419,7 +421,7 @@ impl Serving {
             self.put().await;
             self.tell();
         }
-        if self.field.filter_is_silent || slow {
+        if self.gaps.a_filter_is_silent() || slow {
             self.settle().await;
         }
     }

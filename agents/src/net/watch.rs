@@ -26,12 +26,15 @@ const FAMILY_BYTES: usize = 4;
 /// Larger than any datagram of the kernel's.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// Tables in which others drop what they did not ask for.
+const FILTERS: [&[u8]; 2] = [b"filter\0", b"firewalld\0"];
+
 /// Something that `net` does not have in its own hands changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Somebody else changed kgit's table, or messages were lost.
     OwnTable,
-    /// Somebody changed a table `filter`, in which `iptables` keeps its rules.
+    /// Somebody changed a table in which others filter: `iptables`' or `firewalld`'s.
     Filter,
     /// Links or routes.
     Links,
@@ -111,7 +114,7 @@ impl Reader {
         for message in messages(bytes) {
             if kind(message) != Some(NEW_GENERATION) {
                 self.own_touched |= contains(message, &self.own);
-                self.filter_touched |= contains(message, b"filter\0");
+                self.filter_touched |= FILTERS.iter().any(|name| contains(message, name));
                 continue;
             }
             let by_us = author(message).is_some_and(&is_own);
@@ -206,6 +209,7 @@ mod tests {
         assert_eq!(read(b"kgit_1\0", 5), []);
         assert_eq!(read(b"kgit_12\0", 6), []);
         assert_eq!(read(b"filter\0", 6), [Change::Filter]);
+        assert_eq!(read(b"firewalld\0", 6), [Change::Filter]);
     }
 
     #[test]

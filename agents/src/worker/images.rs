@@ -160,7 +160,8 @@ async fn fetch_now<R: Runtime>(
 ) -> Result<PullTold, String> {
     let here = shared.runtime.image(image).await.map_err(|error| error.to_string())?;
     if policy != Some(PullPolicy::Always) && here.is_some() {
-        return Ok(PullTold::Fetched(format!("Container image {image:?} already present")));
+        let here = format!("Container image {image:?} already present on machine");
+        return Ok(PullTold::Fetched(here));
     }
     let pulled = tokio::time::timeout(PULL_LIMIT, shared.runtime.pull(image, logins)).await;
     let error = match pulled {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kgit_agent::net::feeder;
-
-use crate::lab::{GATEWAY, HOST, Lab, NODE, OUTSIDE, say, standing};
+use crate::lab::{GATEWAY, HOST, Lab, say, service, standing};
 use crate::names::{address_of, lookup};
 use crate::{answered, both, two_pods};
 
@@ -105,33 +103,6 @@ async fn flushed_rules_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_that_drop_by_default_let_services_pass() {
-    let Some(mut lab) = Lab::new("ufw") else { return };
-    two_pods(&mut lab);
-    let mut web = crate::lab::service("10.96.0.10", &[5, 6]);
-    web["ports"] = serde_json::json!([{ "name": "http", "port": 80, "node_port": 30080 }]);
-    lab.list("web", web);
-    lab.begin().await;
-    lab.sh(
-        HOST,
-        "iptables -P INPUT DROP; iptables -P FORWARD DROP; iptables -A INPUT -i lo -j ACCEPT",
-    );
-    let all_work = |lab: &Lab| {
-        lab.ask("p5", "10.96.0.10", 80).is_ok()
-            && lab.ask(OUTSIDE, NODE, 30080).is_ok()
-            && address_of(lab, "p5", GATEWAY, "web.default.svc.cluster.local").is_some()
-    };
-    lab.until("passing", || all_work(&lab));
-    lab.sh(HOST, "iptables -F");
-    lab.until("passing after a flush", || all_work(&lab));
-    lab.sh(
-        HOST,
-        "iptables -I FORWARD 1 -o kgit-br -j DROP; iptables -I INPUT 1 -i kgit-br -j DROP",
-    );
-    lab.until("passing before what was put first", || all_work(&lab));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn traffic_goes_on_while_net_is_dead_and_it_begins_from_what_it_kept() {
     let Some(mut lab) = Lab::new("kill") else { return };
     two_pods(&mut lab);
@@ -166,7 +137,7 @@ async fn another_net_takes_over_and_nothing_is_lost() {
         assert!(found.is_some(), "{}", lab.log());
     }
     lab.ends(&mut old);
-    lab.list("more", crate::lab::service("10.96.0.11", &[5]));
+    lab.list("more", service("10.96.0.11", &[5]));
     lab.feed().await;
     assert!(lab.ask("p6", "10.96.0.11", 80).is_ok());
     let (asked, failed) = clients.end();
@@ -185,12 +156,7 @@ async fn removal_leaves_nothing_whether_net_lives_or_not() {
         if !alive {
             lab.kill();
         }
-        let dir = lab.data();
-        let remove = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(feeder::remove(&dir))
-        };
-        lab.within(HOST, remove).unwrap();
+        lab.remove();
         if alive {
             lab.ended();
         }
@@ -204,19 +170,14 @@ async fn two_clusters_on_one_host_do_not_disturb_each_other() {
     two_pods(&mut lab);
     lab.begin().await;
     let mut other = lab.beside();
-    other.list("web", crate::lab::service("10.97.0.10", &[]));
+    other.list("web", service("10.97.0.10", &[]));
     other.begin().await;
     lab.sh(HOST, "iptables -P FORWARD DROP");
     for lab in [&lab, &other] {
         let own = if lab.owns_host { "KGIT-1_2-FWD" } else { "KGIT-3_4-FWD" };
         lab.until("a gap each", || lab.sh(HOST, "iptables -S FORWARD").contains(own));
     }
-    let dir = other.data();
-    lab.within(HOST, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(feeder::remove(&dir))
-    })
-    .unwrap();
+    other.remove();
     let left = standing(&lab);
     assert!(
         !left.contains("kgit_3_4") && !left.contains("10.97") && !left.contains("3_4"),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kgit_agent::net::feeder;
 use kgit_agent::net::wire::{Answer, Applied, Feed, Here, Order, Wire};
 use kgit_protocol::directory::{Directory, ListedService, Service, ServiceName};
 use kgit_protocol::ids::Digest;
@@ -135,6 +136,11 @@ impl Lab {
         self.sh(HOST, &format!("echo {value} >/proc/sys/net/bridge/bridge-nf-call-iptables"));
     }
 
+    /// The file that stands for a place's network.
+    pub fn network(&self, place: &str) -> PathBuf {
+        PathBuf::from("/var/run/netns").join(self.space(place))
+    }
+
     /// Runs a script in a place; what it says.
     pub fn sh(&self, place: &str, script: &str) -> String {
         sh(&format!("exec nsenter --net=/var/run/netns/{} sh -c '{script}'", self.space(place)))
@@ -146,7 +152,7 @@ impl Lab {
         place: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let space = File::open(format!("/var/run/netns/{}", self.space(place))).unwrap();
+        let space = File::open(self.network(place)).unwrap();
         let thread = std::thread::spawn(move || {
             move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             work()
@@ -260,6 +266,16 @@ impl Lab {
             net.kill().unwrap();
             net.wait().unwrap();
         }
+    }
+
+    /// Has everything taken away from the host, by `net` where it lives.
+    pub fn remove(&self) {
+        let dir = self.data();
+        let remove = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(feeder::remove(&dir))
+        };
+        self.within(HOST, remove).unwrap();
     }
 
     /// Waits for the end of a `net` that was told to end.

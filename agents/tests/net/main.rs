@@ -7,6 +7,9 @@
 )]
 
 mod faults;
+mod filters;
+#[path = "../../../tests/support/firewalld.rs"]
+mod firewalld;
 mod lab;
 mod names;
 mod ports;

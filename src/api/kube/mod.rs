@@ -10,6 +10,8 @@ pub mod proxy;
 pub mod read;
 pub mod refuse;
 pub mod review;
+#[cfg(test)]
+mod rust_client_tests;
 pub mod streams;
 pub mod target;
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::stream::StreamRequest;
 use serde_json::{Value, json};
 
 use crate::api::fixture::{FakeAgent, Server};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::token::Role;
-use crate::domain::world::{Effect, Record, Table, World};
+use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::kube::fixture::world;
 
 pub(super) struct Reader {
@@ -208,7 +209,9 @@ async fn a_watch_goes_on_from_an_earlier_version_and_is_sent_back_from_too_early
     reader.commit(vec![Effect::Remove(pod("lonely"), Table::Pod)]).await;
     let path = format!("/api/v1/pods?watch=True&resourceVersion={version}");
     assert_eq!(reader.watch(&path).await.next().await, "DELETED lonely");
-    let status = reader.get("/api/v1/pods?watch=true&resourceVersion=2").await;
+    let event = reader.get("/api/v1/pods?watch=true&resourceVersion=2").await;
+    assert_eq!(event["type"], "ERROR");
+    let status = &event["object"];
     assert_eq!((status["code"].as_u64(), status["reason"].as_str()), (Some(410), Some("Expired")));
 }
 
@@ -268,6 +271,36 @@ async fn a_request_is_passed_on_to_a_pod_without_the_callers_token() {
     assert_eq!(status["message"], "no endpoints available for service \"public\"");
     let entered = reader.server.records.entered.lock().unwrap();
     assert_eq!(entered.len(), 1, "written down once: {entered:?}");
+}
+
+#[tokio::test]
+async fn the_apis_own_endpoints_are_its_nodes() {
+    let reader = Reader::start(Role::Read).await;
+    let path = "/api/v1/namespaces/default/endpoints";
+    let subset = json!({
+        "addresses": [{"ip": "10.42.0.1", "nodeName": "a"}],
+        "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
+    });
+    let shown = reader.get(&format!("{path}/kubernetes")).await;
+    assert_eq!(shown["subsets"], json!([subset]));
+    let version = shown["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let list = reader.get(path).await;
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut lines = reader.watch(&format!("{path}?watch=1&resourceVersion={from}")).await;
+    let node = Record::Node(Arc::new(crate::api::fixture::node("b", Digest::of(b"key"))));
+    reader.commit(vec![Effect::Put(node_key(&NodeName::new("b")), node)]).await;
+    let event = lines.event().await.unwrap();
+    assert_eq!((&event["type"], name_of(&event)), (&json!("MODIFIED"), "kubernetes"));
+    let shown = &event["object"];
+    assert_ne!(shown["metadata"]["resourceVersion"], version);
+    assert_eq!(shown["subsets"][0]["addresses"][1]["nodeName"], "b");
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let shown = reader.get(slices).await;
+    assert_eq!(shown["endpoints"][1]["conditions"]["ready"], true);
+}
+
+fn name_of(event: &Value) -> &str {
+    event["object"]["metadata"]["name"].as_str().unwrap()
 }
 
 const EXEC: &str = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa/exec";

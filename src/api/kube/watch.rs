@@ -51,7 +51,14 @@ pub async fn watch(
         let message = "the token has too many watches open; end some of them";
         Status::new(429, "TooManyRequests", message)
     })?;
-    let (base, pending) = start(api, &request).await?;
+    let (base, pending) = match start(api, &request).await {
+        // Once the request itself is in order, upstream says so in the watch: clients that go by it
+        // (kube-rs) list again upon that event, and not upon an answer of 410.
+        Err(ApiError(status)) if status.code == 410 => {
+            return Ok(answer(line_of("ERROR", &json!(status)).into()));
+        }
+        started => started?,
+    };
     let timeout = request.options.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let watcher = Watcher {
         api: api.clone(),
@@ -73,10 +80,14 @@ pub async fn watch(
         let lines = watcher.next().await?;
         Some((Ok::<_, Infallible>(lines), watcher))
     });
-    let mut response = Body::from_stream(lines).into_response();
+    Ok(answer(Body::from_stream(lines)))
+}
+
+fn answer(lines: Body) -> Response {
+    let mut response = lines.into_response();
     let json = axum::http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
-    Ok(response)
+    response
 }
 
 /// What is sent before anything has changed.

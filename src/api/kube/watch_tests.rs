@@ -170,7 +170,9 @@ async fn after_a_restart_a_watch_goes_on_or_is_sent_back_and_loses_nothing() {
     drop(before);
 
     let after = Reader::of(world, Role::Read).await;
-    let status = after.get(&watch_from(&version)).await;
+    let event = after.get(&watch_from(&version)).await;
+    assert_eq!(event["type"], "ERROR");
+    let status = &event["object"];
     assert_eq!(status["code"], 410, "what came before the restart is not in memory any more");
     let (mut known, _) = Known::list(&after).await;
     assert_eq!(known, current);

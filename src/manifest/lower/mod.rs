@@ -8,6 +8,7 @@ pub mod affinity;
 pub mod config;
 pub mod container;
 pub mod env;
+pub mod job;
 pub mod meta;
 pub mod names;
 pub mod placement;

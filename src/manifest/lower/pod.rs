@@ -48,7 +48,15 @@ pub fn template(
     restarts: Restarts,
 ) -> PodTemplate {
     let spec = Path::ROOT.key("spec");
-    let path = spec.key("template");
+    template_at(object, &spec.key("template"), written, restarts)
+}
+
+pub fn template_at(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &PodTemplateSpec,
+    restarts: Restarts,
+) -> PodTemplate {
     let meta = written.metadata.clone().unwrap_or_default();
     object.labels(&path.key("metadata").key("labels"), &meta.labels.clone().unwrap_or_default());
     let Some(spec) = &written.spec else {

@@ -1,14 +1,13 @@
-//! What starts pods: ReplicaSets, Deployments, Jobs.
+//! What keeps pods running: ReplicaSets, Deployments.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
     DeploymentSpec as WrittenDeployment, DeploymentStrategy, ReplicaSetSpec as WrittenReplicaSet,
 };
-use k8s_openapi::api::batch::v1::JobSpec as WrittenJob;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::domain::resource::{DeploymentSpec, IntOrPercent, JobSpec, ReplicaSetSpec, Strategy};
+use crate::domain::resource::{DeploymentSpec, IntOrPercent, ReplicaSetSpec, Strategy};
 use crate::manifest::lower::Object;
 use crate::manifest::lower::pod::{Restarts, template};
 use crate::manifest::lower::selector::{label_selector, must_match};
@@ -21,8 +20,6 @@ const DEFAULT_REVISION_HISTORY: u32 = 10;
 const DEFAULT_PROGRESS_DEADLINE_SECONDS: u32 = 600;
 const DEFAULT_SURGE: IntOrPercent = IntOrPercent::Percent(25);
 const DEFAULT_UNAVAILABLE: IntOrPercent = IntOrPercent::Percent(25);
-/// Source: `SetDefaults_Job`.
-const DEFAULT_BACKOFF_LIMIT: u32 = 6;
 
 pub fn replica_set(object: &mut Object<'_, '_>, written: &WrittenReplicaSet) -> ReplicaSetSpec {
     let path = Path::ROOT.key("spec");
@@ -78,7 +75,7 @@ fn replicas(object: &mut Object<'_, '_>, written: Option<i32>) -> u32 {
 }
 
 /// Refuses a number of pods that no plan could be made for.
-fn at_most_pods(object: &mut Object<'_, '_>, path: &Path<'_>, count: u32) -> u32 {
+pub fn at_most_pods(object: &mut Object<'_, '_>, path: &Path<'_>, count: u32) -> u32 {
     if count <= MAX_PODS {
         return count;
     }
@@ -144,39 +141,4 @@ pub fn share(object: &mut Object<'_, '_>, path: &Path<'_>, written: &IntOrString
 
 pub fn percent(text: &str) -> Option<IntOrPercent> {
     text.strip_suffix('%')?.parse().ok().map(IntOrPercent::Percent)
-}
-
-pub fn job(object: &mut Object<'_, '_>, written: &WrittenJob) -> JobSpec {
-    let path = Path::ROOT.key("spec");
-    if written.selector.is_some() && written.manual_selector != Some(true) {
-        let hint = Some("leave it out: a Job chooses its own pods".to_owned());
-        object.error_with_hint(&path.key("selector"), "a Job's selector is not yours to set", hint);
-    }
-    let mut optional =
-        |key: &str, value: Option<i64>, least| object.optional_count(&path.key(key), value, least);
-    let parallelism = optional("parallelism", written.parallelism.map(i64::from), 0);
-    let completions = optional("completions", written.completions.map(i64::from), 0);
-    let active_deadline_seconds =
-        optional("activeDeadlineSeconds", written.active_deadline_seconds, 1);
-    let ttl = written.ttl_seconds_after_finished.map(i64::from);
-    let ttl_seconds_after_finished = optional("ttlSecondsAfterFinished", ttl, 0);
-    let parallelism = parallelism.map(|n| at_most_pods(object, &path.key("parallelism"), n));
-    let modes = [("NonIndexed", false), ("Indexed", true)];
-    let mode = written.completion_mode.as_deref();
-    let indexed = object.choice(&path.key("completionMode"), mode, false, &modes);
-    if indexed && completions.is_none() {
-        object.error(&path.key("completions"), "is required where the mode is `Indexed`");
-    }
-    let backoff = written.backoff_limit.map(i64::from);
-    JobSpec {
-        // Neither given: one pod, once. Only parallelism given: a work queue.
-        completions: completions.or(parallelism.is_none().then_some(1)),
-        parallelism: parallelism.unwrap_or(1),
-        backoff_limit: object.count(&path.key("backoffLimit"), backoff, DEFAULT_BACKOFF_LIMIT, 0),
-        active_deadline_seconds,
-        ttl_seconds_after_finished,
-        indexed,
-        suspend: written.suspend.unwrap_or(false),
-        template: Arc::new(template(object, &written.template, Restarts::NotAlways)),
-    }
 }

@@ -99,6 +99,7 @@ fn put_namespace(world: &mut World, line: &str) {
         counter: 0,
         retained: None,
         owner: None,
+        deletion: None,
     };
     world.apply(&Effect::Put(key, Record::Object(Arc::new(applied))), 1);
 }

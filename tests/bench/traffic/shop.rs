@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::hosts::Hosts;
+use crate::net_process;
 use crate::process::kgit_at;
 
 const IMAGE: &str = "kgit-test/polite:1";
@@ -193,14 +194,8 @@ impl Shop {
 
     /// Resident, of the process that carries traffic.
     pub fn net_megabytes(&self) -> f64 {
-        let data = self.dir.path().join("data/agent").display().to_string();
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        let net = processes.map(|entry| entry.path()).find(|process| {
-            let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
-            let mut words = line.split(|byte| *byte == 0);
-            words.nth(1) == Some(b"net") && words.any(|word| word == data.as_bytes())
-        });
-        let status = std::fs::read_to_string(net.expect("net runs").join("status")).unwrap();
+        let net = net_process::find(&self.dir.path().join("data/agent")).expect("net runs");
+        let status = std::fs::read_to_string(format!("/proc/{net}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }

@@ -33,6 +33,8 @@ struct World {
     generation: u64,
     told: BTreeMap<PodUid, PodObservation>,
     lines: Vec<String>,
+    /// What was told about pods, as `Reason: message`.
+    events: Vec<String>,
 }
 
 impl World {
@@ -49,6 +51,7 @@ impl World {
             generation: 0,
             told: BTreeMap::new(),
             lines: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -118,6 +121,8 @@ impl World {
         self.hear().await;
         let Ok(view) = self.sim.view(RANGE.parse().unwrap()).await else { return false };
         let round = self.node.decide(&view, None, self.now);
+        let told = round.events.iter().map(|event| format!("{}: {}", event.reason, event.message));
+        self.events.extend(told);
         for observation in round.observations {
             self.told.insert(observation.uid.clone(), observation);
         }

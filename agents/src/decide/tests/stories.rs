@@ -38,6 +38,30 @@ async fn one_container_needs_no_pause_and_a_crash_backs_off() {
 }
 
 #[tokio::test]
+async fn it_is_told_where_each_containers_image_came_from() {
+    let mut world = World::new();
+    let fetched = json!({ "name": "y", "image": "there", "pull_policy": "IfNotPresent" });
+    let containers = json!([member("x"), fetched]);
+    world.order(pod("a", json!({ "containers": containers })));
+    world.settle().await;
+    let pulled = |world: &mut World| -> Vec<String> {
+        let told = std::mem::take(&mut world.events).into_iter();
+        told.filter(|line| line.starts_with("Pulled") || line.starts_with("Started")).collect()
+    };
+    let expected = [
+        "Pulled: Container image \"here\" already present on machine",
+        "Started: Started container x",
+        "Pulled: there",
+        "Started: Started container y",
+    ];
+    assert_eq!(pulled(&mut world), expected, "where it was fetched, that is told instead");
+    world.exit("y", 1);
+    world.settle().await;
+    let again = "Pulled: Container image \"there\" already present on machine";
+    assert_eq!(pulled(&mut world), [again, "Started: Started container y"]);
+}
+
+#[tokio::test]
 async fn members_share_a_pause_and_follow_it_when_it_restarts() {
     let mut world = World::new();
     let order = pod(

@@ -12,8 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::runtime::docker::Docker;
-use crate::runtime::docker::errors::Asked;
-use crate::runtime::{Outcome, RuntimeError};
+use crate::runtime::{Outcome, Runtime as _, RuntimeError};
 
 /// Nothing is nearer than one's own host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,11 +24,7 @@ impl Docker {
         address: Option<Ipv4Addr>,
         port: u16,
     ) -> Outcome<TcpStream> {
-        let client = self.client().await?;
-        let shown = client.inspect_container(id, None).await;
-        let shown = shown.map_err(|error| self.failed(Asked::Container, id, error))?;
-        let pid = shown.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
-        let pid = pid.ok_or_else(|| RuntimeError::Gone(id.to_owned()))?;
+        let pid = self.process(id).await?.ok_or_else(|| RuntimeError::Gone(id.to_owned()))?;
         let refused = |error: std::io::Error| {
             RuntimeError::Refused(format!("failed to connect to port {port}: {error}"))
         };
@@ -53,7 +48,7 @@ impl Docker {
 
 /// Connects in the network namespace of a process. A namespace belongs to a thread, so this takes
 /// one of its own, which ends with it.
-async fn inside(pid: i64, port: u16) -> std::io::Result<Blocking> {
+async fn inside(pid: u32, port: u16) -> std::io::Result<Blocking> {
     let (reply, connected) = oneshot::channel();
     let work = move || {
         // Whoever waited may have gone.
@@ -63,7 +58,7 @@ async fn inside(pid: i64, port: u16) -> std::io::Result<Blocking> {
     connected.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread ended")))
 }
 
-fn connect(pid: i64, port: u16) -> std::io::Result<Blocking> {
+fn connect(pid: u32, port: u16) -> std::io::Result<Blocking> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -1,0 +1,47 @@
+//! What the failure of a Job's pod means, by the Job's `podFailurePolicy`.
+//!
+//! Source: upstream's `job/pod_failure_policy.go`: the first rule that fits decides; without one,
+//! the failure counts.
+
+use kgit_protocol::observation::{ContainerObservation, ContainerState};
+
+use crate::domain::record::Pod;
+use crate::domain::workload::{ExitCodes, FailureAction, FailureRule};
+
+/// What is to be done about a failed pod, and why, for people.
+pub fn judge(rules: &[FailureRule], pod: &Pod) -> (FailureAction, String) {
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(what) = fits(rule, pod) {
+            return (rule.action, format!("pod {}: {what} (rule {index})", pod.key.name));
+        }
+    }
+    (FailureAction::Count, String::new())
+}
+
+/// What of the pod the rule is about. Pods that are told to end never come here: a disruption is
+/// no failure, so a rule about pod conditions has nothing left to do.
+fn fits(rule: &FailureRule, pod: &Pod) -> Option<String> {
+    let codes = rule.exit_codes.as_ref()?;
+    let observed = pod.observed.as_ref()?;
+    let all = observed.init_containers.iter().chain(&observed.containers);
+    let (container, code) =
+        all.filter_map(|it| Some((it, exit_code(it)?))).find(|(it, code)| {
+            codes.container.as_ref().is_none_or(|name| *name == it.name) && has(codes, *code)
+        })?;
+    Some(format!("container {} ended with {code}", container.name))
+}
+
+fn exit_code(container: &ContainerObservation) -> Option<i64> {
+    match &container.state {
+        ContainerState::Terminated(end) => Some(end.exit_code),
+        ContainerState::Waiting { .. }
+        | ContainerState::Running { .. }
+        | ContainerState::Unknown => None,
+    }
+}
+
+/// Success is never what a rule is about.
+fn has(codes: &ExitCodes, code: i64) -> bool {
+    let listed = codes.values.iter().any(|value| i64::from(*value) == code);
+    code != 0 && listed == codes.inside
+}
