@@ -316,22 +316,13 @@ fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
 }
 
 pub fn node(name: &str, key_digest: Digest) -> Node {
+    let network = kgit_protocol::assignment::PodNetwork { range: "10.42.0.0/24".parse().unwrap() };
+    let uid = format!("uid-of-{name}");
     Node {
-        name: NodeName::new(name),
-        uid: format!("uid-of-{name}"),
-        joined: NOW,
         labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
-        unschedulable: false,
-        network: kgit_protocol::assignment::PodNetwork { range: "10.42.0.0/24".parse().unwrap() },
-        observed: Default::default(),
         ready: Some(true),
-        ready_since: NOW,
         next_address: 2,
-        issued: stamp(1),
-        boot: None,
-        sequence: 0,
-        key_digest,
-        remove_volumes: Vec::new(),
+        ..Node::new(NodeName::new(name), uid, NOW, network, key_digest, stamp(1))
     }
 }
 

@@ -1,6 +1,11 @@
 //! What decides how many pods there are, and which of them come first: autoscalers, disruption
 //! budgets, priorities.
 
+use std::collections::BTreeMap;
+
+use kgit_protocol::ids::PodUid;
+use kgit_protocol::time::Timestamp;
+use kgit_protocol::usage::PodUsage;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::key::ObjectKey;
@@ -85,6 +90,13 @@ pub enum DisruptionBound {
     MaxUnavailable(IntOrPercent),
 }
 
+/// Priority classes that are there without a manifest. Source: upstream's
+/// `apis/scheduling/helpers.go`.
+pub const BUILT_IN_PRIORITIES: [(&str, i32); 2] =
+    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+/// What is above is the system's own.
+pub const HIGHEST_USER_PRIORITY: i32 = 1_000_000_000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriorityClassSpec {
     pub value: i32,
@@ -92,4 +104,36 @@ pub struct PriorityClassSpec {
     /// `preemptionPolicy: Never`.
     pub never_preempts: bool,
     pub description: String,
+}
+
+/// What a HorizontalPodAutoscaler remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoscalerState {
+    pub observed_generation: u64,
+    /// `None` until the first figures are in: the manifest's replicas count.
+    pub desired: Option<u32>,
+    pub current: u32,
+    pub last_scale: Option<Timestamp>,
+    /// When it was last worked out.
+    pub evaluated: Option<Timestamp>,
+    /// The newest figures of the target's pods.
+    pub usages: BTreeMap<PodUid, PodUsage>,
+    /// What was wished for within the longest stabilisation window, oldest first.
+    pub recommendations: Vec<(Timestamp, u32)>,
+    /// Changes of scale within the longest policy period, oldest first.
+    pub changes: Vec<(Timestamp, i64)>,
+    /// Each metric's average, in the order of the spec; `None`: no figures.
+    pub metrics: Vec<Option<MetricValue>>,
+    /// Why it can't scale, if it can't.
+    pub trouble: Option<String>,
+    /// `TooFewReplicas`, `TooManyReplicas`, or what else held it back.
+    pub limited: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricValue {
+    /// Of each pod on average: millicores, or bytes.
+    pub average: u64,
+    /// Percent of the request.
+    pub utilization: Option<u32>,
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use kgit_protocol::directory::ServiceAddress;
+use kgit_protocol::ids::NodeName;
 use kgit_protocol::ids::PodUid;
 use kgit_protocol::pod::Protocol;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::{Applied, Pod, ReplicaSet, Revision};
+use crate::domain::load::{Load, requests};
+use crate::domain::record::{Applied, Node, Pod, ReplicaSet, Revision};
 use crate::domain::resource::{Resource, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::service::ServiceState;
@@ -32,6 +34,16 @@ pub struct Index {
     pub node_ports: OrdMap<(u16, Protocol), ObjectKey>,
     pub unplaced: OrdSet<ObjectKey>,
     pub pod_by_uid: OrdMap<PodUid, ObjectKey>,
+    /// What the pods of a node that have not ended ask for together.
+    pub loads: OrdMap<NodeName, Load>,
+    /// Placed pods that mind which pods are near them.
+    pub minding: OrdSet<ObjectKey>,
+    /// Pods without a node for which room is being made, by where.
+    pub promised: Groups<NodeName>,
+    /// How many placed pods there are of each priority.
+    pub priorities: OrdMap<i32, usize>,
+    /// Nodes that are being drained.
+    pub draining: OrdSet<ObjectKey>,
 }
 
 /// Rows that have something in common, by what that is.
@@ -46,6 +58,11 @@ pub struct Label {
 }
 
 impl Label {
+    pub fn new(namespace: &Arc<str>, key: &str, value: &str) -> Self {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        Self { namespace: Arc::clone(namespace), key, value }
+    }
+
     pub fn all<'a>(
         namespace: &'a Arc<str>,
         labels: &'a Labels,
@@ -89,9 +106,20 @@ impl Index {
         join(&mut self.pods_by_owner, &pod.owner, key);
         if let Some(node) = pod.node() {
             join(&mut self.pods_by_node, &node_key(node), key);
+            if !pod.is_finished() {
+                let load = self.loads.entry(node.clone()).or_default();
+                load.add(&requests(&pod.template));
+            }
+            if pod.template.placement.minds_pods() {
+                self.minding.insert(key.clone());
+            }
+            *self.priorities.entry(pod.priority).or_default() += 1;
         }
         if pod.placed.is_none() {
             self.unplaced.insert(key.clone());
+        }
+        if let Some(node) = pod.promised() {
+            join(&mut self.promised, node, key);
         }
         for claim in claims(key, pod) {
             join(&mut self.pods_by_claim, &claim, key);
@@ -107,6 +135,12 @@ impl Index {
         self.unplaced.remove(key);
         if let Some(node) = pod.node() {
             leave(&mut self.pods_by_node, &node_key(node), key);
+            self.unload(node, pod);
+            self.minding.remove(key);
+            self.forget_priority(pod.priority);
+        }
+        if let Some(node) = pod.promised() {
+            leave(&mut self.promised, node, key);
         }
         for claim in claims(key, pod) {
             leave(&mut self.pods_by_claim, &claim, key);
@@ -115,6 +149,36 @@ impl Index {
             leave(&mut self.pods_by_label, &label, key);
         }
         self.pod_by_uid.remove(&pod.uid);
+    }
+
+    fn unload(&mut self, node: &NodeName, pod: &Pod) {
+        if pod.is_finished() {
+            return;
+        }
+        let Some(load) = self.loads.get_mut(node) else { return };
+        load.take(&requests(&pod.template));
+        if load.pods == 0 {
+            self.loads.remove(node);
+        }
+    }
+
+    fn forget_priority(&mut self, priority: i32) {
+        if let Some(count) = self.priorities.get_mut(&priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&priority);
+            }
+        }
+    }
+
+    pub fn add_node(&mut self, key: &ObjectKey, node: &Node) {
+        if node.drain.is_some() {
+            self.draining.insert(key.clone());
+        }
+    }
+
+    pub fn drop_node(&mut self, key: &ObjectKey) {
+        self.draining.remove(key);
     }
 
     pub fn add_set(&mut self, key: &ObjectKey, set: &ReplicaSet) {

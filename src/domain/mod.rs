@@ -10,6 +10,8 @@ pub mod desired;
 pub mod diagnostic;
 mod index;
 pub mod key;
+pub mod load;
+pub mod node_order;
 pub mod plan;
 pub mod record;
 pub mod resource;

@@ -152,6 +152,11 @@ pub enum Reason {
         by: ObjectKey,
         what: String,
     },
+    /// A pod of higher priority needs the room.
+    Preempted {
+        by: ObjectKey,
+        priority: i32,
+    },
     /// A CronJob's time has come.
     Schedule {
         cron_job: ObjectKey,

@@ -10,7 +10,6 @@ use kgit_protocol::ids::{BootId, Digest, Epoch, NodeName, PodUid};
 use kgit_protocol::observation::{NodeObservation, PodObservation, PodPhase};
 use kgit_protocol::pod::PodSpec;
 use kgit_protocol::time::Timestamp;
-use kgit_protocol::usage::PodUsage;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::change::FieldChange;
@@ -18,7 +17,9 @@ use crate::domain::desired::{Commit, Settings};
 use crate::domain::key::ObjectKey;
 use crate::domain::resource::Resource;
 use crate::domain::selector::Labels;
-use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
+use crate::domain::template::{
+    CORDONED, ConfigContent, ConfigRef, PodTemplate, Taint, UNREACHABLE,
+};
 use crate::domain::world::Record;
 
 /// How many field changes an object remembers as the cause of what follows from it.
@@ -253,36 +254,17 @@ pub struct CronJobState {
     pub active: Vec<ObjectKey>,
 }
 
-/// What a HorizontalPodAutoscaler remembers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AutoscalerState {
+/// What a PodDisruptionBudget comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetState {
     pub observed_generation: u64,
-    /// `None` until the first figures are in: the manifest's replicas count.
-    pub desired: Option<u32>,
-    pub current: u32,
-    pub last_scale: Option<Timestamp>,
-    /// When it was last worked out.
-    pub evaluated: Option<Timestamp>,
-    /// The newest figures of the target's pods.
-    pub usages: BTreeMap<PodUid, PodUsage>,
-    /// What was wished for within the longest stabilisation window, oldest first.
-    pub recommendations: Vec<(Timestamp, u32)>,
-    /// Changes of scale within the longest policy period, oldest first.
-    pub changes: Vec<(Timestamp, i64)>,
-    /// Each metric's average, in the order of the spec; `None`: no figures.
-    pub metrics: Vec<Option<MetricValue>>,
-    /// Why it can't scale, if it can't.
-    pub trouble: Option<String>,
-    /// `TooFewReplicas`, `TooManyReplicas`, or what else held it back.
-    pub limited: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetricValue {
-    /// Of each pod on average: millicores, or bytes.
-    pub average: u64,
-    /// Percent of the request.
-    pub utilization: Option<u32>,
+    /// How many pods there are to be.
+    pub expected: u32,
+    pub healthy: u32,
+    /// How many have to stay healthy.
+    pub desired: u32,
+    /// How many may go on purpose now.
+    pub allowed: u32,
 }
 
 /// A claim's binding.
@@ -360,6 +342,19 @@ pub struct Pod {
     pub observed: Option<Arc<PodObservation>>,
     /// Drifts up to this number are in the audit.
     pub drifts_told: u64,
+    /// Of its PriorityClass when it was made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Waits for room to become free, never makes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_preempts: bool,
+    /// The node on which pods of lower priority make way for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nominated: Option<NodeName>,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -400,6 +395,95 @@ pub struct Node {
     pub key_digest: Digest,
     /// Docker volumes that it was ordered to remove and has not yet.
     pub remove_volumes: Vec<String>,
+    /// Labels that were set by order, over those that it joined with; `None`: taken away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_orders: BTreeMap<String, Option<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<NodeTaint>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// Declared dead: by whom, and when. Nothing runs there, whatever was seen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<Fence>,
+}
+
+/// A taint that was set by order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeTaint {
+    pub key: String,
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+    /// What pods tolerate for some time counts from here.
+    pub since: Timestamp,
+}
+
+/// An order to clear a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    pub by: String,
+    pub since: Timestamp,
+    /// Instead of the pods' own grace periods.
+    pub grace_seconds: Option<u32>,
+    /// Pods may go though they keep data in an emptyDir.
+    pub delete_empty_dirs: bool,
+    /// Pods may go that nobody replaces.
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    pub by: String,
+    pub at: Timestamp,
+}
+
+impl NodeTaint {
+    pub fn as_taint(&self) -> Taint<'_> {
+        Taint { key: &self.key, value: &self.value, effect: &self.effect }
+    }
+}
+
+impl Node {
+    /// A machine that has just joined, and of which no more is known.
+    pub fn new(
+        name: NodeName,
+        uid: String,
+        joined: Timestamp,
+        network: PodNetwork,
+        key_digest: Digest,
+        issued: Stamp,
+    ) -> Self {
+        Self {
+            name,
+            uid,
+            joined,
+            labels: Labels::new(),
+            unschedulable: false,
+            network,
+            observed: NodeObservation::default(),
+            ready: None,
+            ready_since: joined,
+            next_address: 0,
+            issued,
+            boot: None,
+            sequence: 0,
+            key_digest,
+            remove_volumes: Vec::new(),
+            label_orders: BTreeMap::new(),
+            taints: Vec::new(),
+            drain: None,
+            fenced: None,
+        }
+    }
+
+    /// What the node has against pods, and since when: what was ordered, and what follows from
+    /// its state.
+    pub fn all_taints(&self) -> impl Iterator<Item = (Taint<'_>, Timestamp)> {
+        let own = self.taints.iter().map(|taint| (taint.as_taint(), taint.since));
+        let lost = (self.ready == Some(false)).then_some((UNREACHABLE, self.ready_since));
+        let cordoned = self.unschedulable.then_some((CORDONED, self.joined));
+        own.chain(lost).chain(cordoned)
+    }
 }
 
 /// How many different events an object keeps; the oldest give way.
@@ -452,6 +536,11 @@ impl Pod {
 
     pub fn node(&self) -> Option<&NodeName> {
         self.placed.as_ref().map(|placed| &placed.node)
+    }
+
+    /// The node on which room is being made for it, while it has none.
+    pub fn promised(&self) -> Option<&NodeName> {
+        self.nominated.as_ref().filter(|_| self.placed.is_none())
     }
 
     /// Ready to serve, and meant to.

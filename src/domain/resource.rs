@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::domain::autoscaling::{AutoscalerSpec, DisruptionBudgetSpec, PriorityClassSpec};
 use crate::domain::diagnostic::Place;
 use crate::domain::key::ObjectKey;
-use crate::domain::selector::{Labels, Selector};
+use crate::domain::selector::{Labels, NodeTerm, Selector};
 use crate::domain::template::{ConfigContent, PodTemplate};
 use crate::domain::workload::{CronJobSpec, DaemonSetSpec, FailureRule, StatefulSetSpec};
 
@@ -187,7 +187,7 @@ pub struct PersistentVolumeSpec {
     pub claim: Option<(String, String)>,
     pub source: PersistentSource,
     /// Any of these must match the node (`nodeAffinity.required`); empty: any node.
-    pub node_affinity: Vec<Selector>,
+    pub node_affinity: Vec<NodeTerm>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use kgit_protocol::pod::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::selector::{Labels, Selector};
+use crate::domain::selector::{Labels, NodeTerm, Selector};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodTemplate {
@@ -31,14 +31,97 @@ pub struct PodTemplate {
     pub share_process_namespace: bool,
 }
 
-/// Where the pod may run.
+/// Where the pod may run, and where it would rather.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     pub node_name: Option<String>,
     pub node_selector: Labels,
     /// Any of these must match (requiredDuringScheduling node affinity).
-    pub node_affinity: Vec<Selector>,
+    pub node_affinity: Vec<NodeTerm>,
     pub tolerations: Vec<Toleration>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred_nodes: Vec<PreferredNodes>,
+    /// Each must hold: a pod like that runs in the same domain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_affinity: Vec<PodTerm>,
+    /// Each must hold: no pod like that runs in the same domain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_anti_affinity: Vec<PodTerm>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred_pods: Vec<PreferredPods>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread: Vec<SpreadConstraint>,
+    /// The name of a PriorityClass; empty: the default one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub priority_class: String,
+    /// `preemptionPolicy`, where the pod says it itself; true: `Never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_preempts: Option<bool>,
+}
+
+/// A wish among nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreferredNodes {
+    /// 1 to 100.
+    pub weight: i32,
+    pub term: NodeTerm,
+}
+
+/// A wish to be near pods, or away from them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreferredPods {
+    /// 1 to 100; negative: away from them.
+    pub weight: i32,
+    pub term: PodTerm,
+}
+
+/// Pods, and the domain in which they count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodTerm {
+    /// `None` selects nothing.
+    pub selector: Option<Selector>,
+    /// With `namespace_selector`, the namespaces in which pods count; neither: the pod's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+    /// Labels that the pods share with this one, or do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_label_keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mismatch_label_keys: Vec<String>,
+    /// The nodes' label whose values are the domains.
+    pub topology_key: String,
+}
+
+/// How evenly pods are to lie over the domains of a topology.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SpreadConstraint {
+    pub max_skew: u32,
+    pub topology_key: String,
+    /// `DoNotSchedule`; else `ScheduleAnyway`.
+    pub hard: bool,
+    /// `None` selects nothing.
+    pub selector: Option<Selector>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_domains: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_label_keys: Vec<String>,
+    /// `nodeAffinityPolicy: Ignore`: nodes count that the pod may not run on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_affinity: bool,
+    /// `nodeTaintsPolicy: Honor`: nodes do not count whose taints it does not tolerate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub honors_taints: bool,
+}
+
+impl Placement {
+    /// Asks about other pods, or is asked about by them.
+    pub fn minds_pods(&self) -> bool {
+        !(self.pod_affinity.is_empty()
+            && self.pod_anti_affinity.is_empty()
+            && self.preferred_pods.is_empty())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +143,21 @@ pub struct Taint<'a> {
     pub value: &'a str,
     pub effect: &'a str,
 }
+
+/// Effects of taints, as they are written.
+pub mod effect {
+    pub const NO_SCHEDULE: &str = "NoSchedule";
+    pub const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
+    pub const NO_EXECUTE: &str = "NoExecute";
+}
+
+/// What a node that is not heard of is to the pods on it.
+pub const UNREACHABLE: Taint<'_> =
+    Taint { key: "node.kubernetes.io/unreachable", value: "", effect: effect::NO_EXECUTE };
+
+/// What a cordon is to pods.
+pub const CORDONED: Taint<'_> =
+    Taint { key: "node.kubernetes.io/unschedulable", value: "", effect: effect::NO_SCHEDULE };
 
 /// How long a pod that says nothing else stays on a node that is not heard of. Kubernetes adds
 /// such a toleration to every pod.

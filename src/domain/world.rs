@@ -11,14 +11,16 @@ use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
 use kgit_protocol::pod::Protocol;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::autoscaling::AutoscalerState;
 use crate::domain::index::{Index, Label, members};
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::load::Load;
 use crate::domain::record::{
-    Applied, AutoscalerState, ClaimState, CronJobState, DaemonSetState, DeploymentState, EventLog,
+    Applied, BudgetState, ClaimState, CronJobState, DaemonSetState, DeploymentState, EventLog,
     JobState, Meta, Node, Pod, Pruned, ReplicaSet, Revision, StatefulSetState, VolumeState,
 };
 use crate::domain::resource::Spec;
-use crate::domain::selector::{Labels, has_all};
+use crate::domain::selector::{Labels, Requirement, Selector, has_all};
 use crate::domain::service::ServiceState;
 
 /// A row with the number of the transaction that last wrote it: its `resourceVersion`.
@@ -68,6 +70,7 @@ pub struct World {
     pub revisions: Rows<Revision>,
     pub cron_jobs: Rows<CronJobState>,
     pub autoscalers: Rows<AutoscalerState>,
+    pub budgets: Rows<BudgetState>,
     pub services: Rows<ServiceState>,
     pub claims: Rows<ClaimState>,
     pub volumes: Rows<VolumeState>,
@@ -90,6 +93,7 @@ pub enum Record {
     Revision(Arc<Revision>),
     CronJob(Arc<CronJobState>),
     Autoscaler(Arc<AutoscalerState>),
+    Budget(Arc<BudgetState>),
     Service(Arc<ServiceState>),
     Claim(Arc<ClaimState>),
     Volume(Arc<VolumeState>),
@@ -110,6 +114,7 @@ pub enum Table {
     Revision,
     CronJob,
     Autoscaler,
+    Budget,
     Service,
     Claim,
     Volume,
@@ -119,7 +124,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Object,
         Self::Pruned,
         Self::Deployment,
@@ -130,6 +135,7 @@ impl Table {
         Self::Revision,
         Self::CronJob,
         Self::Autoscaler,
+        Self::Budget,
         Self::Service,
         Self::Claim,
         Self::Volume,
@@ -160,6 +166,7 @@ impl Record {
             Self::Revision(_) => Table::Revision,
             Self::CronJob(_) => Table::CronJob,
             Self::Autoscaler(_) => Table::Autoscaler,
+            Self::Budget(_) => Table::Budget,
             Self::Service(_) => Table::Service,
             Self::Claim(_) => Table::Claim,
             Self::Volume(_) => Table::Volume,
@@ -192,6 +199,7 @@ impl World {
             revisions: Rows::new(),
             cron_jobs: Rows::new(),
             autoscalers: Rows::new(),
+            budgets: Rows::new(),
             services: Rows::new(),
             claims: Rows::new(),
             volumes: Rows::new(),
@@ -225,6 +233,7 @@ impl World {
             Record::Revision(value) => insert(&mut self.revisions, key, value, version),
             Record::CronJob(value) => insert(&mut self.cron_jobs, key, value, version),
             Record::Autoscaler(value) => insert(&mut self.autoscalers, key, value, version),
+            Record::Budget(value) => insert(&mut self.budgets, key, value, version),
             Record::Service(value) => insert(&mut self.services, key, value, version),
             Record::Claim(value) => insert(&mut self.claims, key, value, version),
             Record::Volume(value) => insert(&mut self.volumes, key, value, version),
@@ -248,6 +257,7 @@ impl World {
             Table::Revision => drop(self.revisions.remove(key)),
             Table::CronJob => drop(self.cron_jobs.remove(key)),
             Table::Autoscaler => drop(self.autoscalers.remove(key)),
+            Table::Budget => drop(self.budgets.remove(key)),
             Table::Service => drop(self.services.remove(key)),
             Table::Claim => drop(self.claims.remove(key)),
             Table::Volume => drop(self.volumes.remove(key)),
@@ -273,6 +283,7 @@ impl World {
             Table::Revision => of(&self.revisions, key, Record::Revision),
             Table::CronJob => of(&self.cron_jobs, key, Record::CronJob),
             Table::Autoscaler => of(&self.autoscalers, key, Record::Autoscaler),
+            Table::Budget => of(&self.budgets, key, Record::Budget),
             Table::Service => of(&self.services, key, Record::Service),
             Table::Claim => of(&self.claims, key, Record::Claim),
             Table::Volume => of(&self.volumes, key, Record::Volume),
@@ -295,6 +306,64 @@ impl World {
         node: &NodeName,
     ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
         members(&self.index.pods_by_node, &node_key(node)).filter_map(|key| self.pods.get(key))
+    }
+
+    /// What the pods of a node that have not ended ask for together; `None`: there are none.
+    pub fn load_of(&self, node: &NodeName) -> Option<&Load> {
+        self.index.loads.get(node)
+    }
+
+    /// Placed pods that mind which pods are near them.
+    pub fn minding_pods(&self) -> impl Iterator<Item = &Recorded<Pod>> {
+        self.index.minding.iter().filter_map(|key| self.pods.get(key))
+    }
+
+    /// Pods without a node for which room is being made on this one.
+    pub fn promised_to<'a>(
+        &'a self,
+        node: &NodeName,
+    ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
+        members(&self.index.promised, node).filter_map(|key| self.pods.get(key))
+    }
+
+    /// Whether room is being made for any pod anywhere.
+    pub fn has_promises(&self) -> bool {
+        !self.index.promised.is_empty()
+    }
+
+    /// Nodes that are being drained.
+    pub fn draining(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.index.draining.iter()
+    }
+
+    /// The lowest priority of any placed pod.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.index.priorities.get_min().map(|(priority, _)| *priority)
+    }
+
+    /// The pods of a namespace that a selector selects.
+    pub fn pods_selected<'a>(
+        &'a self,
+        namespace: &Arc<str>,
+        selector: &'a Selector,
+    ) -> Vec<&'a Recorded<Pod>> {
+        let of_one_label = selector.requirements.iter().find_map(Requirement::only_label);
+        let selected = |pod: &&Recorded<Pod>| selector.matches(&pod.labels);
+        match of_one_label {
+            None => self.pods_in(namespace).filter(selected).collect(),
+            Some((key, value)) => {
+                let label = Label::new(namespace, key, value);
+                let keys = members(&self.index.pods_by_label, &label);
+                keys.filter_map(|key| self.pods.get(key)).filter(selected).collect()
+            }
+        }
+    }
+
+    /// The pods of a namespace.
+    pub fn pods_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Recorded<Pod>> {
+        let (first, namespace) = (ObjectKey::new(Kind::Pod, namespace, ""), Arc::clone(namespace));
+        let rows = self.pods.range(first..);
+        rows.take_while(move |(key, _)| key.namespace == namespace).map(|(_, row)| row)
     }
 
     pub fn pods_with_claim<'a>(
@@ -448,6 +517,7 @@ impl World {
                     self.index.drop_revision(key, old);
                 }
             }
+            Table::Node => self.index.drop_node(key),
             Table::Service => {
                 if let Some(old) = self.services.get(key) {
                     self.index.drop_service(old);
@@ -464,6 +534,7 @@ impl World {
             Record::ReplicaSet(new) => self.index.add_set(key, new),
             Record::Revision(new) => self.index.add_revision(key, new),
             Record::Service(new) => self.index.add_service(key, new),
+            Record::Node(new) => self.index.add_node(key, new),
             _ => {}
         }
     }

@@ -4,11 +4,11 @@ use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::autoscaling::{
-    AutoscalerSpec, MeasuredResource, MetricTarget, PolicyChange, PolicySelect, ResourceMetric,
-    ScalingRules,
+    AutoscalerSpec, AutoscalerState, MeasuredResource, MetricTarget, MetricValue, PolicyChange,
+    PolicySelect, ResourceMetric, ScalingRules,
 };
 use crate::domain::key::ObjectKey;
-use crate::domain::record::{AutoscalerState, MetricValue};
+
 use crate::domain::resource::Spec;
 use crate::kube::human;
 use crate::kube::json::{items, number, object, put, text, without_nulls};

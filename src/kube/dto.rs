@@ -9,6 +9,7 @@ use crate::domain::audit::{AuditedStep, Entry, Trigger};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::key::ObjectKey;
+use crate::domain::node_order::NodeOrder;
 use crate::domain::plan::Waiting;
 use crate::domain::token::Role;
 
@@ -234,6 +235,14 @@ pub struct Order {
     pub plan: String,
     #[serde(default)]
     pub objects: Vec<String>,
+}
+
+/// `POST nodes/{name}/orders`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRequest {
+    pub version: u32,
+    #[serde(flatten)]
+    pub order: NodeOrder,
 }
 
 /// The answer to an order: what was done, for people.

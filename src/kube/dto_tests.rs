@@ -15,12 +15,14 @@ use crate::domain::change::FieldChange;
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::{Diagnostic, Place, Severity};
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node_order::NodeOrder;
 use crate::domain::plan::{Reason, Said, Unplaced, Verb, WaitKind, Waiting};
 use crate::domain::token::Role;
 use crate::kube::dto::{
     ClusterStatus, Diagnostics, DiffAnswer, DiffRequest, Done, Entries, Health, HeldDeletions,
-    NodeLine, ObjectLine, Order, ReconcileLine, Reconciles, SourceStatus, TokenCreated, TokenLine,
-    TokenRequest, Tokens, UploadedFile, VERSION, Verified, Why, WhyStep, WitnessLine,
+    NodeLine, NodeRequest, ObjectLine, Order, ReconcileLine, Reconciles, SourceStatus,
+    TokenCreated, TokenLine, TokenRequest, Tokens, UploadedFile, VERSION, Verified, Why, WhyStep,
+    WitnessLine,
 };
 
 const NOW: Timestamp = Timestamp(1_767_323_045_000);
@@ -240,6 +242,8 @@ fn tokens_and_orders() {
     let order =
         Order { version: VERSION, plan: text("0123456789ab"), objects: vec![web().to_string()] };
     golden("order", &order);
+    let drain = NodeOrder::Drain { grace_seconds: Some(5), delete_empty_dirs: true, force: false };
+    golden("node-request", &NodeRequest { version: VERSION, order: drain });
     let done = Done { version: VERSION, message: text("removed"), objects: vec![text("a")] };
     golden("done", &done);
 }

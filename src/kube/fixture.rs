@@ -44,6 +44,7 @@ pub fn world() -> World {
         configs(),
         workload_fixture::cron_job(),
         workload_fixture::autoscaler(),
+        workload_fixture::others(),
         vec![
             workload_fixture::job(),
             service(),
@@ -293,6 +294,9 @@ fn pod(name: &str, owner: ObjectKey, template: Arc<PodTemplate>) -> Pod {
         deletion: None,
         observed: None,
         drifts_told: 0,
+        priority: 0,
+        never_preempts: false,
+        nominated: None,
     }
 }
 
@@ -505,13 +509,11 @@ fn decided(
 }
 
 fn node() -> Made {
+    let network = PodNetwork { range: "10.42.0.0/24".parse().unwrap() };
+    let issued = Stamp { epoch: Epoch(0), generation: Generation(1), digest: Digest::of(b"") };
+    let (name, uid) = (NodeName::new("a"), "uid-of-a".to_owned());
     let node = Node {
-        name: NodeName::new("a"),
-        uid: "uid-of-a".to_owned(),
-        joined: THEN,
         labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), "a".to_owned())]),
-        unschedulable: false,
-        network: PodNetwork { range: "10.42.0.0/24".parse().unwrap() },
         observed: NodeObservation {
             service_troubles: Vec::new(),
             capacity: Capacity {
@@ -535,13 +537,8 @@ fn node() -> Made {
             },
         },
         ready: Some(true),
-        ready_since: THEN,
         next_address: 9,
-        issued: Stamp { epoch: Epoch(0), generation: Generation(1), digest: Digest::of(b"") },
-        boot: None,
-        sequence: 0,
-        key_digest: Digest::of(b"key"),
-        remove_volumes: Vec::new(),
+        ..Node::new(name, uid, THEN, network, Digest::of(b"key"), issued)
     };
     Made::Row(node_key(&node.name), Record::Node(Arc::new(node)))
 }

@@ -32,6 +32,7 @@ mod own_fixture;
 pub mod plain;
 pub mod pod;
 pub mod pod_status;
+pub mod policy;
 pub mod reconcile;
 pub mod remote;
 pub mod replica_set;

@@ -3,10 +3,13 @@
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::domain::key::ObjectKey;
+use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Node;
+use crate::domain::selector::Labels;
+use crate::domain::template::{Taint, effect};
+use crate::domain::world::World;
 use crate::kube::human;
-use crate::kube::json::{fields, flag, items, object, put, text};
+use crate::kube::json::{fields, flag, items, object, put, put_list, text};
 use crate::kube::metadata::Metadata;
 use crate::kube::seen::{Seen, Shown};
 use crate::kube::table::Column;
@@ -32,19 +35,49 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let mut spec = json!({"podCIDR": range, "podCIDRs": [range]});
     if node.unschedulable {
         spec["unschedulable"] = json!(true);
-        spec["taints"] =
-            json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]);
     }
+    put_list(object(&mut spec), "taints", node.all_taints().map(taint).collect());
     // Of a node that was not heard of since the master started no more is known than its record.
     let heard = seen.heard.heartbeats.get(&node.name).copied().unwrap_or(node.ready_since);
     let shown = json!({
         "metadata": Metadata::new(key, &node.uid, node.version, node.joined)
             .with_labels(&node.labels)
+            .with_annotations(&annotations(seen.world, node))
             .build(),
         "spec": spec,
         "status": status(node, heard),
     });
     Some(Shown::new(key, node.version, shown))
+}
+
+fn taint((taint, since): (Taint<'_>, Timestamp)) -> Value {
+    let mut shown = json!({"key": taint.key, "effect": taint.effect});
+    let fields = object(&mut shown);
+    put(fields, "value", Some(taint.value).filter(|value| !value.is_empty()));
+    let timed = taint.effect == effect::NO_EXECUTE;
+    put(fields, "timeAdded", timed.then(|| since.to_string()));
+    shown
+}
+
+/// How far an order about the node is carried out: what `kgit node drain` waits for.
+pub const DRAIN_ANNOTATION: &str = "kgit.dev/drain";
+pub const DRAINED: &str = "drained";
+const FENCE_ANNOTATION: &str = "kgit.dev/fenced-by";
+
+fn annotations(world: &World, node: &Node) -> Labels {
+    let mut annotations = Labels::new();
+    if node.drain.is_some() {
+        let left = world.pods_on(&node.name).filter(|pod| pod.owner.kind != Kind::DaemonSet);
+        let state = match left.count() {
+            0 => DRAINED.to_owned(),
+            left => format!("draining: {left} pods left"),
+        };
+        annotations.insert(DRAIN_ANNOTATION.to_owned(), state);
+    }
+    if let Some(fence) = &node.fenced {
+        annotations.insert(FENCE_ANNOTATION.to_owned(), fence.by.clone());
+    }
+    annotations
 }
 
 fn status(node: &Node, heard: Timestamp) -> Value {

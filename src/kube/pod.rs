@@ -62,8 +62,9 @@ fn spec(world: &World, pod: &Pod) -> Value {
     let fields = object(&mut spec);
     put(fields, "nodeName", pod.node().map(|node| node.as_str()));
     default(fields, "enableServiceLinks", true);
-    default(fields, "preemptionPolicy", "PreemptLowerPriority");
-    default(fields, "priority", 0);
+    let policy = if pod.never_preempts { "Never" } else { "PreemptLowerPriority" };
+    fields.insert("preemptionPolicy".to_owned(), json!(policy));
+    fields.insert("priority".to_owned(), json!(pod.priority));
     let mut tolerations = fields.remove("tolerations").unwrap_or_else(|| json!([]));
     if let Some(all) = tolerations.as_array_mut() {
         all.extend(default_tolerations(pod));
@@ -94,6 +95,8 @@ fn status(seen: &Seen<'_>, pod: &Pod) -> Value {
     let observed = pod.observed.as_deref();
     let mut status = Map::new();
     status.insert("phase".to_owned(), json!(phase_name(pod.phase())));
+    let nominated = pod.promised().map(|node| node.as_str());
+    put(&mut status, "nominatedNodeName", nominated);
     status.insert("qosClass".to_owned(), json!(qos(pod)));
     put(&mut status, "reason", observed.and_then(|observed| observed.reason.clone()));
     put(&mut status, "message", observed.and_then(|observed| observed.message.clone()));

@@ -15,7 +15,7 @@ use crate::domain::world::World;
 use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::{
     autoscaler, config, cron_job, daemon_set, deployment, endpoints, event, job, lease, metrics,
-    namespace, node, plain, pod, replica_set, revision, service, stateful_set, storage,
+    namespace, node, pod, policy, replica_set, revision, service, stateful_set, storage,
 };
 
 /// What objects are shown from.
@@ -109,13 +109,13 @@ pub fn keys(seen: &Seen<'_>, noun: Noun, namespace: Option<&str>) -> Vec<ObjectK
             | Kind::PersistentVolumeClaim
             | Kind::Deployment
             | Kind::Job
-            | Kind::PriorityClass
             | Kind::StatefulSet
             | Kind::DaemonSet
             | Kind::CronJob
             | Kind::HorizontalPodAutoscaler
             | Kind::PodDisruptionBudget),
         ) => objects(kind),
+        Noun::Recorded(Kind::PriorityClass) => policy::class_keys(world),
         Noun::Lease => match namespace {
             None | Some(lease::NAMESPACE) => world.nodes.keys().cloned().collect(),
             Some(_) => Vec::new(),
@@ -143,10 +143,11 @@ pub fn of_row(seen: &Seen<'_>, noun: Noun, key: &ObjectKey) -> Vec<Shown> {
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => {
             replica_set::show(seen, key)
         }
-        Noun::Recorded(Kind::PriorityClass | Kind::PodDisruptionBudget) => plain::show(seen, key),
         Noun::Recorded(Kind::StatefulSet) => stateful_set::show(seen, key),
         Noun::Recorded(Kind::DaemonSet) => daemon_set::show(seen, key),
         Noun::Recorded(Kind::ControllerRevision) => revision::show(seen, key),
+        Noun::Recorded(Kind::PriorityClass) => policy::show_class(seen, key),
+        Noun::Recorded(Kind::PodDisruptionBudget) => policy::show_budget(seen, key),
         Noun::Recorded(Kind::Deployment) => deployment::show(seen, key),
         Noun::Recorded(Kind::Job) => job::show(seen, key),
         Noun::Recorded(Kind::CronJob) => cron_job::show(seen, key),

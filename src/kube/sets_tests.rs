@@ -26,7 +26,7 @@ fn key(kind: Kind, name: &str) -> ObjectKey {
     ObjectKey::new(kind, "default", name)
 }
 
-fn with_sets() -> World {
+pub(super) fn with_sets() -> World {
     let (db, log) = (key(Kind::StatefulSet, "db"), key(Kind::DaemonSet, "log"));
     let spec = |app: &str| {
         json!({

@@ -8,7 +8,7 @@ use crate::kube::resource_type::Noun;
 use crate::kube::seen::Shown;
 use crate::kube::{
     autoscaler, config, cron_job, daemon_set, deployment, endpoints, event, job, lease, metrics,
-    namespace, node, plain, pod_status, reconcile, replica_set, revision, service, stateful_set,
+    namespace, node, pod_status, policy, reconcile, replica_set, revision, service, stateful_set,
     storage,
 };
 
@@ -77,10 +77,11 @@ pub fn columns(noun: Noun) -> &'static [Column] {
         Noun::Recorded(Kind::Service) => service::COLUMNS,
         Noun::Recorded(Kind::Pod) => pod_status::COLUMNS,
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => replica_set::COLUMNS,
-        Noun::Recorded(Kind::PriorityClass | Kind::PodDisruptionBudget) => plain::COLUMNS,
         Noun::Recorded(Kind::StatefulSet) => stateful_set::COLUMNS,
         Noun::Recorded(Kind::DaemonSet) => daemon_set::COLUMNS,
         Noun::Recorded(Kind::ControllerRevision) => revision::COLUMNS,
+        Noun::Recorded(Kind::PriorityClass) => policy::CLASS_COLUMNS,
+        Noun::Recorded(Kind::PodDisruptionBudget) => policy::BUDGET_COLUMNS,
         Noun::Recorded(Kind::Deployment) => deployment::COLUMNS,
         Noun::Recorded(Kind::Job) => job::COLUMNS,
         Noun::Recorded(Kind::CronJob) => cron_job::COLUMNS,
@@ -112,12 +113,11 @@ fn cells(noun: Noun, object: &Value, now: Timestamp) -> Vec<Value> {
         Noun::Recorded(Kind::ReplicaSet | Kind::ReplicationController) => {
             replica_set::cells(object, now)
         }
-        Noun::Recorded(Kind::PriorityClass | Kind::PodDisruptionBudget) => {
-            plain::cells(object, now)
-        }
         Noun::Recorded(Kind::StatefulSet) => stateful_set::cells(object, now),
         Noun::Recorded(Kind::DaemonSet) => daemon_set::cells(object, now),
         Noun::Recorded(Kind::ControllerRevision) => revision::cells(object, now),
+        Noun::Recorded(Kind::PriorityClass) => policy::class_cells(object, now),
+        Noun::Recorded(Kind::PodDisruptionBudget) => policy::budget_cells(object, now),
         Noun::Recorded(Kind::Deployment) => deployment::cells(object, now),
         Noun::Recorded(Kind::Job) => job::cells(object, now),
         Noun::Recorded(Kind::CronJob) => cron_job::cells(object, now),

@@ -1,20 +1,23 @@
 //! Workloads that run pods to their end, made by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kgit_protocol::ids::Digest;
 use kgit_protocol::time::Timestamp;
 use serde_json::json;
 
 use crate::domain::autoscaling::{
-    AutoscalerSpec, MeasuredResource, MetricTarget, PolicySelect, ResourceMetric, ScalingRules,
+    AutoscalerSpec, AutoscalerState, DisruptionBound, DisruptionBudgetSpec, MeasuredResource,
+    MetricTarget, MetricValue, PolicySelect, PriorityClassSpec, ResourceMetric, ScalingRules,
 };
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::{AutoscalerState, CronJobState, MetricValue};
-use crate::domain::resource::{JobSpec, Spec};
-use crate::domain::selector::Labels;
+use crate::domain::record::{CronJobState, ReplicaSet, ReplicaStatus};
+use crate::domain::resource::{IntOrPercent, JobSpec, Spec};
+use crate::domain::selector::{Labels, Selector};
 use crate::domain::workload::{ConcurrencyPolicy, CronJobSpec};
 use crate::domain::world::Record;
-use crate::kube::fixture::{Made, NOW, template, template_json};
+use crate::kube::fixture::{Made, NOW, THEN, labels, template, template_json};
 
 pub(super) fn cron_job() -> Vec<Made> {
     let key = ObjectKey::new(Kind::CronJob, "default", "tick");
@@ -90,5 +93,53 @@ pub(super) fn autoscaler() -> Vec<Made> {
     vec![
         Made::Object(key.clone(), Box::new(Spec::Autoscaler(spec)), json!({})),
         Made::Row(key, Record::Autoscaler(Arc::new(state))),
+    ]
+}
+
+/// A ReplicationController, and what bounds and ranks pods.
+pub(super) fn others() -> Vec<Made> {
+    let old = ObjectKey::new(Kind::ReplicationController, "default", "old");
+    let set = ReplicaSet {
+        key: old.clone(),
+        uid: "uid-of-old".to_owned(),
+        owner: old.clone(),
+        created: THEN,
+        template: template("old", "old:1"),
+        revision_digest: Digest::of(b"old"),
+        hash: String::new(),
+        configs: BTreeMap::new(),
+        revision: 1,
+        revision_history: Vec::new(),
+        replicas: 2,
+        desired: 2,
+        max_replicas: 2,
+        min_ready_seconds: 0,
+        counter: 2,
+        status: ReplicaStatus { replicas: 2, updated: 2, ready: 1, available: 1 },
+    };
+    let budget = DisruptionBudgetSpec {
+        selector: Some(Selector::from_labels(&labels("web"))),
+        bound: DisruptionBound::MinAvailable(IntOrPercent::Int(2)),
+        unhealthy_may_always_go: false,
+    };
+    let class = PriorityClassSpec {
+        value: 1000,
+        global_default: false,
+        never_preempts: false,
+        description: "what has to run".to_owned(),
+    };
+    let key = |kind, name| ObjectKey::new(kind, "default", name);
+    vec![
+        Made::Row(old, Record::ReplicaSet(Arc::new(set))),
+        Made::Object(
+            key(Kind::PodDisruptionBudget, "web"),
+            Box::new(Spec::DisruptionBudget(budget)),
+            json!({"metadata": {"name": "web"}, "spec": {"minAvailable": 2}}),
+        ),
+        Made::Object(
+            key(Kind::PriorityClass, "first"),
+            Box::new(Spec::PriorityClass(class)),
+            json!({"metadata": {"name": "first"}, "value": 1000}),
+        ),
     ]
 }

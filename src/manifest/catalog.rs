@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use crate::domain::autoscaling::BUILT_IN_PRIORITIES;
 use crate::domain::desired::{Commit, Desired, FileContent, Settings, TreeChange};
 use crate::domain::diagnostic::{Diagnostic, Place};
 use crate::domain::key::{Kind, ObjectKey};
@@ -393,6 +394,9 @@ impl Catalog {
         self.definitions.contains_key(key)
             || match key.kind {
                 Kind::Namespace => BUILT_IN_NAMESPACES.contains(&&*key.name),
+                Kind::PriorityClass => {
+                    BUILT_IN_PRIORITIES.iter().any(|(name, _)| *name == &*key.name)
+                }
                 Kind::StorageClass => {
                     &*key.name == BUILT_IN_CLASS || self.classes.contains_key(key)
                 }

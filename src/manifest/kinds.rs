@@ -25,9 +25,8 @@ pub enum Verdict {
 }
 
 /// Kubernetes kinds that kgit is going to run, with their versions of today.
-const NOT_YET: [(&str, &str); 6] = [
+const NOT_YET: [(&str, &str); 5] = [
     ("Ingress", "networking.k8s.io/v1"),
-    ("PodDisruptionBudget", "policy/v1"),
     ("Endpoints", "v1"),
     ("EndpointSlice", "discovery.k8s.io/v1"),
     ("ServiceAccount", "v1"),
@@ -35,11 +34,10 @@ const NOT_YET: [(&str, &str); 6] = [
 ];
 
 /// Kinds of Kubernetes' own groups that have no meaning on plain Docker hosts.
-const MEANINGLESS: [(&str, &str); 19] = [
+const MEANINGLESS: [(&str, &str); 18] = [
     ("NetworkPolicy", "kgit enforces no network policies"),
     ("LimitRange", "kgit enforces no limits by namespace"),
     ("ResourceQuota", "kgit enforces no quotas"),
-    ("PriorityClass", "kgit does not rank pods yet"),
     ("RuntimeClass", "containers run with the engine's own runtime"),
     ("IngressClass", "there is one way in here"),
     ("CSIDriver", STORAGE_DRIVERS),
@@ -59,12 +57,11 @@ const MEANINGLESS: [(&str, &str); 19] = [
 const STORAGE_DRIVERS: &str = "kgit uses no storage drivers";
 
 /// Groups of Kubernetes that hold nothing else.
-const MEANINGLESS_GROUPS: [(&str, &str); 9] = [
+const MEANINGLESS_GROUPS: [(&str, &str); 8] = [
     ("rbac.authorization.k8s.io", "access is given by kgit's own tokens and roles"),
     ("apiextensions.k8s.io", "there are no custom resources here"),
     ("apiregistration.k8s.io", "there are no added API servers here"),
     ("admissionregistration.k8s.io", "there are no admission webhooks here"),
-    ("scheduling.k8s.io", "kgit does not rank pods yet"),
     ("node.k8s.io", "containers run with the engine's own runtime"),
     ("coordination.k8s.io", "leases are not manifests"),
     ("certificates.k8s.io", "kgit signs no requests of others"),
@@ -72,13 +69,14 @@ const MEANINGLESS_GROUPS: [(&str, &str); 9] = [
 ];
 
 /// Groups in which an unknown kind is a mistake, not somebody's extension.
-const OWN_GROUPS: [&str; 9] = [
+const OWN_GROUPS: [&str; 10] = [
     "",
     "apps",
     "batch",
     "extensions",
     "autoscaling",
     "policy",
+    "scheduling.k8s.io",
     "storage.k8s.io",
     "networking.k8s.io",
     "discovery.k8s.io",
@@ -86,12 +84,7 @@ const OWN_GROUPS: [&str; 9] = [
 
 /// The kinds that kgit runs today; nodes and revisions are not among them.
 fn runs(kind: &str) -> Option<Kind> {
-    kind.parse().ok().filter(|kind| {
-        !matches!(
-            kind,
-            Kind::Node | Kind::ControllerRevision | Kind::PodDisruptionBudget | Kind::PriorityClass
-        )
-    })
+    kind.parse().ok().filter(|kind| !matches!(kind, Kind::Node | Kind::ControllerRevision))
 }
 
 pub fn classify(api_version: &str, kind: &str) -> Verdict {

@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
     Secret, Service,
 };
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kgit_protocol::ids::Digest;
@@ -25,7 +27,8 @@ use crate::manifest::json;
 use crate::manifest::lower::meta::{DEFAULT_NAMESPACE, Meta, metadata};
 use crate::manifest::lower::pod::Restarts;
 use crate::manifest::lower::{
-    Object, autoscaler, config, daemon_set, job, pod, service, stateful_set, storage, workload,
+    Object, autoscaler, config, daemon_set, job, pod, policy, service, stateful_set, storage,
+    workload,
 };
 use crate::manifest::path::Path;
 use crate::manifest::tree::{Node, Span};
@@ -190,10 +193,17 @@ fn spec<'t>(root: &Node<'t>, key: &ObjectKey, findings: &mut Findings<'t>) -> Op
             let spec = required(object, it.spec.as_ref())?;
             Some(Spec::DaemonSet(daemon_set::daemon_set(object, spec)))
         }),
-        // Not among the kinds that documents are read for.
-        Kind::Node | Kind::PriorityClass | Kind::PodDisruptionBudget | Kind::ControllerRevision => {
-            None
+        Kind::PriorityClass => read(root, key, findings, |object, it: &PriorityClass, _| {
+            Some(Spec::PriorityClass(policy::priority_class(object, key, it)))
+        }),
+        Kind::PodDisruptionBudget => {
+            read(root, key, findings, |object, it: &PodDisruptionBudget, _| {
+                let spec = required(object, it.spec.as_ref())?;
+                Some(Spec::DisruptionBudget(policy::disruption_budget(object, spec)))
+            })
         }
+        // Not among the kinds that documents are read for.
+        Kind::Node | Kind::ControllerRevision => None,
     }
 }
 

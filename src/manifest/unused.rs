@@ -8,10 +8,7 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
         ("ObjectMeta", "finalizers") => "nothing here runs finalizers",
         ("ObjectMeta", "ownerReferences") => "owners are kgit's to set",
         ("ObjectMeta", "generateName") => "an object needs a name of its own here",
-        ("PodSpec", "topologySpreadConstraints") => "kgit does not spread pods yet",
-        ("PodSpec", "priorityClassName" | "priority" | "preemptionPolicy") => {
-            "kgit does not rank pods yet"
-        }
+        ("PodSpec", "priority") => "it follows from `priorityClassName`",
         ("PodSpec", "serviceAccountName" | "serviceAccount" | "automountServiceAccountToken") => {
             "pods get no service account here"
         }
@@ -24,13 +21,6 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
         ("PodSpec", "ephemeralContainers") => "they can't be part of a manifest",
         ("PodSpec", "hostUsers" | "setHostnameAsFQDN" | "os") => "kgit does not act on it yet",
         ("PodSpec", "enableServiceLinks") => "service addresses are found by DNS only",
-        ("Affinity", "podAffinity" | "podAntiAffinity") => {
-            "kgit does not place pods by other pods yet"
-        }
-        ("NodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution") => {
-            "kgit does not weigh preferences yet"
-        }
-        ("NodeSelectorTerm", "matchFields") => "only labels of nodes are matched",
         ("Container", "resizePolicy") => "resources are not changed in place",
         ("Container", "stdinOnce") => "kgit keeps standard input open",
         ("Container", "volumeDevices") => "kgit does not attach block devices",

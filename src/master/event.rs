@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::desired::{Commit, TreeChange};
 use crate::domain::key::ObjectKey;
+use crate::domain::node_order::NodeOrder;
 use crate::domain::token::TokenOrder;
 
 #[derive(Debug)]
@@ -88,6 +89,13 @@ pub enum Event {
         node: NodeName,
         by: String,
         reply: Reply<()>,
+    },
+    /// Cordon, drain, label, taint, fence or remove a node.
+    Node {
+        node: NodeName,
+        order: NodeOrder,
+        by: String,
+        reply: Reply<String>,
     },
     Token {
         order: TokenOrder,

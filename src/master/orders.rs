@@ -6,7 +6,6 @@ use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{Digest, Epoch, Generation, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
-use kgit_protocol::observation::NodeObservation;
 use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
@@ -19,6 +18,7 @@ use crate::domain::world::{Effect, Record, Table, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
 use crate::master::event::{Event, Refused, Reply};
+use crate::master::nodes::with_orders;
 use crate::master::tokens;
 use crate::plan::{self, assignments, autoscaler, observe};
 use crate::store::Store;
@@ -67,6 +67,9 @@ impl Core {
             Event::Suspend { by, reply } => self.suspend(batch, by, reply),
             Event::Resume { by, reply } => self.resume(batch, by, reply),
             Event::ResetNode { node, by, reply } => self.reset_node(batch, &node, by, reply),
+            Event::Node { node, order, by, reply } => {
+                self.order_node(batch, &node, order, by, reply);
+            }
             Event::Token { order, by, reply } => {
                 let what = tokens::text(&order);
                 match tokens::add(order, batch, store) {
@@ -117,7 +120,12 @@ impl Core {
         };
         let key = node_key(&join.node);
         let node = match known {
-            Some(node) => Node { labels: labels(join), network: join.network, key_digest, ..node },
+            Some(node) => Node {
+                labels: with_orders(labels(join), &node.label_orders),
+                network: join.network,
+                key_digest,
+                ..node
+            },
             None => self.new_node(batch, join, key_digest),
         };
         self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
@@ -145,27 +153,15 @@ impl Core {
     }
 
     fn new_node(&self, batch: &Batch, join: &Join, key_digest: Digest) -> Node {
-        Node {
-            name: join.node.clone(),
-            uid: plan::node_uid(&self.world.cluster, &join.node),
-            joined: batch.now,
-            labels: labels(join),
-            unschedulable: false,
-            network: join.network,
-            observed: NodeObservation::default(),
-            ready: None,
-            ready_since: batch.now,
-            next_address: 0,
-            issued: Stamp {
-                epoch: self.world.meta.epoch,
-                generation: Generation(0),
-                digest: assignments::empty_digest(),
-            },
-            boot: None,
-            sequence: 0,
-            key_digest,
-            remove_volumes: Vec::new(),
-        }
+        let issued = Stamp {
+            epoch: self.world.meta.epoch,
+            generation: Generation(0),
+            digest: assignments::empty_digest(),
+        };
+        let uid = plan::node_uid(&self.world.cluster, &join.node);
+        let (name, network) = (join.node.clone(), join.network);
+        let node = Node::new(name, uid, batch.now, network, key_digest, issued);
+        Node { labels: labels(join), ..node }
     }
 
     fn pulled(
@@ -254,22 +250,14 @@ impl Core {
         batch.answers.push(Answer::Done(reply));
     }
 
-    fn forget_node(&mut self, batch: &mut Batch, name: &NodeName) {
-        let pods: Vec<_> = self.world.pods_on(name).map(|row| Arc::clone(&row.value)).collect();
-        let workloads: Vec<ObjectKey> =
-            pods.iter().map(|pod| self.world.workload_of(pod)).collect();
-        let mut effects = vec![Effect::Remove(node_key(name), Table::Node)];
-        for pod in &pods {
-            effects.push(Effect::Remove(pod.key.clone(), Table::Pod));
-            effects.push(Effect::Remove(pod.key.clone(), Table::Events));
-        }
-        self.apply(batch, effects);
+    pub(super) fn forget_node(&mut self, batch: &mut Batch, name: &NodeName) {
+        self.forget_pods(batch, name);
+        self.apply(batch, [Effect::Remove(node_key(name), Table::Node)]);
         self.heartbeats.remove(name);
         self.usages.remove(name);
         if let Some(last) = self.reports.remove(name) {
             batch.reports.push((name.clone(), Some(last)));
         }
-        batch.mark(workloads);
         // Whose pods it had is not all: DaemonSets count nodes.
         batch.mark([node_key(name)]);
     }

@@ -10,10 +10,12 @@ use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::{ContainerUsage, PodUsage, USAGE_PERIOD_SECONDS, Usage};
 
-use crate::domain::autoscaling::{AutoscalerSpec, MeasuredResource, ResourceMetric};
+use crate::domain::autoscaling::{
+    AutoscalerSpec, AutoscalerState, MeasuredResource, ResourceMetric,
+};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb};
-use crate::domain::record::{Applied, AutoscalerState, Pod};
+use crate::domain::record::{Applied, Pod};
 use crate::domain::resource::Spec;
 use crate::domain::template::ContainerTemplate;
 use crate::domain::world::{Effect, Record, World};

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use kgit_protocol::time::Timestamp;
 
-use crate::domain::autoscaling::{MetricTarget, PolicyChange, PolicySelect, ScalingRules};
-use crate::domain::record::MetricValue;
+use crate::domain::autoscaling::{
+    MetricTarget, MetricValue, PolicyChange, PolicySelect, ScalingRules,
+};
 
 /// How far the average may be from the target before anything is done: a tenth.
 const TOLERANCE: f64 = 0.1;

@@ -40,7 +40,7 @@ pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
         }
         Some(pod) if pod.placed.is_none() => pods::place_pending(draft, pod, &needs.configs),
         Some(pod) => {
-            evict::wait_for_lost(draft, key, pod);
+            evict::leave_or_wait(draft, key, pod);
             wait_for_start(draft, key, pod);
         }
     }

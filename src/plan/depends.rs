@@ -8,7 +8,7 @@ use crate::domain::resource::{ReferenceKind, Resource};
 use crate::domain::world::World;
 use crate::plan::draft::Draft;
 use crate::plan::health::{Health, health, pod_health};
-use crate::plan::services;
+use crate::plan::{budget, services};
 
 /// True, and said, while something that the object depends on is not healthy.
 pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool {
@@ -42,6 +42,9 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
 /// health is in a record of its own, and it is that record's change that tells.
 pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectKey> {
     let mut woken = services::woken(world, old, new);
+    woken.extend(budget::woken(world, old, new));
+    // What a drain waits for may have come true.
+    woken.extend(world.draining().cloned());
     let of = |pod: Option<&Pod>| pod.map_or(Health::Progressing, pod_health);
     if let Some(pod) = new.or(old)
         && pod.owner == pod.key

@@ -15,7 +15,8 @@ use crate::domain::plan::{Plan, Reason, Said, Step, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, Pod};
 use crate::domain::resource::{Resource, Spec};
 use crate::domain::world::{Effect, Record, Table, World};
-use crate::plan::{depends, services, stateful_set};
+use crate::plan::scheduler::session::Session;
+use crate::plan::{budget, depends, scheduler, services, stateful_set};
 
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -27,6 +28,8 @@ pub struct Draft<'a> {
     pub queue: BTreeSet<ObjectKey>,
     /// Nodes whose set of pods changed.
     pub nodes: BTreeSet<NodeName>,
+    /// What is known of places for pods, from the last one that was placed.
+    pub places: Option<Session>,
     version: u64,
 }
 
@@ -39,6 +42,7 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             queue: BTreeSet::new(),
             nodes: BTreeSet::new(),
+            places: None,
             version: world.version + 1,
         }
     }
@@ -99,8 +103,45 @@ impl<'a> Draft<'a> {
 
     fn carry_out(&mut self, effect: Effect) {
         self.touch(&effect);
+        let before = self.pod_before(&effect);
+        self.forget_places(&effect);
         self.world.apply(&effect, self.version);
+        if let (Some(before), Some(places)) = (before, &mut self.places) {
+            let new = match &effect {
+                Effect::Put(_, Record::Pod(new)) => Some(&**new),
+                _ => None,
+            };
+            places.changed(&self.world, before.as_deref(), new);
+        }
         self.plan.effects.push(effect);
+    }
+
+    /// The pod that an effect changes, as it is; outer `None`: it changes none.
+    fn pod_before(&self, effect: &Effect) -> Option<Option<Arc<Pod>>> {
+        match effect {
+            Effect::Put(key, Record::Pod(_)) | Effect::Remove(key, Table::Pod) => {
+                Some(self.world.pods.get(key).map(|row| Arc::clone(&row.value)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is known of places does not outlive a change of what nodes and namespaces are.
+    fn forget_places(&mut self, effect: &Effect) {
+        let outlives = match effect {
+            Effect::Put(key, Record::Node(new)) => {
+                let old = self.world.nodes.get(key);
+                old.is_some_and(|old| scheduler::is_same_place(old, new))
+            }
+            Effect::Remove(_, Table::Node) => false,
+            Effect::Put(key, Record::Object(_)) | Effect::Remove(key, Table::Object) => {
+                key.kind != Kind::Namespace
+            }
+            _ => true,
+        };
+        if !outlives {
+            self.places = None;
+        }
     }
 
     /// Puts everything into the queue whose plan may depend on what the effect changes.
@@ -136,6 +177,10 @@ impl<'a> Draft<'a> {
             (_, Some(Record::Autoscaler(_))) | (Effect::Remove(_, Table::Autoscaler), _) => {
                 self.touch_scaled(key);
             }
+            // A drain may go on.
+            (_, Some(Record::Budget(_))) | (Effect::Remove(_, Table::Budget), _) => {
+                self.queue.extend(self.world.draining().cloned());
+            }
             (_, Some(Record::Job(_))) => {
                 self.touch_referrers(key);
                 self.touch_owner(key);
@@ -163,6 +208,9 @@ impl<'a> Draft<'a> {
                 self.queue.insert(spec.target.clone());
             }
             self.queue.extend(services::of_workload(&self.world, key, resource));
+            let labels = resource.template().map(|template| &template.labels);
+            let about = labels.map(|labels| budget::about(&self.world, &key.namespace, labels));
+            self.queue.extend(about.into_iter().flatten());
         }
     }
 

@@ -1,4 +1,5 @@
-//! Nodes that are not heard of any more: whose pods are replaced elsewhere, and when.
+//! Nodes that are not heard of any more, or tainted by order: whose pods are replaced elsewhere,
+//! and when.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::{Reason, WaitKind, Waiting};
 use crate::domain::record::Pod;
-use crate::domain::template::{DEFAULT_TOLERATION_SECONDS, Taint};
+use crate::domain::template::{DEFAULT_TOLERATION_SECONDS, Taint, UNREACHABLE, effect};
 use crate::domain::world::{World, node_key};
 use crate::plan::draft::Draft;
 use crate::plan::pods;
@@ -18,13 +19,16 @@ use crate::plan::pods;
 /// `workload` replaces them elsewhere. Those whose data is on the node stay: nobody else has it.
 pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
     for pod in all.iter().filter(|pod| pod.is_active()) {
-        let Some((node, since)) = lost_node(&draft.world, pod) else { continue };
+        let Some((node, since)) = lost_node(&draft.world, pod) else {
+            leave_tainted(draft, workload, pod);
+            continue;
+        };
         if pod.template.claims().next().is_some() {
             let what = "which holds the data of pod";
             blocked(draft, workload, pod, &node, what, "the pod stays where its data is");
             continue;
         }
-        let Some(tolerated) = toleration(pod) else {
+        let Some(tolerated) = toleration(pod, &UNREACHABLE) else {
             let what = "whose absence is tolerated for ever by pod";
             blocked(draft, workload, pod, &node, what, "the pod stays where it is");
             continue;
@@ -41,10 +45,13 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
 
 /// A pod with a manifest of its own is not replaced: its name is taken until its node says that
 /// it is gone, and a node that comes back is to find it as it was.
-pub fn wait_for_lost(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
-    if let Some((node, _)) = lost_node(&draft.world, pod) {
-        let consequence = "the pod's name stays taken until its node says it is gone";
-        blocked(draft, workload, pod, &node, "on which is pod", consequence);
+pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
+    match lost_node(&draft.world, pod) {
+        None => leave_tainted(draft, workload, pod),
+        Some((node, _)) => {
+            let consequence = "the pod's name stays taken until its node says it is gone";
+            blocked(draft, workload, pod, &node, "on which is pod", consequence);
+        }
     }
 }
 
@@ -82,17 +89,32 @@ fn lost_node(world: &World, pod: &Pod) -> Option<(NodeName, Timestamp)> {
     (node.ready == Some(false)).then(|| (node.name.clone(), node.ready_since))
 }
 
-/// What a node that is not heard of is to the pods on it.
-const UNREACHABLE: Taint<'_> =
-    Taint { key: "node.kubernetes.io/unreachable", value: "", effect: "NoExecute" };
-
-/// How long a pod stays on a node that is not heard of: the shortest time that it tolerates;
-/// `None`: for ever. Source: upstream's `tainteviction` (`GetMinTolerationTime`).
-fn toleration(pod: &Pod) -> Option<Duration> {
+/// How long a pod stays where a taint is: the shortest time for which it tolerates it; `None`: for
+/// ever. Source: upstream's `tainteviction` (`GetMinTolerationTime`).
+fn toleration(pod: &Pod, taint: &Taint<'_>) -> Option<Duration> {
     let all = &pod.template.placement.tolerations;
-    let mut own = all.iter().filter(|toleration| toleration.tolerates(&UNREACHABLE)).peekable();
+    let mut own = all.iter().filter(|toleration| toleration.tolerates(taint)).peekable();
     if own.peek().is_none() {
-        return Some(Duration::from_secs(DEFAULT_TOLERATION_SECONDS.into()));
+        // What Kubernetes adds to every pod.
+        let seconds = if *taint == UNREACHABLE { DEFAULT_TOLERATION_SECONDS } else { 0 };
+        return Some(Duration::from_secs(seconds.into()));
     }
     own.filter_map(|toleration| toleration.seconds).min().map(|it| Duration::from_secs(it.into()))
+}
+
+/// Pods that do not tolerate what the node was tainted with by order, or not for so long, are told
+/// to end: the node is there and can say that they are gone.
+fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
+    let node = pod.node().and_then(|node| draft.world.nodes.get(&node_key(node)));
+    let Some(node) = node.map(|row| Arc::clone(&row.value)) else { return };
+    let against = node.taints.iter().filter(|taint| taint.effect == effect::NO_EXECUTE);
+    let ends = against.filter_map(|taint| {
+        toleration(pod, &taint.as_taint()).map(|tolerated| (taint.since.after(tolerated), taint))
+    });
+    let Some((end, taint)) = ends.min_by_key(|(end, _)| *end) else { return };
+    if end > draft.now {
+        return draft.wake(workload, end);
+    }
+    let what = format!("has the taint {}={}:{}", taint.key, taint.value, taint.effect);
+    pods::stop(draft, pod, vec![Reason::Node { node: node.name.clone(), what }]);
 }

@@ -9,6 +9,7 @@ mod attach;
 pub mod autoscaler;
 mod autoscaling;
 mod bare;
+mod budget;
 pub mod claims;
 mod config;
 mod cron_job;
@@ -18,6 +19,7 @@ mod depends;
 mod deployment;
 mod downward;
 mod draft;
+pub mod drain;
 pub mod events;
 mod evict;
 pub mod forecast;
@@ -29,11 +31,13 @@ mod objects;
 pub mod observe;
 mod ordinals;
 mod pods;
+mod preempt;
+mod priority;
 mod prune;
 mod replicas;
 mod revisions;
 mod rollout;
-mod scheduler;
+pub mod scheduler;
 pub mod services;
 mod set_claims;
 mod spec;
@@ -47,11 +51,12 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Dirty, Plan};
-use crate::domain::record::ClaimPhase;
+use crate::domain::record::{ClaimPhase, Pod};
 use crate::domain::resource::Spec;
 use crate::domain::service::of_the_api;
 use crate::domain::world::World;
 use crate::plan::draft::Draft;
+use crate::plan::priority::Ranks;
 
 /// How often one object is looked at in a tick. Each look after the first needs a change made by
 /// another object's step; the number only keeps a mistake from becoming a loop.
@@ -89,7 +94,8 @@ pub fn remove_retained(
 
 fn work_off(draft: &mut Draft<'_>) {
     let mut looks: BTreeMap<ObjectKey, u32> = BTreeMap::new();
-    while let Some(key) = draft.queue.pop_first() {
+    let ranks = Ranks::of(&draft.world);
+    while let Some(key) = ranks.next(&mut draft.queue) {
         let seen = looks.entry(key.clone()).or_insert(0);
         *seen += 1;
         if *seen <= MAX_LOOKS {
@@ -118,10 +124,10 @@ fn plan_object(draft: &mut Draft<'_>, key: &ObjectKey) {
         Kind::StorageClass => retry_claims(draft),
         Kind::Node => node_changed(draft, key),
         Kind::Service => services::plan_service(draft, key),
+        Kind::PodDisruptionBudget => budget::plan_budget(draft, key),
         Kind::Namespace
         | Kind::ConfigMap
         | Kind::Secret
-        | Kind::PodDisruptionBudget
         | Kind::PriorityClass
         | Kind::ControllerRevision => {}
     }
@@ -163,6 +169,7 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     draft.queue.extend(workloads);
     draft.queue.extend(services);
     draft.nodes.insert(node);
+    drain::plan_drain(draft, key);
 }
 
 impl Dirty {
@@ -177,6 +184,11 @@ impl Dirty {
         dirty.objects.insert(of_the_api());
         dirty
     }
+}
+
+/// Who is concerned by a change of a pod that was not planned, besides its workload.
+pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectKey> {
+    depends::woken(world, old, new)
 }
 
 /// A node's uid: the same name in the same cluster is the same node.

@@ -14,8 +14,9 @@ use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
+use crate::plan::preempt::{self, Preemption};
 use crate::plan::spec::{Configs, Decision, decide};
-use crate::plan::{attach, names, scheduler, services};
+use crate::plan::{attach, names, priority, scheduler, services};
 
 /// A pod that is to be made.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub fn create(
     reasons: Vec<Reason>,
     mut effects: Vec<Effect>,
 ) {
+    let priority = priority::of(&draft.world, &new.template.placement);
     let mut labels = new.template.labels.clone();
     labels.extend(new.extra_labels);
     let mut pod = Pod {
@@ -59,28 +61,69 @@ pub fn create(
         deletion: None,
         observed: None,
         drifts_told: 0,
+        priority: priority.value,
+        never_preempts: priority.never_preempts,
+        nominated: None,
     };
+    let (mut preemption, mut no_place) = (None, None);
     match placement(draft, &pod, configs) {
         Ok((placed, next_address)) => {
             effects.extend(taken_address(draft, &placed.node, next_address));
             pod.placed = Some(placed);
         }
-        Err(why) => wait_for_place(draft, &pod, why),
+        Err(why) => {
+            preemption = room_for(draft, &pod);
+            pod.nominated = preemption.as_ref().map(|it| it.node.clone());
+            no_place = Some(why);
+        }
     }
     let said = Said { node: pod.node().cloned(), ..said(Verb::Create, &pod.key) };
-    effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
+    effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod.clone()))));
     draft.step(said, reasons, effects);
+    if let Some(preemption) = preemption {
+        preempt::carry_out(draft, &preemption, &pod);
+    }
+    if let Some(why) = no_place {
+        wait_for_place(draft, &pod, why);
+    }
+}
+
+/// Where room could be made for a pod that fits nowhere.
+fn room_for(draft: &Draft<'_>, pod: &Pod) -> Option<Preemption> {
+    let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
+    let constraints = attach::constraints(&draft.world, &pod.key, &claims).ok()?;
+    preempt::choose(&draft.world, pod, &constraints)
+}
+
+/// Makes room for a pod that waits, unless that is being done already.
+fn make_room(draft: &mut Draft<'_>, pod: &Pod) -> Pod {
+    if preempt::under_way(&draft.world, pod) > 0 {
+        return pod.clone();
+    }
+    let preemption = room_for(draft, pod);
+    let nominated = preemption.as_ref().map(|it| it.node.clone());
+    let pod = Pod { nominated, ..pod.clone() };
+    if draft.world.pods.get(&pod.key).is_some_and(|row| row.nominated != pod.nominated) {
+        draft.note(&pod.key, Record::Pod(Arc::new(pod.clone())));
+    }
+    if let Some(preemption) = preemption {
+        preempt::carry_out(draft, &preemption, &pod);
+    }
+    pod
 }
 
 /// Places a pod that has no node yet, if one can take it now.
 pub fn place_pending(draft: &mut Draft<'_>, pod: &Pod, configs: &Configs) {
     match placement(draft, pod, configs) {
-        Err(why) => wait_for_place(draft, pod, why),
+        Err(why) => {
+            let pod = make_room(draft, pod);
+            wait_for_place(draft, &pod, why);
+        }
         Ok((placed, next_address)) => {
             let node = placed.node.clone();
             let mut effects: Vec<Effect> =
                 taken_address(draft, &node, next_address).into_iter().collect();
-            let pod = Pod { placed: Some(placed), ..pod.clone() };
+            let pod = Pod { placed: Some(placed), nominated: None, ..pod.clone() };
             let words = Said { node: Some(node.clone()), ..said(Verb::Place, &pod.key) };
             let why = Reason::Node { node, what: "can take it now".to_owned() };
             effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
@@ -113,6 +156,19 @@ pub fn wait_for_pods(draft: &mut Draft<'_>, key: &ObjectKey, for_what: String, n
 
 fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
     let workload = draft.world.workload_of(pod);
+    let making_way = preempt::under_way(&draft.world, pod);
+    if let (Some(node), true) = (pod.promised(), making_way > 0) {
+        let what = format!("{making_way} pods of lower priority to make way on {node}");
+        draft.wait(Waiting {
+            object: workload,
+            for_what: format!("a place for pod `{}`: {what}", pod.key.name),
+            kind: WaitKind::Progress,
+            deadline: None,
+            consequence: "the pod stays pending".to_owned(),
+            unplaced: Some(Unplaced { pod: pod.key.clone(), because: why }),
+        });
+        return;
+    }
     draft.wait(Waiting {
         object: workload,
         for_what: format!("a place for pod `{}`: {why}", pod.key.name),
@@ -131,7 +187,7 @@ fn placement(
 ) -> Result<(Placed, Option<u32>), String> {
     let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
     let constraints = attach::constraints(&draft.world, &pod.key, &claims)?;
-    let name = scheduler::place(&draft.world, pod, &constraints)?;
+    let name = scheduler::place(&draft.world, &mut draft.places, pod, &constraints)?;
     let node = draft.world.nodes.get(&node_key(&name)).map(|row| Arc::clone(&row.value));
     let Some(node) = node else { return Err(format!("node `{name}`")) };
     let address = match pod.template.network.host_network {
@@ -186,6 +242,16 @@ fn free_address(world: &World, node: &Node) -> Option<Ipv4Addr> {
 
 /// Tells a pod to end. One that never had a node is simply forgotten.
 pub fn stop(draft: &mut Draft<'_>, pod: &Pod, reasons: Vec<Reason>) {
+    stop_within(draft, pod, None, reasons);
+}
+
+/// The same; `grace_seconds` instead of the pod's own.
+pub fn stop_within(
+    draft: &mut Draft<'_>,
+    pod: &Pod,
+    grace_seconds: Option<u32>,
+    reasons: Vec<Reason>,
+) {
     if pod.deletion.is_some() {
         return;
     }
@@ -195,8 +261,8 @@ pub fn stop(draft: &mut Draft<'_>, pod: &Pod, reasons: Vec<Reason>) {
         return;
     }
     let words = Said { node: pod.node().cloned(), ..said(Verb::Stop, &pod.key) };
-    let deletion =
-        Deletion { at: draft.now, grace_seconds: pod.template.termination_grace_seconds };
+    let grace_seconds = grace_seconds.unwrap_or(pod.template.termination_grace_seconds);
+    let deletion = Deletion { at: draft.now, grace_seconds };
     let pod = Pod { deletion: Some(deletion), ..pod.clone() };
     let effect = Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod)));
     draft.step(words, reasons, vec![effect]);

@@ -242,13 +242,14 @@ fn release_made(draft: &mut Draft<'_>, key: &ObjectKey, reason: &Reason) {
 }
 
 /// What an object remembers of itself, by its own key.
-const STATES: [Table; 6] = [
+const STATES: [Table; 7] = [
     Table::Deployment,
     Table::StatefulSet,
     Table::DaemonSet,
     Table::Job,
     Table::CronJob,
     Table::Autoscaler,
+    Table::Budget,
 ];
 
 /// The rows that make an object itself: its state and its revisions.

@@ -68,7 +68,7 @@ impl Set<'_> {
             self.note_state(draft, &wanted);
         }
         for pod in self.pods(draft).iter().filter(|pod| pod.is_active()) {
-            evict::wait_for_lost(draft, self.key, pod);
+            evict::leave_or_wait(draft, self.key, pod);
         }
     }
 

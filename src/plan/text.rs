@@ -122,6 +122,9 @@ pub fn because(reason: &Reason) -> String {
         Reason::Node { node, what } => format!("node {node} {what}"),
         Reason::Approved { by } => format!("{by} approved it"),
         Reason::Autoscaled { by, what } => format!("{by}: {what}"),
+        Reason::Preempted { by, priority } => {
+            format!("{by} of priority {priority} needs the room")
+        }
         Reason::Schedule { cron_job, slot } => format!("{cron_job} is due at {slot}"),
         Reason::Limit { what } => what.clone(),
     }

@@ -15,6 +15,7 @@ mod fleet;
 mod hosts;
 #[path = "../support/net_process.rs"]
 mod net_process;
+mod placement;
 mod planning;
 mod process;
 mod repo;

@@ -61,8 +61,8 @@ fn load_brings_pods_and_quiet_takes_them_away_after_five_minutes() {
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ scale     HorizontalPodAutoscaler/default/web  2 → 4
     ~ scale     ReplicaSet/default/web-mn4tmjh4nc  2 → 4
-    + create    Pod/default/web-mn4tmjh4nc-hljcq  on a
-    + create    Pod/default/web-mn4tmjh4nc-8tlrz  on b
+    + create    Pod/default/web-mn4tmjh4nc-hljcq  on b
+    + create    Pod/default/web-mn4tmjh4nc-8tlrz  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
     cluster.pass(Duration::from_secs(320));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kgit::domain::audit::{Body, Entry};
 use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use kgit::domain::key::ObjectKey;
+use kgit::domain::node_order::NodeOrder;
 use kgit::domain::plan::{Dirty, Step};
 use kgit::domain::record::{Meta, Pod};
 use kgit::domain::world::{Effect, Table, World};
@@ -413,6 +414,14 @@ impl Cluster {
         let (reply, mut answer) = oneshot::channel();
         self.turn(vec![Event::RemoveRetained { objects, by: "ann".to_owned(), reply }]);
         answer.try_recv().unwrap().unwrap();
+    }
+
+    /// `kgit node …`.
+    pub fn order(&mut self, node: &str, order: NodeOrder) -> Result<String, Refused> {
+        let (reply, mut answer) = oneshot::channel();
+        let node = NodeName::new(node);
+        self.turn(vec![Event::Node { node, order, by: "ann".to_owned(), reply }]);
+        answer.try_recv().unwrap()
     }
 
     /// A node asks for its orders and says which it has.

@@ -201,7 +201,7 @@ fn volumes_are_chosen_on_the_node_of_the_pod_and_none_twice() {
         ("pod.yaml", &pod_with_two_claims("b")),
     ]);
     cluster.settle();
-    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/both waits for a place for pod `both`: 0/2 nodes are available: 1 not named by spec.nodeName, 1 without a volume for every claim");
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/both waits for a place for pod `both`: 0/2 nodes are available: 1 node(s) didn't find available persistent volumes to bind, 1 node(s) didn't match the requested node name");
     cluster.commit(&[("third.yaml", &local("third", "b", "3Gi"))]);
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"

@@ -22,22 +22,22 @@ fn a_job_goes_on_elsewhere_when_its_node_is_lost() {
     lose_the_node_of_the_pod(&mut cluster);
     cluster.pass(Duration::from_secs(200));
     assert_snapshot!(cluster.waits().join("\n"), @"
-    Job/default/batch waits for node `a` to be heard of again
+    Job/default/batch waits for node `b` to be heard of again
     Job/default/batch waits for 1 of 1 completions
     ");
     cluster.behaviour.clear();
     cluster.pass(Duration::from_secs(400));
     assert_snapshot!(cluster.last_reconcile(), @"
     + create    Job/default/batch
-    + create    Pod/default/batch-6ct27  on a
-    - stop      Pod/default/batch-6ct27  on a  DEVIATES: Pod/default/batch-6ct27 Running
-    + create    Pod/default/batch-d9h7j  on b  DEVIATES: node a is not heard of any more
+    + create    Pod/default/batch-6ct27  on b
+    - stop      Pod/default/batch-6ct27  on b  DEVIATES: Pod/default/batch-6ct27 Running
+    + create    Pod/default/batch-d9h7j  on a  DEVIATES: node b is not heard of any more
     ~ finish    Job/default/batch  complete
     finished: 2 deviations, 0 missing, superseded false
-    Job/default/batch waits for pod `batch-6ct27` to end on a
+    Job/default/batch waits for pod `batch-6ct27` to end on b
     ");
     cluster.lost.clear();
-    cluster.report("a", None, Vec::new());
+    cluster.report("b", None, Vec::new());
     cluster.ends_quietly();
 }
 
@@ -50,9 +50,9 @@ fn a_pod_of_its_own_is_waited_for_with_its_node() {
     lose_the_node_of_the_pod(&mut cluster);
     cluster.pass(Duration::from_secs(1000));
     assert_eq!(cluster.pods().len(), 1);
-    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for node `b` to come back, on which is pod `bare`");
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for node `a` to come back, on which is pod `bare`");
     cluster.lost.clear();
-    cluster.report("b", None, Vec::new());
+    cluster.report("a", None, Vec::new());
     cluster.ends_quietly();
 }
 

@@ -42,12 +42,12 @@ fn a_new_image_rolls_and_a_revert_brings_the_same_revision_back() {
     assert_snapshot!(cluster.diff(&[("web.yaml", &web("web:2", 3))]), @"
     ~ update    Deployment/default/web
     + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
-    + create    Pod/default/web-vdvrvhdcpc-75dl4  on b
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on a
     ~ scale     ReplicaSet/default/web-dz6clcrlxq  3 → 0
-    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on a
-    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 3
-    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on a
     - stop      Pod/default/web-dz6clcrlxq-mr2cq  on b
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 3
+    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on b
+    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on b
     + create    Pod/default/web-vdvrvhdcpc-rksnx  on b
     - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a
     ");
@@ -56,13 +56,13 @@ fn a_new_image_rolls_and_a_revert_brings_the_same_revision_back() {
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ update    Deployment/default/web
     + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
-    + create    Pod/default/web-vdvrvhdcpc-75dl4  on b
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on a
     ~ scale     ReplicaSet/default/web-dz6clcrlxq  3 → 2
-    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on a
-    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 2
-    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on a
-    ~ scale     ReplicaSet/default/web-dz6clcrlxq  2 → 1
     - stop      Pod/default/web-dz6clcrlxq-mr2cq  on b
+    ~ scale     ReplicaSet/default/web-vdvrvhdcpc  1 → 2
+    + create    Pod/default/web-vdvrvhdcpc-b4bxd  on b
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  2 → 1
+    - stop      Pod/default/web-dz6clcrlxq-tkvhw  on b
     ~ scale     ReplicaSet/default/web-vdvrvhdcpc  2 → 3
     + create    Pod/default/web-vdvrvhdcpc-rksnx  on b
     ~ scale     ReplicaSet/default/web-dz6clcrlxq  1 → 0

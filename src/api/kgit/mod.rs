@@ -39,6 +39,7 @@ pub fn routes() -> Router<Api> {
         .route("/suspend", post(orders::suspend))
         .route("/resume", post(orders::resume))
         .route("/nodes/{name}/reset", post(orders::reset_node))
+        .route("/nodes/{name}/orders", post(orders::order_node))
         .route("/backup", get(orders::backup))
         .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
 }

@@ -13,7 +13,7 @@ use crate::api::error::ApiError;
 use crate::api::state::Api;
 use crate::domain::key::ObjectKey;
 use crate::domain::token::Role;
-use crate::kube::dto::{Done, Order, VERSION};
+use crate::kube::dto::{Done, NodeRequest, Order, VERSION};
 use crate::kube::status::Status;
 use crate::master::event::Event;
 
@@ -92,6 +92,21 @@ pub async fn reset_node(
     let (node, by) = (NodeName::new(name.as_str()), caller.name);
     api.master.ask(|reply| Event::ResetNode { node, by, reply }).await?;
     Ok(done(format!("node {name} was reset; a machine may join under this name")))
+}
+
+/// Cordon, drain, label, taint, fence or remove a node.
+pub async fn order_node(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Result<Json<NodeRequest>, JsonRejection>,
+) -> Result<Json<Done>, ApiError> {
+    caller.must_be(Role::Admin, "give orders about nodes")?;
+    let Json(NodeRequest { order, .. }) =
+        body.map_err(|error| Status::bad_request(error.body_text()))?;
+    let (node, by) = (NodeName::new(name.as_str()), caller.name);
+    let message = api.master.ask(|reply| Event::Node { node, order, by, reply }).await?;
+    Ok(done(message))
 }
 
 /// A consistent copy of the store, streamed; the copy on the master's disk goes with the stream.

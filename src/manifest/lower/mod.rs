@@ -4,6 +4,7 @@
 //!
 //! One file per part of an object. What crosses objects is checked in `catalog`, not here.
 
+pub mod affinity;
 pub mod autoscaler;
 pub mod config;
 pub mod container;
@@ -14,10 +15,12 @@ pub mod meta;
 pub mod names;
 pub mod placement;
 pub mod pod;
+pub mod policy;
 pub mod probe;
 pub mod security;
 pub mod selector;
 pub mod service;
+pub mod spread;
 pub mod stateful_set;
 pub mod storage;
 pub mod volume;

@@ -1,9 +1,9 @@
 //! Label selectors, of objects and of nodes.
 
-use k8s_openapi::api::core::v1::NodeSelectorTerm;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::domain::selector::{Labels, Operator, Requirement, Selector};
+use crate::domain::selector::{Labels, NODE_NAME_FIELD, NodeTerm, Operator, Requirement, Selector};
 use crate::manifest::lower::Object;
 use crate::manifest::lower::names::{is_key, is_label_value};
 use crate::manifest::path::Path;
@@ -14,6 +14,16 @@ const OPERATORS: [(&str, Operator); 4] = [
     ("Exists", Operator::Exists),
     ("DoesNotExist", Operator::DoesNotExist),
 ];
+/// Nodes' labels can be compared as numbers too.
+const NODE_OPERATORS: [(&str, Operator); 6] = [
+    OPERATORS[0],
+    OPERATORS[1],
+    OPERATORS[2],
+    OPERATORS[3],
+    ("Gt", Operator::Gt),
+    ("Lt", Operator::Lt),
+];
+const FIELD_OPERATORS: [(&str, Operator); 2] = [OPERATORS[0], OPERATORS[1]];
 
 pub fn label_selector(
     object: &mut Object<'_, '_>,
@@ -27,7 +37,8 @@ pub fn label_selector(
         let parent = path.key("matchExpressions");
         let values = each.values.as_deref().unwrap_or_default();
         let at = parent.index(index);
-        selector.requirements.extend(requirement(object, &at, &each.key, &each.operator, values));
+        let operator = operator(object, &at, &each.operator, &OPERATORS);
+        selector.requirements.extend(requirement(object, &at, &each.key, operator, values));
     }
     selector
 }
@@ -36,51 +47,94 @@ pub fn node_selector_term(
     object: &mut Object<'_, '_>,
     path: &Path<'_>,
     term: &NodeSelectorTerm,
-) -> Selector {
+) -> NodeTerm {
+    let mut lowered = NodeTerm::default();
     let parent = path.key("matchExpressions");
-    let expressions = term.match_expressions.iter().flatten().enumerate();
-    let requirements = expressions
-        .filter_map(|(index, each)| {
-            let values = each.values.as_deref().unwrap_or_default();
-            requirement(object, &parent.index(index), &each.key, &each.operator, values)
-        })
-        .collect();
-    Selector { requirements }
+    for (index, each) in term.match_expressions.iter().flatten().enumerate() {
+        let at = parent.index(index);
+        let values = each.values.as_deref().unwrap_or_default();
+        let operator = operator(object, &at, &each.operator, &NODE_OPERATORS);
+        lowered.requirements.extend(requirement(object, &at, &each.key, operator, values));
+    }
+    let parent = path.key("matchFields");
+    for (index, each) in term.match_fields.iter().flatten().enumerate() {
+        let at = parent.index(index);
+        lowered.names.extend(name_requirement(object, &at, each));
+    }
+    lowered
+}
+
+/// A node's name is the only field that can be matched, and by one value.
+fn name_requirement(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &NodeSelectorRequirement,
+) -> Option<Requirement> {
+    if written.key != NODE_NAME_FIELD {
+        let message = format!("`{}` can't be matched: only `{NODE_NAME_FIELD}` can", written.key);
+        object.error(&path.key("key"), message);
+        return None;
+    }
+    let values = written.values.clone().unwrap_or_default();
+    if values.len() != 1 {
+        object.error(&path.key("values"), "must be exactly one name");
+    }
+    let operator = operator(object, path, &written.operator, &FIELD_OPERATORS)?;
+    Some(Requirement { key: written.key.clone(), operator, values })
+}
+
+fn operator(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &str,
+    known: &[(&str, Operator)],
+) -> Option<Operator> {
+    let path = path.key("operator");
+    if written.is_empty() {
+        object.required(&path);
+        return None;
+    }
+    Some(object.choice(&path, Some(written), Operator::Exists, known))
 }
 
 fn requirement(
     object: &mut Object<'_, '_>,
     path: &Path<'_>,
     key: &str,
-    operator: &str,
+    operator: Option<Operator>,
     values: &[String],
 ) -> Option<Requirement> {
     if !is_key(key) {
         object.error(&path.key("key"), format!("`{key}` is not a valid label key"));
     }
-    if matches!(operator, "Gt" | "Lt") {
-        let message = format!("kgit does not compare labels by `{operator}` yet");
-        object.error(&path.key("operator"), message);
-        return None;
-    }
-    if operator.is_empty() {
-        object.required(&path.key("operator"));
-        return None;
-    }
-    let operator =
-        object.choice(&path.key("operator"), Some(operator), Operator::Exists, &OPERATORS);
-    let wants_values = matches!(operator, Operator::In | Operator::NotIn);
-    if wants_values == values.is_empty() {
-        let message = match wants_values {
-            true => "`In` and `NotIn` need values",
-            false => "`Exists` and `DoesNotExist` take no values",
-        };
-        object.error(&path.key("values"), message);
+    let operator = operator?;
+    check_values(object, &path.key("values"), operator, values);
+    Some(Requirement { key: key.to_owned(), operator, values: values.to_vec() })
+}
+
+fn check_values(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    operator: Operator,
+    values: &[String],
+) {
+    match operator {
+        Operator::In | Operator::NotIn if values.is_empty() => {
+            object.error(path, "`In` and `NotIn` need values");
+        }
+        Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
+            object.error(path, "`Exists` and `DoesNotExist` take no values");
+        }
+        Operator::Gt | Operator::Lt => {
+            if !matches!(values, [number] if number.parse::<i64>().is_ok()) {
+                object.error(path, "`Gt` and `Lt` need one whole number");
+            }
+        }
+        Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist => {}
     }
     for value in values.iter().filter(|value| !is_label_value(value)) {
-        object.error(&path.key("values"), format!("`{value}` is not a valid label value"));
+        object.error(path, format!("`{value}` is not a valid label value"));
     }
-    Some(Requirement { key: key.to_owned(), operator, values: values.to_vec() })
 }
 
 /// A workload's selector must choose its own pods, and not every pod.

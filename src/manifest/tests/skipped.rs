@@ -62,16 +62,16 @@ apiVersion: v1
 kind: Pod
 metadata: {name: p}
 spec:
-  priorityClassName: high
+  runtimeClassName: fast
   automountServiceAccountToken: false
   topologySpreadConstraints: []
   containers: [{name: a, image: 'a:1'}]
-"), @r"
-    warning: `priorityClassName` has no effect: kgit does not rank pods yet
+"), @"
+    warning: `runtimeClassName` has no effect: containers run with the engine's own runtime
       --> a.yaml:5:3
       |
-    5 |   priorityClassName: high
-      |   ^^^^^^^^^^^^^^^^^
+    5 |   runtimeClassName: fast
+      |   ^^^^^^^^^^^^^^^^
 
     1 object in 1 file: 1 warning
     ");

@@ -1,8 +1,17 @@
 //! Where a pod goes: filters leave the nodes that can take it, scores order them, and a stable
 //! hash breaks ties, so that the same input always gives the same placement.
+//!
+//! `filter` and `topology` say which nodes can, `score` what each is worth, `session` finds the
+//! best. Making room for a pod that fits nowhere is not decided here.
 
 mod filter;
 mod score;
+pub mod session;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod topology;
+mod unfit;
 
 use std::collections::BTreeMap;
 
@@ -10,9 +19,10 @@ use kgit_protocol::ids::NodeName;
 
 use crate::domain::key::ObjectKey;
 use crate::domain::record::{Node, Pod};
+use crate::domain::selector::NodeTerm;
 use crate::domain::template::PodTemplate;
 use crate::domain::world::World;
-use crate::plan::scheduler::filter::Unfit;
+use crate::plan::scheduler::session::Session;
 
 /// What the scheduler asks of a node beyond what the pod's template says.
 #[derive(Debug, Default)]
@@ -37,7 +47,7 @@ pub enum VolumeConstraint {
     /// The data is on this node.
     On(NodeName),
     /// The volume's own node affinity.
-    Matches(Vec<crate::domain::selector::Selector>),
+    Matches(Vec<NodeTerm>),
 }
 
 /// The volume for each claim on a node, no volume twice; `None` if one goes without.
@@ -61,33 +71,29 @@ pub fn is_eligible(template: &PodTemplate, node: &Node) -> bool {
     filter::is_chosen(template, node)
 }
 
-/// The node for a pod; `Err` is the one line that says why there is none.
-pub fn place(world: &World, pod: &Pod, constraints: &Constraints) -> Result<NodeName, String> {
-    let mut best: Option<(i64, u64, &Node)> = None;
-    let mut unfit: BTreeMap<Unfit, usize> = BTreeMap::new();
-    for node in world.nodes.values() {
-        match filter::fits(world, pod, node, constraints) {
-            Err(why) => *unfit.entry(why).or_default() += 1,
-            Ok(load) => {
-                let tie = crate::plan::names::stable_hash(&[pod.uid.as_str(), node.name.as_str()]);
-                let candidate = (score::score(world, pod, node, &load), tie, &**node);
-                if best.is_none_or(|(score, tie, _)| (candidate.0, candidate.1) > (score, tie)) {
-                    best = Some(candidate);
-                }
-            }
-        }
-    }
-    match best {
-        Some((_, _, node)) => Ok(node.name.clone()),
-        None => Err(refusal(world.nodes.len(), &unfit)),
-    }
+/// The node for a pod; `Err` is the one line that says why there is none. `kept` is what is known
+/// from the pod before; it is used again for pods that are alike.
+pub fn place(
+    world: &World,
+    kept: &mut Option<Session>,
+    pod: &Pod,
+    constraints: &Constraints,
+) -> Result<NodeName, String> {
+    let is_free = constraints.volumes.is_empty() && constraints.choices.is_empty();
+    let session = match kept.take() {
+        Some(session) if is_free && session.suits(pod) => session,
+        _ => Session::new(world, pod, constraints),
+    };
+    let found = session.best(world).cloned();
+    let answer = found.ok_or_else(|| session.refusal(world));
+    *kept = is_free.then_some(session);
+    answer
 }
 
-/// `0/3 nodes are available: 1 not ready, 2 with too little cpu`.
-fn refusal(total: usize, unfit: &BTreeMap<Unfit, usize>) -> String {
-    if total == 0 {
-        return "0/0 nodes are available: no node has joined yet".to_owned();
-    }
-    let reasons: Vec<String> = unfit.iter().map(|(why, count)| format!("{count} {why}")).collect();
-    format!("0/{total} nodes are available: {}", reasons.join(", "))
+/// Whether a node that was written anew is to pods what it was.
+pub fn is_same_place(old: &Node, new: &Node) -> bool {
+    (old.labels == new.labels && old.taints == new.taints)
+        && (old.ready, old.unschedulable, &old.fenced)
+            == (new.ready, new.unschedulable, &new.fenced)
+        && old.observed.capacity == new.observed.capacity
 }

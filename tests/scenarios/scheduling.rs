@@ -1,0 +1,290 @@
+//! Pods that compete for room: who comes first, who makes way, and what budgets allow.
+
+use insta::assert_snapshot;
+
+use crate::cluster::{Behaviour, Cluster};
+
+fn class(name: &str, value: i32, rest: &str) -> String {
+    format!(
+        "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {{name: {name}}}\n\
+         value: {value}\n{rest}"
+    )
+}
+
+/// A Deployment whose pods ask for so much cpu; a node has 4.
+fn app(name: &str, replicas: u32, cpu: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      {rest}
+      containers: [{{name: main, image: 'main:1', resources: {{requests: {{cpu: {cpu}}}}}}}]
+"
+    )
+}
+
+fn budget(name: &str, bound: &str) -> String {
+    format!(
+        "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: {name}}}\n\
+         spec: {{{bound}, selector: {{matchLabels: {{app: {name}}}}}}}\n"
+    )
+}
+
+/// Where the pods are: `web a`, `db –`.
+fn where_pods_are(cluster: &Cluster) -> String {
+    let mut lines: Vec<String> = cluster
+        .pods()
+        .iter()
+        .map(|pod| {
+            let app = pod.labels.get("app").cloned().unwrap_or_default();
+            let node = pod.node().map_or("–".to_owned(), ToString::to_string);
+            let end = if pod.deletion.is_some() { " ending" } else { "" };
+            format!("{app} {node}{end}")
+        })
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_says_why_in_one_line() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("big.yaml", &app("big", 1, "5", ""))]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/big waits for a place for pod `big-26qg52nhk7-5glqb`: 0/2 nodes are available: 2 Insufficient cpu
+    Deployment/default/big waits for 1 of 1 pods of the new revision to be available
+    ");
+    cluster.commit(&[("big.yaml", &app("big", 1, "1", ""))]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn pods_of_higher_priority_are_placed_first_though_their_names_come_last() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("classes.yaml", &class("high", 100, "")),
+        ("a.yaml", &app("aaa", 2, "3", "")),
+        ("z.yaml", &app("zzz", 1, "3", "priorityClassName: high")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    aaa –
+    aaa –
+    zzz a
+    ");
+    cluster.commit(&[("a.yaml", "")]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn pods_of_lower_priority_make_way_and_nobody_takes_the_room_meanwhile() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let classes = [class("high", 100, ""), class("low", -5, "")].join("---\n");
+    cluster.commit(&[
+        ("classes.yaml", &classes),
+        ("low.yaml", &app("low", 2, "3", "priorityClassName: low")),
+    ]);
+    cluster.settle();
+    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b
+    low –
+    ");
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/high waits for a place for pod `high-wx4l8nljrn-4xv2m`: 1 pods of lower priority to make way on a
+    Deployment/default/high waits for 1 of 1 pods of the new revision to be available
+    Deployment/default/low waits for pod `low-2pz94cgw8v-8zq52` to end on a
+    Deployment/default/low waits for a place for pod `low-2pz94cgw8v-pqqw8`: 0/2 nodes are available: 2 Insufficient cpu
+    Deployment/default/low waits for 1 of 2 pods of the new revision to be available
+    ");
+    // The room that is becoming free is promised.
+    cluster.commit(&[("mid.yaml", &app("mid", 1, "3", ""))]);
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b ending
+    low –
+    low –
+    mid –
+    ");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high a
+    low –
+    low –
+    mid b
+    ");
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Deployment/default/mid
+    + create    ReplicaSet/default/mid-wt6h8w6dc4  revision 1
+    + create    Pod/default/mid-wt6h8w6dc4-rwlnj
+    - stop      Pod/default/low-2pz94cgw8v-ljrvl  on b
+    + create    Pod/default/low-2pz94cgw8v-vmbwk
+    ~ place     Pod/default/high-wx4l8nljrn-4xv2m  on a  DEVIATES: Pod/default/low-2pz94cgw8v-8zq52 not ready
+    ~ place     Pod/default/mid-wt6h8w6dc4-rwlnj  on b  DEVIATES: Pod/default/low-2pz94cgw8v-ljrvl not ready
+    ");
+    cluster.commit(&[("low.yaml", "")]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_class_that_never_preempts_waits() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("classes.yaml", &class("patient", 100, "preemptionPolicy: Never\n")),
+        ("low.yaml", &app("low", 1, "3", "")),
+    ]);
+    cluster.settle();
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: patient"))]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a
+    ");
+    cluster.commit(&[("low.yaml", "")]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn the_default_class_is_that_of_pods_that_name_none() {
+    let mut cluster = Cluster::new(&["a"]);
+    let classes = [class("usual", 7, "globalDefault: true\n"), class("low", 3, "")].join("---\n");
+    cluster.commit(&[
+        ("classes.yaml", &classes),
+        ("low.yaml", &app("low", 1, "1", "priorityClassName: low")),
+        ("web.yaml", &app("web", 1, "1", "")),
+        ("sys.yaml", &app("sys", 1, "1", "priorityClassName: system-node-critical")),
+    ]);
+    cluster.settle();
+    let mut priorities: Vec<_> =
+        cluster.pods().iter().map(|pod| (pod.labels["app"].clone(), pod.priority)).collect();
+    priorities.sort();
+    assert_snapshot!(format!("{priorities:?}"), @r#"[("low", 3), ("sys", 2000001000), ("web", 7)]"#);
+    // Fixed when the pod was made.
+    cluster.commit(&[("classes.yaml", &classes.replace("value: 3", "value: 4"))]);
+    cluster.settle();
+    assert!(cluster.pods().iter().any(|pod| pod.priority == 3));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn the_node_is_cleared_that_costs_least() {
+    let mut cluster = Cluster::new(&["a", "b", "c"]);
+    let classes = [class("high", 100, ""), class("mid", 50, ""), class("low", 10, "")];
+    let on =
+        |node: &str, class: &str| format!("priorityClassName: {class}\n      nodeName: {node}");
+    cluster.commit(&[
+        ("classes.yaml", &classes.join("---\n")),
+        ("x.yaml", &app("xx", 1, "4", &on("a", "mid"))),
+        ("y.yaml", &app("yy", 2, "2", &on("b", "low"))),
+        ("z.yaml", &app("zz", 1, "3", &on("c", "low"))),
+    ]);
+    cluster.settle();
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Deployment/default/high
+    + create    ReplicaSet/default/high-wx4l8nljrn  revision 1
+    + create    Pod/default/high-wx4l8nljrn-4xv2m
+    - stop      Pod/default/zz-shqltznl9f-n72dk  on c
+    + create    Pod/default/zz-shqltznl9f-4jdrp
+    ~ place     Pod/default/high-wx4l8nljrn-4xv2m  on c
+    ");
+    let high = cluster.pods().iter().find(|pod| pod.labels["app"] == "high").cloned().unwrap();
+    assert_eq!(high.node().map(ToString::to_string).as_deref(), Some("c"));
+    cluster.commit(&[("z.yaml", "")]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn preemption_goes_around_budgets_where_it_can() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let on = |node: &str| format!("nodeName: {node}");
+    cluster.commit(&[
+        ("classes.yaml", &class("high", 100, "")),
+        ("held.yaml", &app("held", 1, "3", &on("a"))),
+        ("budget.yaml", &budget("held", "minAvailable: 1")),
+        ("free.yaml", &app("free", 2, "2", &on("b"))),
+    ]);
+    cluster.settle();
+    cluster.commit(&[("high.yaml", &app("high", 1, "4", "priorityClassName: high"))]);
+    cluster.settle();
+    let high = cluster.pods().iter().find(|pod| pod.labels["app"] == "high").cloned().unwrap();
+    assert_eq!(high.node().map(ToString::to_string).as_deref(), Some("b"));
+    cluster.commit(&[("free.yaml", "")]);
+    cluster.ends_quietly();
+}
+
+/// `expected healthy desired allowed` of each budget.
+fn budgets(cluster: &Cluster) -> String {
+    let world = cluster.world();
+    let lines = world.budgets.iter().map(|(key, state)| {
+        let (expected, healthy) = (state.expected, state.healthy);
+        format!("{} {expected} {healthy} {} {}", key.name, state.desired, state.allowed)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_budget_counts_what_is_healthy_against_what_has_to_stay() {
+    let mut cluster = Cluster::new(&["a"]);
+    let files = [
+        ("one", 3, "minAvailable: 2"),
+        ("two", 3, "minAvailable: 50%"),
+        ("three", 3, "maxUnavailable: 1"),
+        ("four", 3, "maxUnavailable: 50%"),
+        ("five", 2, "minAvailable: 5"),
+        ("six", 2, "maxUnavailable: 0"),
+        ("seven", 2, "minAvailable: 100%"),
+        ("eight", 2, "maxUnavailable: 100%"),
+        ("nine", 0, "maxUnavailable: 1"),
+    ];
+    for (name, replicas, bound) in files {
+        let text = [app(name, replicas, "10m", ""), budget(name, bound)].join("---\n");
+        cluster.commit(&[(&format!("{name}.yaml"), &text)]);
+    }
+    assert_snapshot!(budgets(&cluster), @"
+    eight 2 0 0 0
+    five 2 0 5 0
+    four 3 0 1 0
+    nine 0 0 0 0
+    one 3 0 2 0
+    seven 2 0 2 0
+    six 2 0 2 0
+    three 3 0 2 0
+    two 3 0 2 0
+    ");
+    cluster.settle();
+    assert_snapshot!(budgets(&cluster), @"
+    eight 2 2 0 2
+    five 2 2 5 0
+    four 3 3 1 2
+    nine 0 0 0 0
+    one 3 3 2 1
+    seven 2 2 2 0
+    six 2 2 2 0
+    three 3 3 2 1
+    two 3 3 2 1
+    ");
+    let text = [app("one", 4, "10m", ""), budget("one", "minAvailable: 2")].join("---\n");
+    cluster.behaviour.insert("one".to_owned(), Behaviour::NeverReady);
+    cluster.agents_act_on_new_pods_only();
+    cluster.commit(&[("one.yaml", &text), ("two.yaml", "")]);
+    cluster.agents_act_on_new_pods_only();
+    assert!(budgets(&cluster).contains("one 4 3 2 1"), "{}", budgets(&cluster));
+    assert!(!budgets(&cluster).contains("two"), "{}", budgets(&cluster));
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+}
