@@ -79,7 +79,7 @@ pub fn plan_autoscaler(draft: &mut Draft<'_>, key: &ObjectKey) {
 /// Figures may come late, and an autoscaler without any waits for them.
 fn say(draft: &mut Draft<'_>, key: &ObjectKey, state: &AutoscalerState) {
     if let Some(trouble) = &state.trouble {
-        draft.blocked(key, format!("figures: {trouble}"), "the number of pods stays");
+        draft.blocked(key, format!("something to go by ({trouble})"), "the number of pods stays");
     }
 }
 
@@ -248,7 +248,7 @@ impl Autoscaler<'_> {
 fn no_figures(pods: usize) -> String {
     match pods {
         0 => "its target has no pods".to_owned(),
-        _ => "no figures for its pods: none came, or they ask for nothing".to_owned(),
+        _ => "no figures for its pods: none came, or the pods request nothing".to_owned(),
     }
 }
 

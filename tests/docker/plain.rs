@@ -110,13 +110,19 @@ const OF_MACHINES: [&str; 14] = [
 fn sentence(line: &str, node: &str) -> String {
     if let Some((key, value)) = line.split_once(':')
         && OF_MACHINES.contains(&key.trim())
+        // An autoscaler's target.
+        && !value.ends_with('%')
     {
         let gap = value.len() - value.trim_start().len();
         return format!("{key}:{}…", &value[..gap]);
     }
-    let line = match line.split_once("kgit.dev/commit:") {
-        Some((before, _)) => format!("{before}kgit.dev/commit: 1234567"),
-        None => dated(line),
+    let line = match (line.split_once("kgit.dev/commit:"), line.split_once("kgit.dev/commit=")) {
+        (Some((before, _)), _) => format!("{before}kgit.dev/commit: 1234567"),
+        (_, Some((before, rest))) => {
+            let after = rest.find(',').map_or("", |end| &rest[end..]);
+            format!("{before}kgit.dev/commit=1234567{after}")
+        }
+        _ => dated(line),
     };
     let words: Vec<String> = line.split(' ').map(|word| self::word(word, node)).collect();
     words.join(" ")
@@ -173,6 +179,9 @@ fn piece(text: &str, node: &str) -> String {
     if is_uid {
         return "01234567-89ab-cdef-0123-456789abcdef".to_owned();
     }
+    if let Some(of_claim) = text.strip_prefix("pvc-") {
+        return format!("pvc-{}", piece(of_claim, node));
+    }
     if text == node || text == format!("[{node}]") {
         return text.replace(node, "node");
     }
@@ -195,7 +204,8 @@ fn unhashed(text: &str) -> String {
     let mut parts: Vec<String> = text.split('-').map(str::to_owned).collect();
     let is_hash = |part: &str, length: usize| {
         let fits = |c: char| c.is_ascii_digit() || "bcdfghjklmnpqrstvwxz".contains(c);
-        part.len() == length && part.chars().all(fits)
+        let is_number = length == 10 && part.chars().all(|c| c.is_ascii_digit());
+        part.len() == length && part.chars().all(fits) && !is_number
     };
     if parts.len() > 1 {
         for part in &mut parts[1..] {

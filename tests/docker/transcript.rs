@@ -299,16 +299,17 @@ struct Kind {
     short: Vec<String>,
 }
 
-/// Every type that can be listed.
+/// Every type that can be listed, but for figures, which differ from run to run.
 fn kinds(cluster: &Cluster) -> Vec<Kind> {
     let ran = cluster.kubectl(&["api-resources", "--verbs=list", "--no-headers"]);
+    let lines = ran.out.lines().filter(|line| !line.contains(" metrics.k8s.io/"));
     let kind = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         // The column between is empty for types without a short name.
         let short = if words.len() == 5 { words[1] } else { "" };
         Kind { plural: words[0].to_owned(), short: short.split(',').map(str::to_owned).collect() }
     };
-    ran.out.lines().map(kind).collect()
+    lines.map(kind).collect()
 }
 
 impl Kind {
