@@ -9,6 +9,7 @@ mod histories;
 mod jobs;
 mod lost;
 mod manifests;
+mod promises;
 mod rollouts;
 mod services;
 mod stateful_sets;
