@@ -1,6 +1,7 @@
 //! How a DaemonSet's pods are replaced node by node. Pure numbers and states.
 //!
-//! Source: upstream's `rollingUpdate` (`pkg/controller/daemon/update.go`).
+//! Source: upstream's `rollingUpdate` (`pkg/controller/daemon/update.go`). Where this departs from
+//! it, docs/decisions/0010 says why.
 
 use crate::domain::workload::DaemonUpdate;
 
@@ -9,7 +10,9 @@ use crate::domain::workload::DaemonUpdate;
 pub enum State {
     /// Told to end, not gone yet.
     Ending,
-    Unavailable,
+    Unready,
+    /// Ready, but not for minReadySeconds yet: it serves, and does not count.
+    Ready,
     Available,
 }
 
@@ -62,15 +65,16 @@ fn make_room(max_unavailable: u32, spots: &[Spot]) -> Vec<Act> {
     let mut acts = Vec::new();
     for (index, spot) in spots.iter().enumerate() {
         match (spot.old, spot.new) {
-            // Nothing is lost with it.
-            (Some(State::Unavailable), _) | (Some(State::Available), Some(State::Available)) => {
+            // Nothing is lost with it. Upstream lets one that is ready go so as well.
+            (Some(State::Unready), _)
+            | (Some(State::Ready | State::Available), Some(State::Available)) => {
                 acts.push(Act::StopOld(index));
             }
             (Some(State::Available), None) if left > 0 => {
                 left -= 1;
                 acts.push(Act::StopOld(index));
             }
-            (Some(State::Available | State::Ending) | None, _) => {}
+            (Some(State::Ready | State::Available | State::Ending) | None, _) => {}
         }
     }
     acts
@@ -82,18 +86,18 @@ fn go_beside(max_surge: u32, spots: &[Spot]) -> Vec<Act> {
     let mut acts = Vec::new();
     for (index, spot) in spots.iter().enumerate() {
         match (spot.old, spot.new) {
-            (Some(State::Available | State::Unavailable), Some(State::Available)) => {
+            (Some(State::Unready | State::Ready | State::Available), Some(State::Available)) => {
                 acts.push(Act::StopOld(index));
             }
-            (Some(State::Unavailable), None) => {
+            (Some(State::Unready), None) => {
                 left = left.saturating_sub(1);
                 acts.push(Act::StartNew(index));
             }
-            (Some(State::Available), None) if left > 0 => {
+            (Some(State::Ready | State::Available), None) if left > 0 => {
                 left -= 1;
                 acts.push(Act::StartNew(index));
             }
-            (Some(State::Available | State::Unavailable | State::Ending) | None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     acts
@@ -112,14 +116,15 @@ mod tests {
         match text {
             '-' => None,
             't' => Some(State::Ending),
-            'n' => Some(State::Unavailable),
+            'n' => Some(State::Unready),
+            'r' => Some(State::Ready),
             'a' => Some(State::Available),
             other => panic!("{other}"),
         }
     }
 
-    /// Each node as its old pod and its new one: `-` none, `t` ending, `n` unavailable, `a`
-    /// available.
+    /// Each node as its old pod and its new one: `-` none, `t` ending, `n` not ready, `r` ready,
+    /// `a` available.
     #[track_caller]
     fn check(surge: u32, unavailable: u32, nodes: &str, expected: &str) {
         let spots = nodes.split_whitespace().map(|pair| {
@@ -155,6 +160,16 @@ mod tests {
         check(0, 1, "n- n- a-", "stop 0, stop 1");
         check(0, 2, "n- a- a-", "stop 0, stop 1");
         check(0, 1, "n- -n a-", "stop 0");
+    }
+
+    #[test]
+    fn a_pod_that_is_ready_counts_only_in_time_but_is_not_given_away() {
+        check(0, 1, "r- r- a-", "");
+        check(0, 2, "r- a- a-", "stop 1");
+        check(0, 1, "-r a- a-", "");
+        check(0, 1, "ra a-", "stop 0, stop 1");
+        check(1, 0, "r- r- a-", "start 0");
+        check(1, 0, "ar a- a-", "");
     }
 
     #[test]

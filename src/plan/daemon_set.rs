@@ -3,6 +3,7 @@
 //! When an old pod is replaced is decided in `daemon_rolling`. A node that is not heard of takes no
 //! part in any of this until it is: its pod stays as it is, and holds up no other node.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,7 +222,12 @@ impl Set<'_> {
             }
             let is_new = |pod: &&Arc<Pod>| pod.revision_digest == update.revision_digest;
             let active: Vec<_> = place.pods.iter().filter(|pod| pod.is_active()).collect();
-            let (new, old): (Vec<_>, Vec<_>) = active.into_iter().partition(|pod| is_new(pod));
+            let (mut new, mut old): (Vec<_>, Vec<_>) =
+                active.into_iter().partition(|pod| is_new(pod));
+            // The sort is stable: of two that serve, the older one stays.
+            for pods in [&mut new, &mut old] {
+                pods.sort_by_key(|pod| Reverse(self.rank(pod, draft.now)));
+            }
             for extra in new.iter().skip(1).chain(old.iter().skip(1)) {
                 let what = "has more than one of its pods".to_owned();
                 let why = Reason::Node { node: place.node.name.clone(), what };
@@ -283,13 +289,25 @@ impl Set<'_> {
         spot
     }
 
+    /// How much would be lost with a pod.
+    fn rank(&self, pod: &Pod, now: Timestamp) -> u8 {
+        match self.pod_state(pod, now) {
+            State::Ending => 0,
+            State::Unready => 1,
+            State::Ready => 2,
+            State::Available => 3,
+        }
+    }
+
     fn pod_state(&self, pod: &Pod, now: Timestamp) -> State {
         if pod.deletion.is_some() {
             State::Ending
         } else if pod.is_available(self.spec.min_ready_seconds, now) {
             State::Available
+        } else if pod.is_ready() {
+            State::Ready
         } else {
-            State::Unavailable
+            State::Unready
         }
     }
 

@@ -31,6 +31,8 @@ use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::{ContainerUsage, NodeUsage, PodUsage, Usage};
 use tokio::sync::oneshot;
 
+use crate::promises::Turned;
+
 /// Turns after which a cluster that still moves is taken for one that never stops.
 const MAX_TURNS: usize = 500;
 
@@ -125,8 +127,11 @@ impl Cluster {
     }
 
     pub fn turn(&mut self, events: Vec<Event>) {
+        let before = self.world();
         let turn = self.core.turn(events, self.now, &mut self.store);
         assert!(turn.failed.is_none(), "{:?}", turn.failed);
+        let (after, now, reported) = (self.world(), self.now, &self.reported);
+        Turned { before: &before, after: &after, now, reported }.check();
         self.assert_nothing_was_missed();
     }
 

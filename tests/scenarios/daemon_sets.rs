@@ -244,3 +244,24 @@ fn a_set_whose_manifest_goes_takes_its_pods_and_comes_back_as_itself() {
     ");
     cluster.ends_quietly();
 }
+
+#[test]
+fn of_two_superseded_pods_on_a_node_the_one_that_serves_stays() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let on_b = "      nodeSelector: {kubernetes.io/hostname: b}\n";
+    commit(&mut cluster, &daemon("log:2", "", on_b));
+    let surge = "  updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}\n";
+    cluster.commit(&[("log.yaml", &daemon("log:1", surge, ""))]);
+    cluster.commit(&[("log.yaml", &daemon("log:2", "", ""))]);
+    assert_snapshot!(nodes(&cluster), @"
+    a: revision 2, not ready
+    b: revision 1, ready
+    b: revision 2, not ready
+    ");
+    cluster.settle();
+    assert_snapshot!(nodes(&cluster), @"
+    a: revision 3, ready
+    b: revision 3, ready
+    ");
+    cluster.ends_quietly();
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::cluster::{Behaviour, Cluster};
-use crate::manifests::{claim, config, job, pod_with_claim, volume, web, web_with};
+use crate::manifests::{
+    claim, config, daemon, job, pod_with_claim, stateful, volume, web, web_with,
+};
 
 /// Each history is some hundred turns, each with a transaction on disk: a few seconds in all.
 const CASES: u32 = 24;
@@ -21,12 +23,14 @@ enum Event {
     Behave(&'static str, Option<Behaviour>),
     Lose(&'static str),
     Find(&'static str),
+    Join(&'static str),
+    Leave(&'static str),
     PruneRetained,
     Approve,
 }
 
 /// The files, and how many forms each has; form 0 is its absence.
-const FILES: [(&str, usize); 9] = [
+const FILES: [(&str, usize); 13] = [
     ("web.yaml", 8),
     ("job.yaml", 6),
     ("bare.yaml", 4),
@@ -36,7 +40,16 @@ const FILES: [(&str, usize); 9] = [
     ("volume.yaml", 3),
     ("service.yaml", 6),
     ("rival.yaml", 3),
+    ("db.yaml", 10),
+    ("log.yaml", 8),
+    ("db-0.yaml", 2),
+    ("data-db-1.yaml", 2),
 ];
+
+/// The places of the files of most kinds, and of those that the sets with nodes, names and claims
+/// of their own are about.
+const MOST: &[usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8];
+const SETS: &[usize] = &[4, 9, 10, 11, 12];
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec:\n  \
                    containers: [{name: main, image: main:1}]\n";
@@ -59,6 +72,41 @@ fn service(name: &str, address: &str, app: &str) -> String {
 fn annotated(line: &str) -> String {
     let annotation = format!("name: web\n  annotations: {{{line}}}\nspec");
     web("web:1", 1).replace("name: web\nspec", &annotation)
+}
+
+fn db(form: usize) -> String {
+    let rolling = |more: &str| format!("  updateStrategy: {{{more}}}\n");
+    let parallel = "  podManagementPolicy: Parallel\n";
+    match form {
+        1 => stateful("db:1", 2, ""),
+        2 => stateful("db:2", 3, ""),
+        3 => stateful("db:1", 3, parallel),
+        4 => {
+            let two = rolling("rollingUpdate: {partition: 1, maxUnavailable: 2}");
+            stateful("db:2", 3, &(two + parallel))
+        }
+        5 => stateful("db:3", 2, "  minReadySeconds: 30\n  revisionHistoryLimit: 1\n"),
+        6 => stateful("db:1", 1, "  persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}\n"),
+        7 => stateful("db:2", 2, &rolling("type: OnDelete")),
+        8 => stateful("db:3", 2, "  ordinals: {start: 1}\n"),
+        _ => {
+            let needs = "        envFrom: [{configMapRef: {name: settings}}]\n        volumeMounts";
+            stateful("db:1", 2, "").replace("        volumeMounts", needs)
+        }
+    }
+}
+
+fn log(form: usize) -> String {
+    let rolling = |more: &str| format!("  updateStrategy: {{{more}}}\n");
+    match form {
+        1 => daemon("log:1", "", ""),
+        2 => daemon("log:2", "", ""),
+        3 => daemon("log:1", &rolling("rollingUpdate: {maxSurge: 1, maxUnavailable: 0}"), ""),
+        4 => daemon("log:2", "", "      nodeSelector: {kubernetes.io/hostname: b}\n"),
+        5 => daemon("log:3", &rolling("rollingUpdate: {maxUnavailable: 60%}"), ""),
+        6 => daemon("log:2", "  minReadySeconds: 30\n", ""),
+        _ => daemon("log:1", &rolling("type: OnDelete"), ""),
+    }
 }
 
 fn text(file: usize, form: usize) -> String {
@@ -93,22 +141,31 @@ fn text(file: usize, form: usize) -> String {
         ("service.yaml", 3) => service("web", "type: LoadBalancer", "job"),
         ("service.yaml", 4) => service("web", "clusterIP: None", "web"),
         ("service.yaml", _) => service("web", "clusterIP: 10.16.0.9", "nobody"),
+        ("db.yaml", form) => db(form),
+        ("log.yaml", form) => log(form),
+        ("db-0.yaml", _) => POD.replace("name: bare", "name: db-0"),
+        ("data-db-1.yaml", _) => claim("data-db-1", ""),
         (_, 1) => service("rival", "clusterIP: 10.16.0.9", "set"),
         (_, _) => service("rival", "type: NodePort", "web"),
     }
 }
 
-/// Only a Job's pods fail: those of a set are replaced at once, for ever.
+/// Only pods that are replaced after a delay fail: those of a set are replaced at once, for ever.
 fn behave((prefix, behaviour): (&'static str, Option<Behaviour>)) -> Event {
     match behaviour {
-        Some(Behaviour::Fails) => Event::Behave("job", behaviour),
+        Some(Behaviour::Fails) if prefix.starts_with("db") => Event::Behave("log", behaviour),
+        Some(Behaviour::Fails) if prefix != "log" => Event::Behave("job", behaviour),
         _ => Event::Behave(prefix, behaviour),
     }
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    let change = (0..FILES.len()).prop_flat_map(|file| (Just(file), 0..FILES[file].1));
-    let prefix = prop::sample::select(vec!["web", "job", "bare", "set"]);
+fn event(
+    files: &'static [usize],
+    prefixes: &'static [&'static str],
+) -> impl Strategy<Value = Event> {
+    let file = prop::sample::select(files);
+    let change = file.prop_flat_map(|file| (Just(file), 0..FILES[file].1));
+    let prefix = prop::sample::select(prefixes);
     let behaviour = prop::sample::select(vec![
         None,
         Some(Behaviour::NeverReady),
@@ -124,6 +181,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (prefix, behaviour).prop_map(behave),
         1 => node().prop_map(Event::Lose),
         1 => node().prop_map(Event::Find),
+        1 => Just(Event::Join("c")),
+        1 => Just(Event::Leave("c")),
         1 => Just(Event::PruneRetained),
         1 => Just(Event::Approve),
     ]
@@ -146,6 +205,8 @@ fn happen(cluster: &mut Cluster, event: Event) {
             cluster.lost.remove(node);
             cluster.report(node, None, Vec::new());
         }
+        Event::Join(node) => cluster.join(node, 2),
+        Event::Leave(node) => cluster.leave(node),
         Event::PruneRetained => {
             let world = cluster.world();
             let retained = world.objects.iter().filter(|(_, row)| row.retained.is_some());
@@ -167,18 +228,29 @@ proptest! {
 
     #[test]
     fn looking_at_what_changed_is_as_good_as_looking_at_everything(
-        events in prop::collection::vec(event(), 1..MOST_EVENTS)
+        events in prop::collection::vec(event(MOST, &["web", "job", "bare", "set"]), 1..MOST_EVENTS)
     ) {
-        let mut cluster = Cluster::new(&["a", "b"]);
-        let other = config("a").replace("settings", "other");
-        cluster.commit(&[("other.yaml", &other)]);
-        for event in events {
-            happen(&mut cluster, event);
-        }
-        cluster.behaviour.clear();
-        cluster.lost.clear();
-        cluster.report("a", None, Vec::new());
-        cluster.report("b", None, Vec::new());
-        cluster.settle();
+        live_through(events);
     }
+
+    #[test]
+    fn sets_keep_their_promises_whatever_happens(
+        events in prop::collection::vec(event(SETS, &["db", "db-0", "log"]), 1..MOST_EVENTS)
+    ) {
+        live_through(events);
+    }
+}
+
+fn live_through(events: Vec<Event>) {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let other = config("a").replace("settings", "other");
+    cluster.commit(&[("other.yaml", &other)]);
+    for event in events {
+        happen(&mut cluster, event);
+    }
+    cluster.behaviour.clear();
+    cluster.lost.clear();
+    cluster.report("a", None, Vec::new());
+    cluster.report("b", None, Vec::new());
+    cluster.settle();
 }

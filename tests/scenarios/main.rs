@@ -11,6 +11,7 @@ mod jobs;
 mod lost;
 mod manifests;
 mod nodes;
+mod promises;
 mod rollouts;
 mod scheduling;
 mod services;

@@ -1,0 +1,136 @@
+//! What no turn may do, whatever sets it off: checked after every turn of every scenario.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kgit::domain::key::{Kind, ObjectKey};
+use kgit::domain::record::{Node, Pod};
+use kgit::domain::resource::Spec;
+use kgit::domain::workload::{DaemonSetSpec, DaemonUpdate, StatefulSetSpec, StatefulUpdate};
+use kgit::domain::world::{World, node_key};
+use kgit_protocol::ids::PodUid;
+use kgit_protocol::observation::{PodObservation, PodPhase};
+use kgit_protocol::time::Timestamp;
+
+/// One turn, from the World before it to the one after it.
+pub struct Turned<'a> {
+    pub before: &'a World,
+    pub after: &'a World,
+    pub now: Timestamp,
+    /// What the agents said last.
+    pub reported: &'a BTreeMap<PodUid, PodObservation>,
+}
+
+impl Turned<'_> {
+    pub fn check(&self) {
+        self.no_ordinal_runs_twice();
+        for (key, row) in &self.after.objects {
+            match &row.resource.spec {
+                Spec::StatefulSet(spec) => self.stateful_set(key, spec),
+                Spec::DaemonSet(spec) => self.daemon_set(key, spec),
+                _ => {}
+            }
+        }
+    }
+
+    /// A pod of a StatefulSet is forgotten only once its node said that it is gone, or was itself
+    /// taken out: only then may another have its name.
+    fn no_ordinal_runs_twice(&self) {
+        let stateful =
+            self.before.pods.iter().filter(|(_, pod)| pod.owner.kind == Kind::StatefulSet);
+        for (key, pod) in stateful {
+            let Some(node) = pod.node() else { continue };
+            let still = self.after.pods.get(key).is_some_and(|after| after.uid == pod.uid);
+            let gone = self.reported.get(&pod.uid).is_some_and(|it| it.phase == PodPhase::Gone);
+            let node_gone = !self.after.nodes.contains_key(&node_key(node));
+            assert!(still || gone || node_gone, "{key} was forgotten while {node} may run it");
+        }
+    }
+
+    fn stateful_set(&self, key: &ObjectKey, spec: &StatefulSetSpec) {
+        let StatefulUpdate::RollingUpdate { max_unavailable, .. } = spec.update else { return };
+        let range = spec.first_ordinal..spec.first_ordinal + spec.replicas;
+        let in_range = |pod: &Pod| pod.index.is_some_and(|index| range.contains(&index));
+        let available = self
+            .pods(key)
+            .filter(|pod| in_range(pod) && self.is_available(pod, spec.min_ready_seconds));
+        let missing = spec.replicas.saturating_sub(u32::try_from(available.count()).unwrap());
+        let allowed = max_unavailable.of_rounding_down(spec.replicas).max(1);
+        let stopped = self.pods(key).find(|pod| in_range(pod) && self.was_stopped_serving(pod));
+        if let Some(stopped) = stopped {
+            let name = &stopped.key.name;
+            assert!(missing <= allowed, "{name} was stopped, and {missing} of {key} are missing");
+        }
+    }
+
+    fn daemon_set(&self, key: &ObjectKey, spec: &DaemonSetSpec) {
+        self.at_most_one_on_each_node(key, spec);
+        let DaemonUpdate::RollingUpdate { max_unavailable, max_surge } = spec.update else {
+            return;
+        };
+        let chosen: Vec<&Node> = self
+            .after
+            .nodes
+            .values()
+            .map(|row| &**row)
+            .filter(|node| is_chosen(spec, node))
+            .collect();
+        let count = u32::try_from(chosen.len()).unwrap();
+        let least = u32::from(max_surge.of_rounding_up(count) == 0);
+        let allowed = max_unavailable.of_rounding_up(count).max(least);
+        let heard = chosen.iter().filter(|node| node.ready == Some(true));
+        let on = |node: &Node| {
+            self.pods(key).filter(|pod| pod.node() == Some(&node.name)).collect::<Vec<_>>()
+        };
+        let (mut missing, mut stopped) = (0, None);
+        for node in heard {
+            let pods = on(node);
+            if pods.iter().any(|pod| self.is_available(pod, spec.min_ready_seconds)) {
+                continue;
+            }
+            missing += 1;
+            stopped = stopped.or(pods.into_iter().find(|pod| self.was_stopped_serving(pod)));
+        }
+        if let Some(stopped) = stopped {
+            let name = &stopped.key.name;
+            assert!(missing <= allowed, "{name} was stopped, and {missing} nodes go without {key}");
+        }
+    }
+
+    fn at_most_one_on_each_node(&self, key: &ObjectKey, spec: &DaemonSetSpec) {
+        let surges = matches!(
+            spec.update,
+            DaemonUpdate::RollingUpdate { max_surge, .. } if max_surge.of_rounding_up(1) > 0
+        );
+        for new in self.pods(key).filter(|pod| !self.before.pods.contains_key(&pod.key)) {
+            let there =
+                self.pods(key).filter(|pod| pod.pinned == new.pinned && pod.deletion.is_none());
+            let there = there.count();
+            assert!(there <= 1 + usize::from(surges), "{there} pods of {key} on one node");
+        }
+    }
+
+    fn pods(&self, owner: &ObjectKey) -> impl Iterator<Item = Arc<Pod>> {
+        self.after.pods_of(owner).map(|row| Arc::clone(&row.value)).collect::<Vec<_>>().into_iter()
+    }
+
+    fn is_available(&self, pod: &Pod, min_ready_seconds: u32) -> bool {
+        pod.is_available(min_ready_seconds, self.now) && self.is_heard(pod)
+    }
+
+    /// Nothing is known to be served from a node that is not heard of.
+    fn is_heard(&self, pod: &Pod) -> bool {
+        let node = pod.node().and_then(|node| self.after.nodes.get(&node_key(node)));
+        node.is_some_and(|node| node.ready != Some(false))
+    }
+
+    fn was_stopped_serving(&self, pod: &Pod) -> bool {
+        let before = self.before.pods.get(&pod.key).is_some_and(|before| before.deletion.is_none());
+        before && pod.deletion.is_some() && pod.serves() && self.is_heard(pod)
+    }
+}
+
+fn is_chosen(spec: &DaemonSetSpec, node: &Node) -> bool {
+    let selector = &spec.template.placement.node_selector;
+    selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+}
