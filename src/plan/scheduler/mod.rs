@@ -5,6 +5,7 @@
 //! best. Making room for a pod that fits nowhere is not decided here.
 
 mod filter;
+pub mod fleet;
 mod score;
 pub mod session;
 mod terms;
@@ -41,6 +42,13 @@ pub struct Choice {
     pub on: Option<VolumeConstraint>,
 }
 
+impl Constraints {
+    /// Any node will do.
+    pub fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.choices.is_empty()
+    }
+}
+
 #[derive(Debug)]
 pub enum VolumeConstraint {
     /// The data is on this node.
@@ -73,14 +81,14 @@ pub fn place(
     pod: &Pod,
     constraints: &Constraints,
 ) -> Result<NodeName, String> {
-    let is_free = constraints.volumes.is_empty() && constraints.choices.is_empty();
     let session = match kept.take() {
-        Some(session) if is_free && session.suits(pod) => session,
-        _ => Session::new(world, pod, constraints),
+        Some(session) if constraints.is_empty() && session.suits(pod) => session,
+        Some(session) => Session::on(session.fleet(), world, pod, constraints),
+        None => Session::new(world, pod, constraints),
     };
     let found = session.best(world).cloned();
     let answer = found.ok_or_else(|| session.refusal(world));
-    *kept = is_free.then_some(session);
+    *kept = Some(session);
     answer
 }
 
