@@ -420,6 +420,9 @@ pub struct Node {
     pub taints: Vec<NodeTaint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+    /// When it joined, while pods may still move to it from fuller nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filling: Option<Timestamp>,
     /// Declared dead: by whom, and when. Nothing runs there, whatever was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced: Option<Fence>,
@@ -490,6 +493,7 @@ impl Node {
             label_orders: BTreeMap::new(),
             taints: Vec::new(),
             drain: None,
+            filling: None,
             fenced: None,
         }
     }

@@ -331,9 +331,9 @@ impl World {
         !self.index.promised.is_empty()
     }
 
-    /// Nodes that are being drained.
-    pub fn draining(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.index.draining.iter()
+    /// Nodes that are being drained or filled.
+    pub fn moving_nodes(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.index.moving.iter()
     }
 
     /// The lowest priority of any placed pod.

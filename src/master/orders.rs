@@ -159,7 +159,9 @@ impl Core {
         let uid = plan::node_uid(&self.world.cluster, &join.node);
         let (name, network) = (join.node.clone(), join.network);
         let node = Node::new(name, uid, batch.now, network, key_digest, issued);
-        Node { labels: labels(join), ..node }
+        // Only where the repo asks for it does anything move.
+        let filling = self.world.meta.settings.rebalance_budget.map(|_| batch.now);
+        Node { labels: labels(join), filling, ..node }
     }
 
     fn pulled(

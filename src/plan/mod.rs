@@ -29,6 +29,7 @@ mod pods;
 mod preempt;
 mod priority;
 mod prune;
+mod rebalance;
 mod replicas;
 mod rollout;
 pub mod scheduler;
@@ -157,6 +158,7 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     draft.queue.extend(services);
     draft.nodes.insert(node);
     drain::plan_drain(draft, key);
+    rebalance::plan_filling(draft, key);
 }
 
 impl Dirty {

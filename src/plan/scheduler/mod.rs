@@ -81,13 +81,12 @@ pub fn place(
     pod: &Pod,
     constraints: &Constraints,
 ) -> Result<NodeName, String> {
-    let session = match kept.take() {
+    let mut session = match kept.take() {
         Some(session) if constraints.is_empty() && session.suits(pod) => session,
         Some(session) => Session::on(session.fleet(), world, pod, constraints),
         None => Session::new(world, pod, constraints),
     };
-    let found = session.best(world).cloned();
-    let answer = found.ok_or_else(|| session.refusal(world));
+    let answer = session.place(world);
     *kept = Some(session);
     answer
 }

@@ -31,6 +31,8 @@ pub struct Session {
     cells: Vec<Cell>,
     /// It is of no use for further pods.
     is_stale: bool,
+    /// What was said when no node could take the last pod, as long as nothing changed.
+    refused: Option<String>,
 }
 
 /// A node, as it is to this kind of pod.
@@ -108,6 +110,7 @@ impl Session {
             spots,
             // What its volumes allow is this pod's own.
             is_stale: !constraints.is_empty(),
+            refused: None,
         };
         for place in 0..session.spots.len() {
             session.look_again(world, place);
@@ -132,6 +135,7 @@ impl Session {
 
     /// Takes note of a pod that changed, with the World in which it has.
     pub fn changed(&mut self, world: &World, old: Option<&Pod>, new: Option<&Pod>) {
+        self.refused = None;
         let pod = Arc::clone(&self.pod);
         for (other, sign) in [(old, -1), (new, 1)] {
             let Some(other) = other else { continue };
@@ -188,6 +192,16 @@ impl Session {
         let own = rules.filter(|(_, rule)| self.topology.keys[rule.key].is_per_node);
         let counts = own.map(|(rule, _)| self.topology.counted(rule, place)).collect();
         Some((Traits { avoided: spot.avoided, preferred: spot.preferred, counts }, score))
+    }
+
+    /// The node for a pod like this one, or the line that says why there is none.
+    pub fn place(&mut self, world: &World) -> Result<NodeName, String> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let place = self.best(world).cloned().ok_or_else(|| self.refusal(world));
+        self.refused = place.as_ref().err().cloned();
+        place
     }
 
     /// The best node for the pod.
