@@ -26,7 +26,7 @@ use crate::api::listener::serve;
 use crate::api::records::{Records, RecordsError, Verification};
 use crate::api::state::{Api, Parts, Planning};
 use crate::domain::audit::Entry;
-use crate::domain::record::Node;
+use crate::domain::node::Node;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::{Effect, Record, World, node_key};
 use crate::manifest::catalog::Catalog;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::config::{self, MasterConfig};
 use crate::daemon::error::DaemonError;
 use crate::daemon::master::{self, Master};
-use crate::domain::record::Node;
+use crate::domain::node::Node;
 use crate::domain::token::Role;
 
 /// What `kgit up` is told beyond what a master is.

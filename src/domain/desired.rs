@@ -105,6 +105,9 @@ pub struct Settings {
     /// Globs; empty: everything.
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    /// How many pods may be on their way at once when a node joins; `None`: none move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance_budget: Option<u32>,
 }
 
 impl Default for Settings {
@@ -115,6 +118,7 @@ impl Default for Settings {
             prune_budget_floor: 5,
             include: Vec::new(),
             exclude: Vec::new(),
+            rebalance_budget: None,
         }
     }
 }

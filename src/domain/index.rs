@@ -11,7 +11,8 @@ use kgit_protocol::pod::Protocol;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::load::{Load, requests};
-use crate::domain::record::{Applied, Node, Pod, ReplicaSet, Revision};
+use crate::domain::node::Node;
+use crate::domain::record::{Applied, Pod, ReplicaSet, Revision};
 use crate::domain::resource::{Resource, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::service::ServiceState;
@@ -42,8 +43,8 @@ pub struct Index {
     pub promised: Groups<NodeName>,
     /// How many placed pods there are of each priority.
     pub priorities: OrdMap<i32, usize>,
-    /// Nodes that are being drained.
-    pub draining: OrdSet<ObjectKey>,
+    /// Nodes that are being drained or filled.
+    pub moving: OrdSet<ObjectKey>,
 }
 
 /// Rows that have something in common, by what that is.
@@ -172,13 +173,13 @@ impl Index {
     }
 
     pub fn add_node(&mut self, key: &ObjectKey, node: &Node) {
-        if node.drain.is_some() {
-            self.draining.insert(key.clone());
+        if node.drain.is_some() || node.filling.is_some() {
+            self.moving.insert(key.clone());
         }
     }
 
     pub fn drop_node(&mut self, key: &ObjectKey) {
-        self.draining.remove(key);
+        self.moving.remove(key);
     }
 
     pub fn add_set(&mut self, key: &ObjectKey, set: &ReplicaSet) {

@@ -11,6 +11,7 @@ pub mod diagnostic;
 mod index;
 pub mod key;
 pub mod load;
+pub mod node;
 pub mod node_order;
 pub mod plan;
 pub mod record;

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use kgit_protocol::assignment::{PodNetwork, Stamp};
-use kgit_protocol::ids::{BootId, Digest, Epoch, NodeName, PodUid};
-use kgit_protocol::observation::{NodeObservation, PodObservation, PodPhase};
+use kgit_protocol::ids::{Digest, Epoch, NodeName, PodUid};
+use kgit_protocol::observation::{PodObservation, PodPhase};
 use kgit_protocol::pod::PodSpec;
 use kgit_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,9 +16,7 @@ use crate::domain::desired::{Commit, Settings};
 use crate::domain::key::ObjectKey;
 use crate::domain::resource::Resource;
 use crate::domain::selector::Labels;
-use crate::domain::template::{
-    CORDONED, ConfigContent, ConfigRef, PodTemplate, Taint, UNREACHABLE,
-};
+use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
 use crate::domain::world::Record;
 
 /// How many field changes an object remembers as the cause of what follows from it.
@@ -370,120 +367,6 @@ pub struct Placed {
 pub struct Deletion {
     pub at: Timestamp,
     pub grace_seconds: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    pub name: NodeName,
-    pub uid: String,
-    pub joined: Timestamp,
-    pub labels: Labels,
-    pub unschedulable: bool,
-    pub network: PodNetwork,
-    pub observed: NodeObservation,
-    /// `None`: unknown, nothing heard since the master's own start.
-    pub ready: Option<bool>,
-    pub ready_since: Timestamp,
-    /// Addresses of the pod range given out so far; the next search starts behind.
-    pub next_address: u32,
-    /// The newest set issued to it.
-    pub issued: Stamp,
-    /// Reports up to here are recorded.
-    pub boot: Option<BootId>,
-    pub sequence: u64,
-    /// SHA-256 of its public key: its identity.
-    pub key_digest: Digest,
-    /// Docker volumes that it was ordered to remove and has not yet.
-    pub remove_volumes: Vec<String>,
-    /// Labels that were set by order, over those that it joined with; `None`: taken away.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub label_orders: BTreeMap<String, Option<String>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub taints: Vec<NodeTaint>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain: Option<Drain>,
-    /// Declared dead: by whom, and when. Nothing runs there, whatever was seen last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fenced: Option<Fence>,
-}
-
-/// A taint that was set by order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeTaint {
-    pub key: String,
-    pub value: String,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
-    /// What pods tolerate for some time counts from here.
-    pub since: Timestamp,
-}
-
-/// An order to clear a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
-    pub by: String,
-    pub since: Timestamp,
-    /// Instead of the pods' own grace periods.
-    pub grace_seconds: Option<u32>,
-    /// Pods may go though they keep data in an emptyDir.
-    pub delete_empty_dirs: bool,
-    /// Pods may go that nobody replaces.
-    pub force: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fence {
-    pub by: String,
-    pub at: Timestamp,
-}
-
-impl NodeTaint {
-    pub fn as_taint(&self) -> Taint<'_> {
-        Taint { key: &self.key, value: &self.value, effect: &self.effect }
-    }
-}
-
-impl Node {
-    /// A machine that has just joined, and of which no more is known.
-    pub fn new(
-        name: NodeName,
-        uid: String,
-        joined: Timestamp,
-        network: PodNetwork,
-        key_digest: Digest,
-        issued: Stamp,
-    ) -> Self {
-        Self {
-            name,
-            uid,
-            joined,
-            labels: Labels::new(),
-            unschedulable: false,
-            network,
-            observed: NodeObservation::default(),
-            ready: None,
-            ready_since: joined,
-            next_address: 0,
-            issued,
-            boot: None,
-            sequence: 0,
-            key_digest,
-            remove_volumes: Vec::new(),
-            label_orders: BTreeMap::new(),
-            taints: Vec::new(),
-            drain: None,
-            fenced: None,
-        }
-    }
-
-    /// What the node has against pods, and since when: what was ordered, and what follows from
-    /// its state.
-    pub fn all_taints(&self) -> impl Iterator<Item = (Taint<'_>, Timestamp)> {
-        let own = self.taints.iter().map(|taint| (taint.as_taint(), taint.since));
-        let lost = (self.ready == Some(false)).then_some((UNREACHABLE, self.ready_since));
-        let cordoned = self.unschedulable.then_some((CORDONED, self.joined));
-        own.chain(lost).chain(cordoned)
-    }
 }
 
 /// How many different events an object keeps; the oldest give way.

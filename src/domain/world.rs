@@ -15,9 +15,10 @@ use crate::domain::autoscaling::AutoscalerState;
 use crate::domain::index::{Index, Label, members};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::load::Load;
+use crate::domain::node::Node;
 use crate::domain::record::{
     Applied, BudgetState, ClaimState, CronJobState, DaemonSetState, DeploymentState, EventLog,
-    JobState, Meta, Node, Pod, Pruned, ReplicaSet, Revision, StatefulSetState, VolumeState,
+    JobState, Meta, Pod, Pruned, ReplicaSet, Revision, StatefulSetState, VolumeState,
 };
 use crate::domain::resource::Spec;
 use crate::domain::selector::{Labels, Requirement, Selector, has_all};
@@ -331,9 +332,9 @@ impl World {
         !self.index.promised.is_empty()
     }
 
-    /// Nodes that are being drained.
-    pub fn draining(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.index.draining.iter()
+    /// Nodes that are being drained or filled.
+    pub fn moving_nodes(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.index.moving.iter()
     }
 
     /// The lowest priority of any placed pod.

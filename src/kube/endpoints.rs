@@ -6,7 +6,7 @@ use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::ObjectKey;
-use crate::domain::record::Node;
+use crate::domain::node::Node;
 use crate::domain::service::{EndpointPod, ServiceState, of_the_api};
 use crate::domain::world::{Recorded, World};
 use crate::kube::human;

@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::Node;
 use crate::domain::record::{
-    Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Node,
-    Placed, Pod, ReplicaSet, ReplicaStatus, VolumePhase, VolumeState,
+    Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Placed,
+    Pod, ReplicaSet, ReplicaStatus, VolumePhase, VolumeState,
 };
 use crate::domain::resource::{
     AccessMode, ClaimSpec, DeploymentSpec, IntOrPercent, PersistentSource, PersistentVolumeSpec,

@@ -4,7 +4,7 @@ use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::Node;
+use crate::domain::node::Node;
 use crate::domain::selector::Labels;
 use crate::domain::template::{Taint, effect};
 use crate::domain::world::World;

@@ -112,3 +112,87 @@ pub fn class_cells(class: &Value, now: Timestamp) -> Vec<Value> {
         json!(text(class, "/preemptionPolicy")),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::autoscaling::{DisruptionBound, DisruptionBudgetSpec, PriorityClassSpec};
+    use crate::domain::record::BudgetState;
+    use crate::domain::resource::{IntOrPercent, Spec};
+    use crate::domain::world::{Effect, Record};
+    use crate::kube::fixture::{NOW, applied, heartbeats, world};
+    use crate::kube::own_fixture::waits;
+    use crate::kube::resource_type::by_word;
+    use crate::kube::seen::{Heard, SecretValues, get, keys, of_row};
+    use crate::kube::table::{IncludeObject, Wide, table, text};
+
+    /// A World with a budget that lets one pod go, and a class.
+    fn with_policies() -> World {
+        let mut world = world();
+        let key = ObjectKey::new(Kind::PodDisruptionBudget, "default", "web");
+        let share = IntOrPercent::Percent(50);
+        let spec = Spec::DisruptionBudget(DisruptionBudgetSpec {
+            selector: None,
+            bound: DisruptionBound::MinAvailable(share),
+            unhealthy_may_always_go: false,
+        });
+        let manifest = json!({"spec": {"minAvailable": "50%"}});
+        let row = Record::Object(Arc::new(applied(key.clone(), spec, manifest)));
+        world.apply(&Effect::Put(key.clone(), row), 7);
+        let state =
+            BudgetState { observed_generation: 1, expected: 3, healthy: 3, desired: 2, allowed: 1 };
+        world.apply(&Effect::Put(key, Record::Budget(Arc::new(state))), 8);
+        let key = ObjectKey::new(Kind::PriorityClass, "", "high");
+        let spec = Spec::PriorityClass(PriorityClassSpec {
+            value: 1000,
+            global_default: true,
+            never_preempts: false,
+            description: String::new(),
+        });
+        let manifest = json!({"value": 1000, "globalDefault": true});
+        let row = Record::Object(Arc::new(applied(key.clone(), spec, manifest)));
+        world.apply(&Effect::Put(key, row), 9);
+        world
+    }
+
+    fn seen<T>(read: impl FnOnce(&Seen<'_>) -> T) -> T {
+        let (world, waits, heartbeats) = (with_policies(), waits(), heartbeats());
+        let usages = imbl::OrdMap::new();
+        let heard = Heard { heartbeats: &heartbeats, lease_seconds: 40, usages: &usages };
+        let secrets = SecretValues::Masked;
+        read(&Seen { world: &world, waits: &waits, now: NOW, secrets, heard })
+    }
+
+    fn shown(word: &str) -> String {
+        let noun = by_word(word).unwrap().noun;
+        let objects: Vec<_> = seen(|seen| {
+            keys(seen, noun, None).iter().flat_map(|key| of_row(seen, noun, key)).collect()
+        });
+        text(&table(noun, &objects, json!({}), IncludeObject::None, NOW), Wide::Yes, &[])
+    }
+
+    #[test]
+    fn tables_have_the_columns_that_people_know() {
+        insta::assert_snapshot!(shown("pdb"), @"
+        NAME   MIN AVAILABLE   MAX UNAVAILABLE   ALLOWED DISRUPTIONS   AGE
+        web    50%             N/A               1                     60m
+        ");
+        insta::assert_snapshot!(shown("pc"), @"
+        NAME                      VALUE        GLOBAL-DEFAULT   AGE   PREEMPTIONPOLICY
+        first                     1000         false            60m   PreemptLowerPriority
+        high                      1000         true             60m   PreemptLowerPriority
+        system-cluster-critical   2000000000   false            60m   PreemptLowerPriority
+        system-node-critical      2000001000   false            60m   PreemptLowerPriority
+        ");
+    }
+
+    #[test]
+    fn a_budget_shows_what_it_comes_to_under_the_version_of_its_last_change() {
+        let pdb = by_word("pdb").unwrap();
+        let shown = seen(|seen| get(seen, pdb, "default", "web")).unwrap();
+        assert_eq!(shown.version, 8);
+        insta::assert_snapshot!(shown.object["status"], @r#"{"conditions":[{"lastTransitionTime":"2025-12-31T23:00:00Z","message":"","observedGeneration":1,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":3,"desiredHealthy":2,"disruptionsAllowed":1,"expectedPods":3,"observedGeneration":1}"#);
+    }
+}

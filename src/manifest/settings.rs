@@ -33,6 +33,8 @@ struct ClusterSpec {
     #[serde(default)]
     prune_budget: Option<IntOrString>,
     #[serde(default)]
+    rebalance_budget: Option<u32>,
+    #[serde(default)]
     include: Option<Vec<String>>,
     #[serde(default)]
     exclude: Option<Vec<String>>,
@@ -47,6 +49,8 @@ pub fn settings(root: &Node<'_>, findings: &mut Findings<'_>) -> Option<Settings
     let mut settings = Settings {
         include: spec.include.unwrap_or_default(),
         exclude: spec.exclude.unwrap_or_default(),
+        // None may move at all: as if nothing were said.
+        rebalance_budget: spec.rebalance_budget.filter(|budget| *budget > 0),
         ..Settings::default()
     };
     match budget(spec.prune_budget.as_ref()) {

@@ -187,8 +187,7 @@ impl Core {
         let what = if ready { "is heard of" } else { "is not heard of any more" };
         batch.seen.push(format!("node {name} {what}"));
         batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
-        let node =
-            crate::domain::record::Node { ready: Some(ready), ready_since: batch.now, ..node };
+        let node = crate::domain::node::Node { ready: Some(ready), ready_since: batch.now, ..node };
         self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
         batch.mark([key]);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kgit_protocol::time::Timestamp;
 
-use crate::domain::record::Node;
+use crate::domain::node::Node;
 
 /// Kubernetes' node-monitor-grace-period.
 const SHORTEST: u32 = 40;

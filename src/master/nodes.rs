@@ -9,8 +9,9 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::audit::Trigger;
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::{Drain, Fence, Node, NodeTaint};
 use crate::domain::node_order::{NodeOrder, TaintOrder};
-use crate::domain::record::{ClaimPhase, ClaimState, Drain, Fence, Node, NodeTaint, Pod};
+use crate::domain::record::{ClaimPhase, ClaimState, Pod};
 use crate::domain::selector::Labels;
 use crate::domain::template::effect;
 use crate::domain::world::{Effect, Record, Table, node_key};

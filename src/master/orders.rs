@@ -10,8 +10,9 @@ use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::Node;
 use crate::domain::plan::Dirty;
-use crate::domain::record::{Held, Meta, Node};
+use crate::domain::record::{Held, Meta};
 use crate::domain::service::of_the_api;
 use crate::domain::token::TokenOrder;
 use crate::domain::world::{Effect, Record, Table, node_key};
@@ -161,7 +162,9 @@ impl Core {
         let uid = plan::node_uid(&self.world.cluster, &join.node);
         let (name, network) = (join.node.clone(), join.network);
         let node = Node::new(name, uid, batch.now, network, key_digest, issued);
-        Node { labels: labels(join), ..node }
+        // Only where the repo asks for it does anything move.
+        let filling = self.world.meta.settings.rebalance_budget.map(|_| batch.now);
+        Node { labels: labels(join), filling, ..node }
     }
 
     fn pulled(

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::domain::audit::{Body, Trigger};
 use crate::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::Node;
+use crate::domain::node::Node;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::node_key;
 use crate::master::core::{Core, Turn};

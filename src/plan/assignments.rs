@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kgit_protocol::assignment::{AssignmentSet, Order, PodAssignment, Stamp, content_digest};
 use kgit_protocol::ids::{Digest, NodeName, PodUid};
 
-use crate::domain::record::{Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::Pod;
 use crate::domain::world::{Record, World, node_key};
 use crate::plan::draft::Draft;
 

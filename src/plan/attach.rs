@@ -7,8 +7,9 @@ use std::sync::Arc;
 use kgit_protocol::pod::{HostPathKind, VolumeSource};
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Verb};
-use crate::domain::record::{Applied, ClaimPhase, ClaimState, Node, Provisioned};
+use crate::domain::record::{Applied, ClaimPhase, ClaimState, Provisioned};
 use crate::domain::record::{VolumePhase, VolumeState};
 use crate::domain::resource::{
     AccessMode, ClaimSpec, PersistentSource, PersistentVolumeSpec, ReclaimPolicy, Spec,

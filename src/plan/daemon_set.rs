@@ -13,8 +13,9 @@ use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::Node;
 use crate::domain::plan::{Reason, WaitKind, Waiting};
-use crate::domain::record::{Applied, DaemonSetState, Failures, Node, Pod, Revision};
+use crate::domain::record::{Applied, DaemonSetState, Failures, Pod, Revision};
 use crate::domain::resource::Spec;
 use crate::domain::selector::Labels;
 use crate::domain::template::{PodTemplate, Toleration};

@@ -43,8 +43,8 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
 pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectKey> {
     let mut woken = services::woken(world, old, new);
     woken.extend(budget::woken(world, old, new));
-    // What a drain waits for may have come true.
-    woken.extend(world.draining().cloned());
+    // What a drain waits for may have come true, and what the filling of a node does.
+    woken.extend(world.moving_nodes().cloned());
     let of = |pod: Option<&Pod>| pod.map_or(Health::Progressing, pod_health);
     if let Some(pod) = new.or(old)
         && pod.owner == pod.key

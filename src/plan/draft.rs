@@ -179,7 +179,7 @@ impl<'a> Draft<'a> {
             }
             // A drain may go on.
             (_, Some(Record::Budget(_))) | (Effect::Remove(_, Table::Budget), _) => {
-                self.queue.extend(self.world.draining().cloned());
+                self.queue.extend(self.world.moving_nodes().cloned());
             }
             (_, Some(Record::Job(_))) => {
                 self.touch_referrers(key);

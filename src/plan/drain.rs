@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::{Drain, Node};
 use crate::domain::plan::{Reason, WaitKind, Waiting};
-use crate::domain::record::{Drain, Node, Pod};
+use crate::domain::record::Pod;
 use crate::domain::template::{PodTemplate, VolumeTemplateSource};
 use crate::domain::world::World;
 use crate::plan::budget;

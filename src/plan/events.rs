@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::{Plan, Step, Verb};
+use crate::domain::plan::{Plan, Reason, Step, Verb};
 use crate::domain::record::{Event, EventLog};
 use crate::domain::world::{Effect, Record, World};
+use crate::plan::evict::HAS_TAINT;
 
 /// The event logs that a plan's steps add to. `world` is the one after the plan.
 pub fn of_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Effect> {
@@ -38,14 +39,7 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
     };
     match (step.said.verb, object.kind) {
         (Verb::Create | Verb::Place, Kind::Pod) => pod_made(world, step, &event),
-        (Verb::Stop, Kind::Pod) => owner_of(world, object)
-            .map(|owner| {
-                let message = pod_words(&owner, object, "Deleted pod", "delete");
-                let component = controller(owner.kind);
-                (owner, event("SuccessfulDelete", message, component))
-            })
-            .into_iter()
-            .collect(),
+        (Verb::Stop, Kind::Pod) => pod_stopped(world, step, &event),
         (Verb::Create, Kind::PersistentVolumeClaim) => claim_made(world, object, &event),
         (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
         (Verb::Create, Kind::ReplicaSet) => set_made(world, step, &event),
@@ -53,6 +47,35 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
         (Verb::Create | Verb::Delete, Kind::Job) => job_made(world, step, &event),
         _ => Vec::new(),
     }
+}
+
+fn pod_stopped(
+    world: &World,
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let object = &step.said.object;
+    let mut events = Vec::new();
+    if let Some(owner) = owner_of(world, object) {
+        let message = pod_words(&owner, object, "Deleted pod", "delete");
+        let component = controller(owner.kind);
+        events.push((owner, event("SuccessfulDelete", message, component)));
+    }
+    match step.reasons.first() {
+        Some(Reason::Preempted { by, .. }) => {
+            let by = world.pods.get(by).map_or(by.to_string(), |pod| pod.uid.to_string());
+            let node = step.said.node.as_ref().map(|node| format!(" on node {node}"));
+            let message = format!("Preempted by pod {by}{}", node.unwrap_or_default());
+            events.push((object.clone(), event("Preempted", message, "default-scheduler")));
+        }
+        Some(Reason::Node { what, .. }) if what.starts_with(HAS_TAINT) => {
+            let message = format!("Marking for deletion Pod {}/{}", object.namespace, object.name);
+            let component = "taint-eviction-controller";
+            events.push((object.clone(), event("TaintManagerEviction", message, component)));
+        }
+        _ => {}
+    }
+    events
 }
 
 fn pod_made(

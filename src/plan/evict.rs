@@ -102,6 +102,9 @@ fn toleration(pod: &Pod, taint: &Taint<'_>) -> Option<Duration> {
     own.filter_map(|toleration| toleration.seconds).min().map(|it| Duration::from_secs(it.into()))
 }
 
+/// What a node is said to do to pods that leave it for a taint.
+pub const HAS_TAINT: &str = "has the taint";
+
 /// Pods that do not tolerate what the node was tainted with by order, or not for so long, are told
 /// to end: the node is there and can say that they are gone.
 fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
@@ -115,6 +118,6 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
     if end > draft.now {
         return draft.wake(workload, end);
     }
-    let what = format!("has the taint {}={}:{}", taint.key, taint.value, taint.effect);
+    let what = format!("{HAS_TAINT} {}={}:{}", taint.key, taint.value, taint.effect);
     pods::stop(draft, pod, vec![Reason::Node { node: node.name.clone(), what }]);
 }

@@ -34,6 +34,7 @@ mod pods;
 mod preempt;
 mod priority;
 mod prune;
+mod rebalance;
 mod replicas;
 mod revisions;
 mod rollout;
@@ -170,6 +171,7 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     draft.queue.extend(services);
     draft.nodes.insert(node);
     drain::plan_drain(draft, key);
+    rebalance::plan_filling(draft, key);
 }
 
 impl Dirty {

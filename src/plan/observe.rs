@@ -9,7 +9,8 @@ use kgit_protocol::observation::{PodEvent, PodObservation, PodPhase};
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::{Event, EventLog, Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::{Event, EventLog, Pod};
 use crate::domain::world::{Effect, Record, World, node_key};
 use crate::plan::depends;
 

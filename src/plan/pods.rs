@@ -8,8 +8,9 @@ use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::observation::PodPhase;
 
 use crate::domain::key::ObjectKey;
+use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Unplaced, Verb, WaitKind, Waiting};
-use crate::domain::record::{Deletion, Node, Placed, Pod};
+use crate::domain::record::{Deletion, Placed, Pod};
 use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};

@@ -10,8 +10,9 @@ use std::time::Duration;
 use kgit_protocol::ids::Digest;
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, Held, Meta, Node, Pruned, VolumePhase, VolumeState};
+use crate::domain::record::{Applied, Held, Meta, Pruned, VolumePhase, VolumeState};
 use crate::domain::resource::{ReclaimPolicy, Resource};
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kgit::domain::desired::{Commit, Desired, FileContent, SourceFile, TreeChange};
 use kgit::domain::key::{Kind, ObjectKey};
+use kgit::domain::node::Node;
 use kgit::domain::plan::Dirty;
-use kgit::domain::record::{Node, Placed, Pod};
+use kgit::domain::record::{Placed, Pod};
 use kgit::domain::world::{Effect, Record, World, node_key};
 use kgit::manifest::catalog::Catalog;
 use kgit::plan::scheduler::session::Session;

@@ -166,7 +166,10 @@ fn two_of_one_rollout(own: &OwnEngine, cluster: &Cluster) {
         let message = scheduled["message"].as_str()?.to_owned();
         (running.len() == 1 && scheduled["reason"] == "Unschedulable").then_some(message)
     });
-    assert_eq!(message, "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports");
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports"
+    );
     let address = format!("{}:9004", own.hosts.address("one"));
     let beside = own.hosts.network("two");
     assert_eq!(until_asked(&beside, &address).as_deref(), Some("twice"));

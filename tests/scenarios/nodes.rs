@@ -1,11 +1,13 @@
 //! Orders about nodes: cordon, drain, label, taint, fence, remove.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use insta::assert_snapshot;
 use kgit::domain::audit::Body;
 use kgit::domain::node_order::{NodeOrder, TaintOrder};
+use kgit::domain::record::Pod;
 
 use crate::cluster::{Behaviour, Cluster};
 use crate::manifests::{web, web_with};
@@ -292,5 +294,80 @@ fn a_lost_node_that_is_drained_waits_for_its_pods() {
     Node/a waits for 1 pods to end
     ");
     cluster.behaviour.clear();
+    cluster.ends_quietly();
+}
+
+/// The repo's settings.
+fn settings(spec: &str) -> String {
+    format!(
+        "apiVersion: kgit.dev/v1\nkind: Cluster\nmetadata: {{name: cluster}}\nspec: {{{spec}}}\n"
+    )
+}
+
+/// So many pods of half a core each, on one node of four; then two more nodes join.
+fn two_nodes_join(pods: u32, spec: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a"]);
+    let asks = "        resources: {requests: {cpu: 500m}}\n";
+    let web = web_with("web:1", pods, asks);
+    cluster.commit(&[("web.yaml", &web), ("cluster.yaml", &settings(spec))]);
+    cluster.settle();
+    cluster.join("b", 1);
+    cluster.settle();
+    cluster.join("c", 2);
+    cluster.settle();
+    cluster
+}
+
+#[test]
+fn pods_stay_where_they_are_when_nodes_join_unless_the_repo_asks() {
+    let mut cluster = two_nodes_join(6, "");
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 6}"#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn pods_move_to_nodes_that_join_as_far_as_it_evens_out() {
+    let mut cluster = two_nodes_join(6, "rebalanceBudget: 1");
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 2, "b": 2, "c": 2}"#);
+    assert!(cluster.world().nodes.values().all(|node| node.filling.is_none()));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn no_more_pods_are_on_their_way_than_the_budget_says() {
+    let mut cluster = Cluster::new(&["a"]);
+    let asks = "        resources: {requests: {cpu: 500m}}\n";
+    let text = settings("rebalanceBudget: 2");
+    cluster.commit(&[("web.yaml", &web_with("web:1", 7, asks)), ("cluster.yaml", &text)]);
+    cluster.settle();
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    cluster.agents_act_on_new_pods_only();
+    cluster.join("b", 1);
+    cluster.agents_act();
+    let pods = cluster.pods();
+    let ending = pods.iter().filter(|pod| pod.deletion.is_some()).count();
+    let on_b = |pod: &&Arc<Pod>| pod.node().is_some_and(|node| node.as_str() == "b");
+    assert_eq!((ending, pods.iter().filter(on_b).count()), (0, 2));
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for 2 of 7 pods of the new revision to be available
+    Node/b waits for 2 pods on their way, before others move to it
+    ");
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_a_budget_holds_does_not_move() {
+    let mut cluster = Cluster::new(&["a"]);
+    let asks = "        resources: {requests: {cpu: 500m}}\n";
+    cluster.commit(&[
+        ("web.yaml", &web_with("web:1", 6, asks)),
+        ("cluster.yaml", &settings("rebalanceBudget: 1")),
+        ("pdb.yaml", &budget("maxUnavailable: 0")),
+    ]);
+    cluster.settle();
+    cluster.join("b", 1);
+    cluster.settle();
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 6}"#);
     cluster.ends_quietly();
 }

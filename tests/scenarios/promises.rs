@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kgit::domain::key::{Kind, ObjectKey};
-use kgit::domain::record::{Node, Pod};
+use kgit::domain::node::Node;
+use kgit::domain::record::Pod;
 use kgit::domain::resource::Spec;
 use kgit::domain::workload::{DaemonSetSpec, DaemonUpdate, StatefulSetSpec, StatefulUpdate};
 use kgit::domain::world::{World, node_key};

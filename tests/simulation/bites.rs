@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use kgit::domain::node::Node;
 use kgit::domain::plan::Waits;
-use kgit::domain::record::{Deletion, Node, Pod, ReplicaSet};
+use kgit::domain::record::{Deletion, Pod, ReplicaSet};
 use kgit::domain::resource::{Spec, Strategy};
 use kgit::domain::world::{Effect, Record, Table, World, node_key};
 use kgit_protocol::directory::Backend;

@@ -59,7 +59,7 @@ fn held(held: &Held) -> HeldDeletions {
 }
 
 fn nodes(view: &View) -> Vec<NodeLine> {
-    let line = |node: &crate::domain::record::Node| NodeLine {
+    let line = |node: &crate::domain::node::Node| NodeLine {
         name: node.name.to_string(),
         ready: node.ready,
         pods: view.world.pods_on(&node.name).count(),

@@ -94,7 +94,8 @@ fn operator(
         object.required(&path);
         return None;
     }
-    Some(object.choice(&path, Some(written), Operator::Exists, known))
+    let known: Vec<_> = known.iter().map(|(word, operator)| (*word, Some(*operator))).collect();
+    object.choice(&path, Some(written), None, &known)
 }
 
 fn requirement(

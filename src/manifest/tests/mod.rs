@@ -4,6 +4,7 @@ mod broken;
 mod crossing;
 mod histories;
 mod lowering;
+mod placing;
 mod skipped;
 
 use std::sync::Arc;

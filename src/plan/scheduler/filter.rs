@@ -2,7 +2,8 @@
 //! depends on the pods of other nodes is in `topology`.
 
 use crate::domain::load::{Load, Requests};
-use crate::domain::record::{Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::Pod;
 use crate::domain::selector::has_all;
 use crate::domain::template::{CORDONED, Placement, PodTemplate, Taint, UNREACHABLE, effect};
 use crate::domain::world::World;

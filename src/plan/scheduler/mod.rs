@@ -5,6 +5,7 @@
 //! best. Making room for a pod that fits nowhere is not decided here.
 
 mod filter;
+pub mod fleet;
 mod score;
 pub mod session;
 mod terms;
@@ -18,7 +19,8 @@ use std::collections::BTreeMap;
 use kgit_protocol::ids::NodeName;
 
 use crate::domain::key::ObjectKey;
-use crate::domain::record::{Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::Pod;
 use crate::domain::selector::NodeTerm;
 use crate::domain::template::PodTemplate;
 use crate::domain::world::World;
@@ -40,6 +42,13 @@ pub struct Choice {
     pub volume: String,
     /// `None`: it can be used from any node.
     pub on: Option<VolumeConstraint>,
+}
+
+impl Constraints {
+    /// Any node will do.
+    pub fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.choices.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -79,14 +88,13 @@ pub fn place(
     pod: &Pod,
     constraints: &Constraints,
 ) -> Result<NodeName, String> {
-    let is_free = constraints.volumes.is_empty() && constraints.choices.is_empty();
-    let session = match kept.take() {
-        Some(session) if is_free && session.suits(pod) => session,
-        _ => Session::new(world, pod, constraints),
+    let mut session = match kept.take() {
+        Some(session) if constraints.is_empty() && session.suits(pod) => session,
+        Some(session) => Session::on(session.fleet(), world, pod, constraints),
+        None => Session::new(world, pod, constraints),
     };
-    let found = session.best(world).cloned();
-    let answer = found.ok_or_else(|| session.refusal(world));
-    *kept = is_free.then_some(session);
+    let answer = session.place(world);
+    *kept = Some(session);
     answer
 }
 

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use kgit_protocol::ids::NodeName;
 
 use crate::domain::load::{Amounts, Requests, requests};
-use crate::domain::record::{Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::Pod;
 use crate::domain::world::World;
 use crate::plan::names::stable_hash;
+use crate::plan::scheduler::fleet::Fleet;
 use crate::plan::scheduler::score::{self, Range};
 use crate::plan::scheduler::topology::{Topology, What};
 use crate::plan::scheduler::unfit::{Unfit, refusal};
@@ -24,18 +26,19 @@ pub struct Session {
     /// The pod that it was made for; others may be placed by it that are alike.
     pod: Arc<Pod>,
     requests: Requests,
+    fleet: Arc<Fleet>,
     topology: Topology,
     spots: Vec<Spot>,
-    places: BTreeMap<NodeName, usize>,
     cells: Vec<Cell>,
-    /// Something was placed whose wishes it does not know.
+    /// It is of no use for further pods.
     is_stale: bool,
+    /// What was said when no node could take the last pod, as long as nothing changed.
+    refused: Option<String>,
 }
 
 /// A node, as it is to this kind of pod.
 #[derive(Debug)]
 struct Spot {
-    node: Arc<Node>,
     never: Option<Unfit>,
     avoided: i64,
     preferred: i64,
@@ -77,17 +80,19 @@ struct Candidate<'s> {
 
 impl Session {
     pub fn new(world: &World, pod: &Pod, constraints: &Constraints) -> Self {
-        let nodes: Vec<&Arc<Node>> = world.nodes.values().map(|row| &row.value).collect();
-        let plain: Vec<&Node> = nodes.iter().map(|node| &***node).collect();
-        let topology = Topology::new(world, pod, &plain);
+        Self::on(&Arc::new(Fleet::new(world)), world, pod, constraints)
+    }
+
+    /// The same, with what is known of the nodes already.
+    pub fn on(fleet: &Arc<Fleet>, world: &World, pod: &Pod, constraints: &Constraints) -> Self {
+        let topology = Topology::new(world, pod, Arc::clone(fleet));
         let seed = stable_hash(&[&pod.owner.to_string()]);
         let mut cells: BTreeMap<Vec<Option<usize>>, usize> = BTreeMap::new();
-        let spots = nodes.iter().enumerate().map(|(place, node)| {
+        let spots = fleet.nodes.iter().enumerate().map(|(place, node)| {
             let shared = topology.keys.iter().enumerate().filter(|(_, key)| !key.is_per_node);
             let domains = shared.map(|(key, _)| topology.domain(key, place)).collect();
             let next = cells.len();
             Spot {
-                node: Arc::clone(node),
                 never: filter::admits(pod, node, constraints).err(),
                 avoided: filter::avoided(&pod.template.placement, node),
                 preferred: preferred(pod, node),
@@ -97,25 +102,25 @@ impl Session {
             }
         });
         let spots: Vec<Spot> = spots.collect();
-        let places = nodes.iter().enumerate().map(|(at, node)| (node.name.clone(), at)).collect();
-        let mut ordered: Vec<Cell> = Vec::new();
-        ordered.resize_with(cells.len(), || Cell { domains: Vec::new(), buckets: BTreeMap::new() });
-        for (domains, cell) in cells {
-            ordered[cell].domains = domains;
-        }
         let mut session = Self {
             requests: requests(&pod.template),
             pod: Arc::new(pod.clone()),
+            cells: ordered(cells),
+            fleet: Arc::clone(fleet),
             topology,
             spots,
-            places,
-            cells: ordered,
-            is_stale: false,
+            // What its volumes allow is this pod's own.
+            is_stale: !constraints.is_empty(),
+            refused: None,
         };
         for place in 0..session.spots.len() {
             session.look_again(world, place);
         }
         session
+    }
+
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
     }
 
     /// Whether what is known of one pod's places is so of another's.
@@ -132,6 +137,7 @@ impl Session {
 
     /// Takes note of a pod that changed, with the World in which it has.
     pub fn changed(&mut self, world: &World, old: Option<&Pod>, new: Option<&Pod>) {
+        self.refused = None;
         let pod = Arc::clone(&self.pod);
         for (other, sign) in [(old, -1), (new, 1)] {
             let Some(other) = other else { continue };
@@ -144,7 +150,7 @@ impl Session {
         let nodes: BTreeSet<&NodeName> =
             both().flat_map(|pod| pod.node().into_iter().chain(pod.promised())).collect();
         for name in nodes {
-            if let Some(place) = self.places.get(name).copied() {
+            if let Some(place) = self.fleet.place(name) {
                 self.look_again(world, place);
             }
         }
@@ -180,13 +186,24 @@ impl Session {
         if spot.never.is_some() {
             return None;
         }
-        let load = filter::room(world, &self.pod, &self.requests, &spot.node).ok()?;
+        let node = &self.fleet.nodes[place];
+        let load = filter::room(world, &self.pod, &self.requests, node).ok()?;
         let is_best_effort = self.requests.asked == Amounts::default();
-        let score = score::room(&spot.node.observed.capacity, &load, is_best_effort);
+        let score = score::room(&node.observed.capacity, &load, is_best_effort);
         let rules = self.topology.rules.iter().enumerate();
         let own = rules.filter(|(_, rule)| self.topology.keys[rule.key].is_per_node);
         let counts = own.map(|(rule, _)| self.topology.counted(rule, place)).collect();
         Some((Traits { avoided: spot.avoided, preferred: spot.preferred, counts }, score))
+    }
+
+    /// The node for a pod like this one, or the line that says why there is none.
+    pub fn place(&mut self, world: &World) -> Result<NodeName, String> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let place = self.best(world).cloned().ok_or_else(|| self.refusal(world));
+        self.refused = place.as_ref().err().cloned();
+        place
     }
 
     /// The best node for the pod.
@@ -206,7 +223,7 @@ impl Session {
                 + score::SPREAD_WEIGHT * it.crowd.map_or(0, |it| crowd.spread(it));
             (total, tie, place)
         });
-        rated.max().map(|(_, _, place)| &self.spots[place].node.name)
+        rated.max().map(|(_, _, place)| &self.fleet.nodes[place].name)
     }
 
     fn candidates(&self, world: &World) -> Vec<Candidate<'_>> {
@@ -289,7 +306,7 @@ impl Session {
 
     /// Why the node can't take the pod; empty if it can.
     pub fn unfit(&self, world: &World, name: &NodeName) -> Vec<Unfit> {
-        let Some(place) = self.places.get(name).copied() else { return Vec::new() };
+        let Some(place) = self.fleet.place(name) else { return Vec::new() };
         let outlook = self.topology.outlook(world, &self.pod);
         self.unfit_at(world, place, &outlook)
     }
@@ -304,7 +321,9 @@ impl Session {
         if let Some(never) = &spot.never {
             return vec![never.clone()];
         }
-        if let Err(lacking) = filter::room(world, &self.pod, &self.requests, &spot.node) {
+        if let Err(lacking) =
+            filter::room(world, &self.pod, &self.requests, &self.fleet.nodes[place])
+        {
             return lacking;
         }
         let rules = 0..self.topology.rules.len();
@@ -319,7 +338,7 @@ impl Session {
             let unfit = self.unfit_at(world, *place, &outlook);
             !unfit.is_empty() && unfit.iter().all(Unfit::can_yield)
         });
-        places.map(|place| self.spots[place].node.name.clone()).collect()
+        places.map(|place| self.fleet.nodes[place].name.clone()).collect()
     }
 
     /// The one line that says why no node can take the pod.
@@ -328,6 +347,15 @@ impl Session {
         let unfit = (0..self.spots.len()).map(|place| self.unfit_at(world, place, &outlook));
         refusal(self.spots.len(), unfit)
     }
+}
+
+/// Cells by their numbers.
+fn ordered(cells: BTreeMap<Vec<Option<usize>>, usize>) -> Vec<Cell> {
+    let mut numbered: Vec<_> =
+        cells.into_iter().map(|(domains, number)| (number, domains)).collect();
+    numbered.sort_by_key(|(number, _)| *number);
+    let cells = numbered.into_iter();
+    cells.map(|(_, domains)| Cell { domains, buckets: BTreeMap::new() }).collect()
 }
 
 /// The sum of the weights of the wishes that the node meets.

@@ -23,7 +23,8 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::desired::{FileContent, SourceFile, TreeChange};
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::record::{Applied, Node, NodeTaint, Placed, Pod};
+use crate::domain::node::{Node, NodeTaint};
+use crate::domain::record::{Applied, Placed, Pod};
 use crate::domain::resource::Resource;
 use crate::domain::selector::Labels;
 use crate::domain::world::{Effect, Record, World, node_key};

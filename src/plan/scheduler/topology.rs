@@ -6,39 +6,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kgit_protocol::ids::NodeName;
-
 use crate::domain::key::ObjectKey;
-use crate::domain::record::{Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::Pod;
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::template::{PodTerm, SpreadConstraint};
 use crate::domain::world::World;
 use crate::plan::scheduler::filter;
+use crate::plan::scheduler::fleet::{Fleet, HOSTNAME, Key};
 use crate::plan::scheduler::terms::term_matches;
 use crate::plan::scheduler::unfit::Unfit;
 
-/// The nodes' label by which pods without a constraint of their own are spread.
-const HOSTNAME: &str = "kubernetes.io/hostname";
-/// Upstream's skew for that.
+/// Upstream's skew for pods without a constraint of their own.
 const DEFAULT_MAX_SKEW: u32 = 3;
 
 #[derive(Debug)]
 pub struct Topology {
-    pub keys: Vec<Key>,
+    fleet: Arc<Fleet>,
+    pub keys: Vec<Arc<Key>>,
     pub rules: Vec<Rule>,
-    /// Where each node stands among those that `keys` and `rules` know.
-    places: BTreeMap<NodeName, usize>,
-}
-
-/// A label of nodes, whose values are domains.
-#[derive(Debug)]
-pub struct Key {
-    name: String,
-    domains: usize,
-    /// Of each node.
-    of_node: Vec<Option<usize>>,
-    /// No two nodes share a domain.
-    pub is_per_node: bool,
 }
 
 #[derive(Debug)]
@@ -85,34 +71,34 @@ pub enum Crowd {
 pub type Counts = [Option<i64>];
 
 impl Topology {
-    pub fn new(world: &World, pod: &Pod, nodes: &[&Node]) -> Self {
-        let places = nodes.iter().enumerate().map(|(place, node)| (node.name.clone(), place));
-        let mut topology = Self { keys: Vec::new(), rules: Vec::new(), places: places.collect() };
-        topology.add_spread(pod, nodes);
-        topology.add_terms(world, pod, nodes);
+    pub fn new(world: &World, pod: &Pod, fleet: Arc<Fleet>) -> Self {
+        let mut topology = Self { fleet, keys: Vec::new(), rules: Vec::new() };
+        topology.add_spread(pod);
+        topology.add_terms(world, pod);
         for index in 0..topology.rules.len() {
             topology.count_all(world, pod, index);
         }
         topology
     }
 
-    fn add_spread(&mut self, pod: &Pod, nodes: &[&Node]) {
+    fn add_spread(&mut self, pod: &Pod) {
         let constraints = &pod.template.placement.spread;
         if constraints.is_empty() {
             let what = What::Rather { crowd: Crowd::Siblings, max_skew: DEFAULT_MAX_SKEW };
-            self.add(what, HOSTNAME, nodes);
+            self.add(what, HOSTNAME);
             return;
         }
         for constraint in constraints {
             // Only nodes that have all labels of the constraints of one kind count for them.
             let alike = constraints.iter().filter(|other| other.hard == constraint.hard);
             let keys: Vec<&str> = alike.map(|other| other.topology_key.as_str()).collect();
-            let counting = nodes.iter().map(|node| {
+            let fleet = Arc::clone(&self.fleet);
+            let counting = fleet.nodes.iter().map(|node| {
                 keys.iter().all(|key| node.labels.contains_key(*key))
                     && counts(constraint, pod, node)
             });
             let counting: Vec<bool> = counting.collect();
-            let rule = self.add(spread(constraint, pod), &constraint.topology_key, nodes);
+            let rule = self.add(spread(constraint, pod), &constraint.topology_key);
             let key = self.rules[rule].key;
             let mut open = vec![false; self.keys[key].domains];
             for (domain, counts) in self.keys[key].of_node.iter().zip(&counting) {
@@ -125,27 +111,27 @@ impl Topology {
         }
     }
 
-    fn add_terms(&mut self, world: &World, pod: &Pod, nodes: &[&Node]) {
+    fn add_terms(&mut self, world: &World, pod: &Pod) {
         let placement = &pod.template.placement;
         for term in &placement.pod_affinity {
-            self.add(What::Near, &term.topology_key, nodes);
+            self.add(What::Near, &term.topology_key);
         }
         for term in &placement.pod_anti_affinity {
-            self.add(What::Away(term.clone()), &term.topology_key, nodes);
+            self.add(What::Away(term.clone()), &term.topology_key);
         }
         let (unwelcome, wishes) = minded_keys(world, pod);
         for key in unwelcome {
-            self.add(What::Welcome, &key, nodes);
+            self.add(What::Welcome, &key);
         }
         for key in wishes {
-            self.add(What::Wish, &key, nodes);
+            self.add(What::Wish, &key);
         }
     }
 
-    fn add(&mut self, what: What, key: &str, nodes: &[&Node]) -> usize {
+    fn add(&mut self, what: What, key: &str) -> usize {
         let known = self.keys.iter().position(|known| known.name == key);
         let key = known.unwrap_or_else(|| {
-            self.keys.push(Key::new(key, nodes));
+            self.keys.push(self.fleet.key(key));
             self.keys.len() - 1
         });
         let counts = vec![0; self.keys[key].domains];
@@ -168,7 +154,7 @@ impl Topology {
     }
 
     fn count(&mut self, world: &World, pod: &Pod, rule: usize, other: &Pod, sign: i64) {
-        let Some(place) = other.node().and_then(|node| self.places.get(node)).copied() else {
+        let Some(place) = other.node().and_then(|node| self.fleet.place(node)) else {
             return;
         };
         let key = &self.keys[self.rules[rule].key];
@@ -236,22 +222,6 @@ pub struct Outlook {
     least: Vec<i64>,
     /// No pod is there that this one has to be near, and it is itself such a pod.
     is_first: bool,
-}
-
-impl Key {
-    fn new(name: &str, nodes: &[&Node]) -> Self {
-        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut labelled = 0;
-        let of_node = nodes.iter().map(|node| {
-            let value = node.labels.get(name)?;
-            labelled += 1;
-            let next = known.len();
-            Some(*known.entry(value).or_insert(next))
-        });
-        let of_node: Vec<Option<usize>> = of_node.collect();
-        let domains = known.len();
-        Self { name: name.to_owned(), domains, of_node, is_per_node: domains == labelled }
-    }
 }
 
 impl Rule {

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::load::{Amounts, requests};
-use crate::domain::record::{Node, Pod};
+use crate::domain::node::Node;
+use crate::domain::record::Pod;
 use crate::domain::template::{PodTerm, SpreadConstraint};
 use crate::domain::world::World;
 use crate::plan::scheduler::score::{self, Range};
