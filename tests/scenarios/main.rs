@@ -17,3 +17,4 @@ mod scheduling;
 mod services;
 mod stateful_sets;
 mod waiting;
+mod waves;
