@@ -19,7 +19,7 @@ use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::evict::evict;
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
-use crate::plan::{depends, dissolve, job_failure, names, replicas};
+use crate::plan::{depends, dissolve, job_failure, names, refresh, replicas};
 
 /// Delay before the first retry; doubled with each failure in a row, up to the limit.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
@@ -258,7 +258,9 @@ impl Job<'_> {
     }
 
     fn go_on(&mut self, draft: &mut Draft<'_>, needs: &Needs) {
-        let digest = revision_digest(&draft.world, &self.spec.template, needs);
+        // What runs to its end is not begun anew because of a config: only the next pod has it all.
+        let digest = revision_digest(&draft.world, &self.spec.template, &Needs::default());
+        refresh::pods(draft, self.key, &digest, needs);
         self.stop_outdated(draft, &digest);
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.placed.is_none()) {
             pods::place_pending(draft, pod, &needs.configs);

@@ -37,6 +37,7 @@ mod preempt;
 mod priority;
 mod prune;
 mod rebalance;
+mod refresh;
 mod replicas;
 mod revisions;
 mod rollout;

@@ -3,6 +3,7 @@
 mod autoscalers;
 mod brakes;
 mod cluster;
+mod configs;
 mod cron_jobs;
 mod daemon_sets;
 mod data;
