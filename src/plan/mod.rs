@@ -23,6 +23,7 @@ mod draft;
 pub mod drain;
 pub mod events;
 mod evict;
+mod fence;
 pub mod forecast;
 pub mod health;
 mod hooks;

@@ -66,6 +66,7 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
         active_deadline_seconds: template.active_deadline_seconds,
         security: template.security.clone(),
         registry_logins: registry_logins(template, decision.configs),
+        fence_after_seconds: None,
     })
 }
 
