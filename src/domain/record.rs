@@ -70,6 +70,9 @@ pub struct Applied {
     pub resource: Arc<Resource>,
     pub uid: String,
     pub created: Timestamp,
+    /// When a commit last changed it.
+    #[serde(default)]
+    pub changed: Timestamp,
     /// Bumped with each change of the spec.
     pub generation: u64,
     /// The commit that last changed it, and what it changed (at most [`MAX_CAUSE_CHANGES`]).

@@ -178,6 +178,7 @@ impl CronJob<'_> {
         let applied = Applied {
             uid: names::owned_uid(&self.applied.uid, &key.name),
             created: draft.now,
+            changed: draft.now,
             generation: 1,
             commit: Arc::clone(&self.applied.commit),
             changes: Vec::new(),

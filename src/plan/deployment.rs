@@ -8,7 +8,7 @@ use kgit_protocol::ids::Digest;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, DeploymentState, ReplicaSet, ReplicaStatus};
+use crate::domain::record::{Applied, DeploymentState, Pod, ReplicaSet, ReplicaStatus};
 use crate::domain::resource::{DeploymentSpec, Spec, Strategy};
 use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
@@ -148,13 +148,19 @@ impl Rollout<'_> {
         for set in &old {
             self.scale(draft, &set.key, 0);
         }
-        let still_there: usize = old.iter().map(|set| draft.world.pods_of(&set.key).count()).sum();
-        if still_there > 0 {
+        let left: Vec<Arc<Pod>> =
+            old.iter().flat_map(|set| replicas::pods_of(&draft.world, &set.key)).collect();
+        if !left.is_empty() {
+            let (deadline, kind) =
+                pods::ought_all_to_be_gone(left.iter().map(|pod| &**pod), draft.now);
+            if kind == WaitKind::Progress {
+                draft.wake(self.key, deadline);
+            }
             draft.wait(Waiting {
                 object: self.key.clone(),
-                for_what: format!("{still_there} pods of the old revision to be gone (Recreate)"),
-                kind: WaitKind::Progress,
-                deadline: None,
+                for_what: format!("{} pods of the old revision to be gone (Recreate)", left.len()),
+                kind,
+                deadline: Some(deadline),
                 consequence: "the new revision is not started".to_owned(),
                 unplaced: None,
             });

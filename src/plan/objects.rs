@@ -102,6 +102,7 @@ fn create(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
     let applied = Applied {
         uid: names::object_uid(&draft.world.cluster, key, draft.world.meta.incarnation),
         created: draft.now,
+        changed: draft.now,
         generation: 1,
         commit: Arc::clone(&draft.desired.commit),
         changes: Vec::new(),
@@ -131,6 +132,7 @@ fn update(
         resource,
         generation: applied.generation + u64::from(spec_changed),
         commit: Arc::clone(&draft.desired.commit),
+        changed: draft.now,
         changes,
         retained: None,
         // From now on it is the manifest's.

@@ -302,6 +302,7 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
     let applied = Applied {
         generation: pruned.applied.generation + u64::from(changed),
         commit: Arc::clone(&draft.desired.commit),
+        changed: draft.now,
         changes: Vec::new(),
         retained: None,
         resource,
