@@ -26,6 +26,7 @@ pub mod forecast;
 pub mod health;
 mod job;
 mod job_failure;
+mod job_index;
 mod names;
 mod objects;
 pub mod observe;

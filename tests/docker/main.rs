@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
 mod brakes;
+mod by_itself;
 mod clients;
 mod cluster;
 mod crashes;
