@@ -34,7 +34,7 @@ const NOT_YET: [(&str, &str); 5] = [
 ];
 
 /// Kinds of Kubernetes' own groups that have no meaning on plain Docker hosts.
-const MEANINGLESS: [(&str, &str); 18] = [
+const MEANINGLESS: [(&str, &str); 25] = [
     ("NetworkPolicy", "kgit enforces no network policies"),
     ("LimitRange", "kgit enforces no limits by namespace"),
     ("ResourceQuota", "kgit enforces no quotas"),
@@ -53,11 +53,19 @@ const MEANINGLESS: [(&str, &str); 18] = [
     ("Config", "a kubeconfig is not a manifest"),
     ("Status", "it is an answer, not a manifest"),
     ("PodPreset", "Kubernetes has given it up"),
+    ("Policy", "it is a setting of kube-scheduler"),
+    ("CSIStorageCapacity", STORAGE_DRIVERS),
+    ("VolumeAttributesClass", STORAGE_DRIVERS),
+    ("Workload", PLACED_SINGLY),
+    ("PodGroup", PLACED_SINGLY),
+    ("IPAddress", "kgit gives addresses itself"),
+    ("ServiceCIDR", "kgit chooses the range of services itself"),
 ];
+const PLACED_SINGLY: &str = "pods are placed one by one here";
 const STORAGE_DRIVERS: &str = "kgit uses no storage drivers";
 
 /// Groups of Kubernetes that hold nothing else.
-const MEANINGLESS_GROUPS: [(&str, &str); 8] = [
+const MEANINGLESS_GROUPS: [(&str, &str); 15] = [
     ("rbac.authorization.k8s.io", "access is given by kgit's own tokens and roles"),
     ("apiextensions.k8s.io", "there are no custom resources here"),
     ("apiregistration.k8s.io", "there are no added API servers here"),
@@ -66,7 +74,17 @@ const MEANINGLESS_GROUPS: [(&str, &str); 8] = [
     ("coordination.k8s.io", "leases are not manifests"),
     ("certificates.k8s.io", "kgit signs no requests of others"),
     ("flowcontrol.apiserver.k8s.io", "there is no Kubernetes API server here"),
+    ("internal.apiserver.k8s.io", "there is no Kubernetes API server here"),
+    ("resource.k8s.io", "kgit hands out no devices"),
+    ("events.k8s.io", "events are not manifests"),
+    ("authentication.k8s.io", "it is a question to an API server, not a manifest"),
+    ("authorization.k8s.io", "it is a question to an API server, not a manifest"),
+    ("audit.k8s.io", SETTINGS),
+    ("kubeadm.k8s.io", SETTINGS),
 ];
+/// Groups of the settings of Kubernetes' programs end so.
+const SETTINGS_GROUPS: &str = ".config.k8s.io";
+const SETTINGS: &str = "these are settings of another program";
 
 /// Groups in which an unknown kind is a mistake, not somebody's extension.
 const OWN_GROUPS: [&str; 10] = [
@@ -95,7 +113,10 @@ pub fn classify(api_version: &str, kind: &str) -> Verdict {
     if let Some((_, reason)) = MEANINGLESS_GROUPS.iter().find(|(name, _)| *name == group) {
         return Verdict::Skipped(reason);
     }
-    let is_own = OWN_GROUPS.contains(&group);
+    if group.ends_with(SETTINGS_GROUPS) {
+        return Verdict::Skipped(SETTINGS);
+    }
+    let is_own = OWN_GROUPS.contains(&group) && (!group.is_empty() || is_version(api_version));
     if !is_own && group.contains('.') {
         return Verdict::Skipped("there are no custom resources here");
     }
@@ -114,6 +135,12 @@ pub fn classify(api_version: &str, kind: &str) -> Verdict {
         None if is_own => unknown_kind(api_version, kind),
         None => Verdict::Skipped("this is not a Kubernetes kind"),
     }
+}
+
+/// `v1`, `v1beta2`: other programs have versions of other forms.
+fn is_version(text: &str) -> bool {
+    let digits = text.strip_prefix('v').unwrap_or_default();
+    digits.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// The apiVersions that a kind is read from, today's first; none for kinds that kgit knows not.
@@ -179,6 +206,17 @@ mod tests {
         assert_eq!(classify("networking.k8s.io/v1", "Ingress"), Verdict::NotYet);
         assert!(matches!(classify("serving.knative.dev/v1", "Service"), Verdict::Skipped(_)));
         assert!(matches!(classify("skaffold/v2", "Config"), Verdict::Skipped(_)));
+        assert!(matches!(classify("builtin", "LabelTransformer"), Verdict::Skipped(_)));
+        assert!(matches!(classify("v1", "Policy"), Verdict::Skipped(_)));
+        assert!(matches!(classify("scheduling.k8s.io/v1alpha2", "Workload"), Verdict::Skipped(_)));
+        let why = |version, kind| match classify(version, kind) {
+            Verdict::Skipped(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"), SETTINGS);
+        assert_eq!(why("resource.k8s.io/v1", "ResourceClaim"), "kgit hands out no devices");
+        assert!(matches!(classify("v1", "Servise"), Verdict::Refused { .. }));
+        assert!(matches!(classify("1", "Pod"), Verdict::Refused { .. }));
         assert!(matches!(classify("rbac.authorization.k8s.io/v1", "Role"), Verdict::Skipped(_)));
     }
 

@@ -20,6 +20,7 @@ pub mod lower;
 pub mod object;
 pub mod path;
 pub mod quantity;
+pub mod quoted;
 pub mod reading;
 pub mod render;
 pub mod scalar;

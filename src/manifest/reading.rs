@@ -8,6 +8,7 @@ use crate::domain::key::Kind;
 use crate::manifest::findings::Findings;
 use crate::manifest::kinds::{Verdict, classify};
 use crate::manifest::object::{Defined, object};
+use crate::manifest::quoted;
 use crate::manifest::settings::settings;
 use crate::manifest::tree::{self, Node, Problem, Span, Value};
 
@@ -106,7 +107,12 @@ fn span_after(before: &[u8]) -> Span {
 }
 
 fn documents(path: &Arc<str>, text: &str) -> Reading {
-    let read = tree::read(text);
+    let indented;
+    let mut read = tree::read(text);
+    if read.failures.iter().any(|failure| failure.code == tree::SHALLOW_QUOTE) {
+        indented = quoted::indented(text);
+        read = tree::read(&indented);
+    }
     let mut file = File::new(path, text);
     for failure in read.failures {
         file.out.documents += 1;

@@ -162,6 +162,8 @@ pub fn read(text: &str) -> Text<'_> {
 }
 
 const TOO_COMPLEX: &str = "too-complex";
+/// A quoted text's further line is not further in than what it belongs to.
+pub const SHALLOW_QUOTE: &str = "shallow-quote";
 const TOO_DEEP: &str = "this is nested more than 100 levels deep";
 
 /// The next document with content; `None` at the end of the text.
@@ -214,7 +216,11 @@ fn syntax(error: &ScanError) -> Problem {
     } else {
         None
     };
-    Problem { span, code: "syntax", message: format!("this is not YAML: {message}"), hint }
+    let code = match error.kind() {
+        ErrorKind::InvalidQuotedScalarIndent => SHALLOW_QUOTE,
+        _ => "syntax",
+    };
+    Problem { span, code, message: format!("this is not YAML: {message}"), hint }
 }
 
 fn too_complex(span: Span, message: &str) -> Problem {

@@ -42,6 +42,7 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
         (Verb::Stop, Kind::Pod) => pod_stopped(world, step, &event),
         (Verb::Create, Kind::PersistentVolumeClaim) => claim_made(world, object, &event),
         (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
+        (Verb::Scale, Kind::HorizontalPodAutoscaler) => target_scaled(step, &event),
         (Verb::Create, Kind::ReplicaSet) => set_made(world, step, &event),
         (Verb::Finish, Kind::Job) => job_ended(world, step, &event),
         (Verb::Create | Verb::Delete, Kind::Job) => job_made(world, step, &event),
@@ -153,6 +154,21 @@ fn set_scaled(
     let way = if to > from { "up" } else { "down" };
     let message = format!("Scaled {way} replica set {} from {from} to {to}", object.name);
     vec![(set.owner.clone(), event("ScalingReplicaSet", message, "deployment-controller"))]
+}
+
+/// Upstream's event, with the figures in its reason.
+fn target_scaled(
+    step: &Step,
+    event: &dyn Fn(&str, String, &str) -> Event,
+) -> Vec<(ObjectKey, Event)> {
+    let Some((_, size)) = step.said.detail.split_once(" → ") else { return Vec::new() };
+    let why = step.reasons.iter().find_map(|reason| match reason {
+        Reason::Autoscaled { what, .. } => Some(what.as_str()),
+        _ => None,
+    });
+    let message = format!("New size: {size}; reason: {}", why.unwrap_or_default());
+    let told = event("SuccessfulRescale", message, "horizontal-pod-autoscaler");
+    vec![(step.said.object.clone(), told)]
 }
 
 fn job_ended(

@@ -12,6 +12,7 @@ use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, JobFinish, JobState, Pod};
 use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
+use crate::domain::template::PodTemplate;
 use crate::domain::workload::FailureAction;
 use crate::domain::world::{Effect, Record};
 use crate::plan::config::{Needs, needs, revision_digest};
@@ -19,7 +20,7 @@ use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::evict::evict;
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
-use crate::plan::{depends, dissolve, job_failure, names, refresh, replicas};
+use crate::plan::{depends, dissolve, job_failure, job_index, names, refresh, replicas};
 
 /// Delay before the first retry; doubled with each failure in a row, up to the limit.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
@@ -358,15 +359,18 @@ impl Job<'_> {
             return;
         };
         let counter = owner.counter + 1;
-        let name = names::pod_name(self.key, &owner.uid, counter);
+        let name = match index {
+            Some(index) => job_index::pod_name(self.key, &owner.uid, counter, index),
+            None => names::pod_name(self.key, &owner.uid, counter),
+        };
         let counted = Applied { counter, ..owner.clone() };
         let new = NewPod {
             key: self.key.sibling(Kind::Pod, &name),
             owner: self.key.clone(),
             owner_uid: owner.uid,
             counter,
-            extra_labels: self.labels(),
-            template: Arc::clone(&self.spec.template),
+            extra_labels: self.labels(index),
+            template: self.template(index),
             revision_digest: digest,
             index,
             pinned: None,
@@ -376,15 +380,26 @@ impl Job<'_> {
         pods::create(draft, new, &needs.configs, reasons, vec![effect]);
     }
 
-    fn labels(&self) -> Labels {
+    fn template(&self, index: Option<u32>) -> Arc<PodTemplate> {
+        let Some(index) = index else { return Arc::clone(&self.spec.template) };
+        let failures = self.spec.backoff_limit_per_index.map(|_| {
+            let failures = self.state.index_failures.get(&index);
+            failures.map_or(0, |(count, _)| *count)
+        });
+        Arc::new(job_index::own_template(&self.spec.template, self.key, index, failures))
+    }
+
+    fn labels(&self, index: Option<u32>) -> Labels {
         // The short forms are the older ones; scripts select by both.
         let (name, uid) = (self.key.name.to_string(), self.applied.uid.clone());
-        Labels::from([
+        let mut labels = index.map(job_index::label).unwrap_or_default();
+        labels.extend([
             ("batch.kubernetes.io/controller-uid".to_owned(), uid.clone()),
             ("batch.kubernetes.io/job-name".to_owned(), name.clone()),
             ("controller-uid".to_owned(), uid),
             ("job-name".to_owned(), name),
-        ])
+        ]);
+        labels
     }
 
     /// The lowest index that is neither done nor under way, nor waiting out its delay.

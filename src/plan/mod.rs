@@ -29,6 +29,7 @@ pub mod health;
 mod hooks;
 mod job;
 mod job_failure;
+mod job_index;
 mod names;
 mod objects;
 pub mod observe;

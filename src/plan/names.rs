@@ -40,8 +40,14 @@ pub fn pod_uid(owner_uid: &str, counter: u64) -> PodUid {
 
 /// The name of an owner's `counter`-th pod.
 pub fn pod_name(owner: &ObjectKey, owner_uid: &str, counter: u64) -> String {
+    pod_name_with(owner, owner_uid, counter, "")
+}
+
+/// The same with something between the owner's name and the suffix.
+pub fn pod_name_with(owner: &ObjectKey, owner_uid: &str, counter: u64, between: &str) -> String {
     let digest = digest(&[b"name", owner_uid.as_bytes(), &counter.to_be_bytes()]);
-    format!("{}-{}", shortened(&owner.name, SUFFIX_CHARS + 1), letters(&digest, SUFFIX_CHARS))
+    let owner = shortened(&owner.name, between.len() + SUFFIX_CHARS + 1);
+    format!("{owner}{between}-{}", letters(&digest, SUFFIX_CHARS))
 }
 
 /// A revision's `pod-template-hash`. `collisions` moves it when the name is taken by another.

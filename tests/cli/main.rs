@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "runs the binary on files of its own")]
 
 mod help;
+mod public;
 mod run;
 
 use run::Kgit;

@@ -2,11 +2,14 @@
 //! sees to both.
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read the environment")]
 
+mod blog;
 mod brakes;
+mod by_itself;
 mod clients;
 mod cluster;
 mod configs;
 mod crashes;
+mod drains;
 mod engine;
 mod face;
 #[path = "../support/firewalld.rs"]

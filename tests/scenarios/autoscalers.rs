@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::key::Kind;
 
 use crate::cluster::Cluster;
 use crate::manifests::web_with;
@@ -65,6 +66,10 @@ fn load_brings_pods_and_quiet_takes_them_away_after_five_minutes() {
     + create    Pod/default/web-mn4tmjh4nc-8tlrz  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
+    let world = cluster.world();
+    let log = world.events.iter().find(|(key, _)| key.kind == Kind::HorizontalPodAutoscaler);
+    let told = log.unwrap().1.events.iter().map(|it| format!("{}: {}", it.reason, it.message));
+    assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"SuccessfulRescale: New size: 4; reason: cpu is at 100 % of the request, and 50 % is aimed at");
     cluster.pass(Duration::from_secs(320));
     assert_eq!(under_load(&mut cluster, 50, 1), [4]);
     let sizes = under_load(&mut cluster, 10, 22);

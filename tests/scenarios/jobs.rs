@@ -250,6 +250,27 @@ fn each_index_has_a_delay_and_a_limit_of_its_own() {
 }
 
 #[test]
+fn each_index_is_told_which_one_it_is() {
+    let cluster = indexed("  backoffLimitPerIndex: 5\n");
+    let index = "batch.kubernetes.io/job-completion-index";
+    let mut told = Vec::new();
+    for pod in cluster.pods() {
+        let placed = pod.placed.as_ref().unwrap();
+        let variables = &placed.spec.containers[0].env;
+        let variable = variables.iter().find(|it| it.name == "JOB_COMPLETION_INDEX").unwrap();
+        assert_eq!(pod.labels[index], variable.value);
+        assert_eq!(pod.annotations[index], variable.value);
+        assert_eq!(pod.annotations["batch.kubernetes.io/job-index-failure-count"], "0");
+        told.push(format!("{} is {} on {}", pod.key.name, variable.value, placed.spec.hostname));
+    }
+    assert_snapshot!(told.join("\n"), @"
+    batch-0-6ct27 is 0 on batch-0
+    batch-1-d9h7j is 1 on batch-1
+    batch-2-c6b5b is 2 on batch-2
+    ");
+}
+
+#[test]
 fn a_suspended_jobs_deadline_starts_anew_when_it_goes_on() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.behaviour.insert("slow".to_owned(), Behaviour::NeverReady);

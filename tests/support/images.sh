@@ -17,7 +17,7 @@ EXAMPLE_IMAGES=(
 # Built, never pulled: no registry knows them, and those of the example are the team's own to build.
 LOCAL_IMAGES=(
     "kgit-test/busybox:1 sh" "kgit-test/web:1 serve 80 8080" "kgit-test/web:2 serve 80 8080"
-    "kgit-test/polite:1 polite 8080"
+    "kgit-test/polite:1 polite 8080" "kgit-test/mysql:1 mysqld" "kgit-test/wordpress:1 wordpress"
 )
 # The tutorials' own names, so that their manifests run as they are.
 TUTORIAL_IMAGES=(
@@ -111,7 +111,11 @@ image_root() { # DIRECTORY NAME
     keep_script >"$root/bin/keep"
     answer_script >"$root/bin/answer"
     polite_script >"$root/bin/polite"
-    chmod 755 "$root/bin/serve" "$root/bin/keep" "$root/bin/answer" "$root/bin/polite"
+    mysqld_script >"$root/bin/mysqld"
+    query_script >"$root/bin/query"
+    wordpress_script >"$root/bin/wordpress"
+    page_script >"$root/bin/page"
+    chmod 755 "$root"/bin/{serve,keep,answer,polite,mysqld,query,wordpress,page}
     [[ $2 != kgit-test/polite* ]] || server_build "$root/bin/server"
 }
 
@@ -161,6 +165,69 @@ add) echo "$text" >>/data/entries && echo "added" ;;
 count) cat /data/entries 2>/dev/null | wc -l ;;
 *) echo "unknown request" ;;
 esac
+SCRIPT
+}
+
+# What stands in for MySQL: as the real one's image does, it keeps the passwords that it is first started with, beside the
+# rows. One line a request: "USER PASSWORD insert TEXT" or "USER PASSWORD select".
+mysqld_script() {
+    cat <<'SCRIPT'
+#!/bin/sh
+trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM INT
+[ -n "$MYSQL_ROOT_PASSWORD" ] || { echo "database is uninitialized and MYSQL_ROOT_PASSWORD is not set"; exit 1; }
+cd /var/lib/mysql || exit 1
+if ! [ -e users ]; then
+    echo "root $MYSQL_ROOT_PASSWORD" >users.new
+    [ -z "$MYSQL_USER" ] || echo "$MYSQL_USER $MYSQL_PASSWORD" >>users.new
+    : >rows
+    mv users.new users
+fi
+echo "ready for connections"
+nc -ll -p 3306 -e query &
+wait
+SCRIPT
+}
+
+query_script() {
+    cat <<'SCRIPT'
+#!/bin/sh
+cd /var/lib/mysql || exit 1
+read -r user password verb text
+grep -qxF "$user $password" users || { echo "Access denied for user $user"; exit 0; }
+case $verb in
+insert) echo "$text" >>rows && sync && echo "OK" ;;
+select) cat rows ;;
+*) echo "You have an error in your SQL syntax" ;;
+esac
+SCRIPT
+}
+
+# What stands in for WordPress: installs itself once, which is a row in its database and a file in its own volume, and
+# serves the rows.
+wordpress_script() {
+    cat <<'SCRIPT'
+#!/bin/sh
+trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM INT
+cd /var/www/html || exit 1
+ask() { echo "${WORDPRESS_DB_USER:-root} $WORDPRESS_DB_PASSWORD $*" | nc -w 5 "$WORDPRESS_DB_HOST" 3306; }
+until [ -e installed ]; do
+    said=$(ask insert "Hello world! by $(hostname)")
+    [ "$said" != OK ] || touch installed
+    [ -e installed ] || { echo "the database: ${said:-no answer}"; sleep 1; }
+done
+nc -ll -p 80 -e page &
+wait
+SCRIPT
+}
+
+page_script() {
+    cat <<'SCRIPT'
+#!/bin/sh
+while read -r line && [ "${#line}" -gt 1 ]; do :; done
+rows=$(echo "${WORDPRESS_DB_USER:-root} $WORDPRESS_DB_PASSWORD select" | nc -w 5 "$WORDPRESS_DB_HOST" 3306)
+status="200 OK"
+[ -n "$rows" ] || status="500 Error establishing a database connection"
+printf 'HTTP/1.0 %s\r\nContent-Length: %d\r\n\r\n%s\n' "$status" $((${#rows} + 1)) "$rows"
 SCRIPT
 }
 

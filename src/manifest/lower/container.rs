@@ -121,6 +121,10 @@ fn image(object: &mut Object<'_, '_>, path: &Path<'_>, written: &Container) -> S
         object.required(&path);
     } else if image.contains(char::is_whitespace) {
         object.error(&path, format!("`{image}` is not the name of an image: it has a space in it"));
+    } else if let Some(odd) = image.chars().find(|letter| !is_of_image(*letter)) {
+        let message = format!("`{image}` is not the name of an image: it has a `{odd}` in it");
+        let hint = PLACEHOLDERS.contains(&odd).then(|| "put the image's name in its place".into());
+        object.error_with_hint(&path, message, hint);
     } else if repository(&image).contains(|c: char| c.is_ascii_uppercase()) {
         let message = format!("`{image}` is not the name of an image: repositories are lower-case");
         object.error(&path, message);
@@ -128,6 +132,14 @@ fn image(object: &mut Object<'_, '_>, path: &Path<'_>, written: &Container) -> S
         object.error(&path, format!("`{image}` is not the name of an image: {wrong}"));
     }
     image
+}
+
+/// What other programs' placeholders begin or end with.
+const PLACEHOLDERS: [char; 5] = ['$', '<', '>', '{', '}'];
+
+/// Brackets are of IPv6 addresses.
+fn is_of_image(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "._-/:@[]+".contains(letter)
 }
 
 /// What is wrong with an image's tag or digest. Source:

@@ -107,7 +107,7 @@ fn pod_with(
     restarts: Restarts,
     further: &[VolumeTemplate],
 ) -> PodTemplate {
-    let volumes = volumes(object, path, written);
+    let volumes = volumes(object, path, written, further);
     let mountable = [&volumes, further].concat();
     let context = written.security_context.clone().unwrap_or_default();
     let host_network = written.host_network.unwrap_or(false);
@@ -152,13 +152,20 @@ fn pod_with(
     }
 }
 
-fn volumes(object: &mut Object<'_, '_>, path: &Path<'_>, written: &PodSpec) -> Vec<VolumeTemplate> {
+/// Those that the pods have from elsewhere (`further`) take the place of written ones of their names.
+fn volumes(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &PodSpec,
+    further: &[VolumeTemplate],
+) -> Vec<VolumeTemplate> {
     let mut names = BTreeSet::new();
     each(path, "volumes", written.volumes.as_deref(), |at, it| {
         if !it.name.is_empty() && !names.insert(it.name.clone()) {
             object.error(&at.key("name"), format!("two volumes are named `{}`", it.name));
         }
-        Some(volume(object, at, it))
+        let replaced = further.iter().any(|other| other.name == it.name);
+        (!replaced).then(|| volume(object, at, it))
     })
 }
 

@@ -235,3 +235,77 @@ stringData: {b: 'y'}
     assert_eq!(secret.content.entries["a"], "aGVsbG8=");
     assert_eq!(secret.content.entries["b"], "eQ==");
 }
+
+#[test]
+fn quoted_text_may_go_on_further_to_the_left_as_with_kubectl() {
+    let shallow = "=== a.yaml
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: a
+data:
+  deep: 'it is
+   == ''one''
+
+ text'
+  wide: \"and
+so \\
+is this\"
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: b}
+data: {c: 'd
+e', f: g}
+";
+    let text = |key: &str, entry: &str| {
+        let resource = accepted(shallow, key);
+        resource.manifest["data"][entry].as_str().map(str::to_owned)
+    };
+    assert_eq!(text("ConfigMap/default/a", "deep").as_deref(), Some("it is == 'one'\ntext"));
+    assert_eq!(text("ConfigMap/default/a", "wide").as_deref(), Some("and so is this"));
+    assert_eq!(text("ConfigMap/default/b", "c").as_deref(), Some("d e"));
+    assert_eq!(text("ConfigMap/default/b", "f").as_deref(), Some("g"));
+}
+
+#[test]
+fn quoted_text_with_a_great_many_such_lines_is_refused() {
+    let lines = "so\n".repeat(100);
+    let text = format!("=== a.yaml\nkind:\n  - 'and\n{lines}'\n");
+    let report = report(&text);
+    assert!(report.contains("invalid indentation in multiline quoted scalar"), "{report}");
+}
+
+#[test]
+fn a_claim_template_takes_the_place_of_a_volume_of_its_name() {
+    let set = "=== a.yaml
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      containers: [{name: db, image: db, volumeMounts: [{name: data, mountPath: /data}]}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+";
+    assert_eq!(report(set), "1 object in 1 file: no findings\n");
+}
+
+#[test]
+fn a_placeholder_in_an_images_name_is_told_as_such() {
+    let pod = |image: &str| {
+        let spec = format!("spec: {{containers: [{{name: a, image: '{image}'}}]}}\n");
+        report(&format!("=== a.yaml\napiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\n{spec}"))
+    };
+    for (image, odd) in [("$IMAGE", '$'), ("eu.example.org/<PROJECT>/a:1", '<'), ("a:{tag}", '{')] {
+        let report = pod(image);
+        assert!(report.contains(&format!("it has a `{odd}` in it")), "{report}");
+        assert!(report.contains("hint: put the image's name in its place"), "{report}");
+    }
+    assert!(pod("[::1]:5000/a_b/c-d.e:1@sha256:0123").contains("no digest"));
+}
