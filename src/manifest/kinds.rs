@@ -130,10 +130,12 @@ pub fn classify(api_version: &str, kind: &str) -> Verdict {
     if let Some(version) = versions.first() {
         return wrong_version(api_version, kind, version);
     }
+    if !is_own {
+        return Verdict::Skipped("this is not a Kubernetes kind");
+    }
     match MEANINGLESS.iter().find(|(name, _)| *name == kind) {
         Some((_, reason)) => Verdict::Skipped(reason),
-        None if is_own => unknown_kind(api_version, kind),
-        None => Verdict::Skipped("this is not a Kubernetes kind"),
+        None => unknown_kind(api_version, kind),
     }
 }
 
@@ -205,7 +207,6 @@ mod tests {
         assert_eq!(classify("kgit.dev/v1", "Cluster"), Verdict::Settings);
         assert_eq!(classify("networking.k8s.io/v1", "Ingress"), Verdict::NotYet);
         assert!(matches!(classify("serving.knative.dev/v1", "Service"), Verdict::Skipped(_)));
-        assert!(matches!(classify("skaffold/v2", "Config"), Verdict::Skipped(_)));
         assert!(matches!(classify("builtin", "LabelTransformer"), Verdict::Skipped(_)));
         assert!(matches!(classify("v1", "Policy"), Verdict::Skipped(_)));
         assert!(matches!(classify("scheduling.k8s.io/v1alpha2", "Workload"), Verdict::Skipped(_)));
@@ -213,6 +214,7 @@ mod tests {
             Verdict::Skipped(why) => why,
             other => panic!("{other:?}"),
         };
+        assert_eq!(why("skaffold/v2", "Config"), "this is not a Kubernetes kind");
         assert_eq!(why("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"), SETTINGS);
         assert_eq!(why("resource.k8s.io/v1", "ResourceClaim"), "kgit hands out no devices");
         assert!(matches!(classify("v1", "Servise"), Verdict::Refused { .. }));

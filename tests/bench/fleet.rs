@@ -25,8 +25,8 @@ use kgit_protocol::ids::{BootId, NodeName};
 use kgit_protocol::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::Size;
 use crate::process::{kgit, ready_nodes, wait_until};
+use crate::{Size, repo};
 
 const IMAGE: &str = "app:1";
 const PODS_PER_NODE: usize = 10;
@@ -41,26 +41,87 @@ fn a_fleet_that_has_nothing_to_do() {
         Size::Smoke => (3, Duration::from_secs(1)),
         Size::Full => (100, Duration::from_secs(60)),
     };
-    let dir = tempfile::Builder::new().prefix("kgit-bench").tempdir_in("/var/tmp").unwrap();
-    let master = Master::start(dir.path(), agents * PODS_PER_NODE);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let shutdown = CancellationToken::new();
-    let (token, url) = (master.token(), master.url());
-    for index in 0..agents {
-        let dir = dir.path().join(format!("agent-{index}"));
-        let worker = runtime.block_on(agent(index, dir, &url, &token));
-        runtime.spawn(worker.run(shutdown.clone()));
-    }
-    wait_until(&master.data, |status| {
-        ready_nodes(status) == agents && status["reconciling"].is_null()
+    let pods = agents * PODS_PER_NODE;
+    let fleet = Fleet::start(agents, |source| {
+        std::fs::create_dir(source).unwrap();
+        std::fs::write(source.join("app.yaml"), deployment(pods)).unwrap();
     });
-    std::thread::sleep(SETTLE);
-    let before = master.cpu_seconds();
+    let before = fleet.master.cpu_seconds();
     std::thread::sleep(window);
-    let share = (master.cpu_seconds() - before) / window.as_secs_f64() * 100.0;
-    let (pods, resident) = (agents * PODS_PER_NODE, master.resident_megabytes());
+    let share = (fleet.master.cpu_seconds() - before) / window.as_secs_f64() * 100.0;
+    let resident = fleet.master.megabytes("VmRSS:");
     println!("idle, {agents} agents, {pods} pods: {share:.2} % of a core, {resident:.0} MB");
-    shutdown.cancel();
+}
+
+#[test]
+fn what_a_repo_takes_of_memory() {
+    let sizes = match Size::chosen() {
+        Size::Smoke => vec![(40, 1)],
+        Size::Full => vec![(100, 1), (10_000, 25)],
+    };
+    for (objects, agents) in sizes {
+        let fleet = Fleet::start(agents, |source| drop(repo::make_of(source, objects, modest)));
+        let pods = fleet.pods();
+        let [resident, peak] = ["VmRSS:", "VmHWM:"].map(|field| fleet.master.megabytes(field));
+        println!(
+            "memory of the master, {objects} objects, {pods} pods on {agents} nodes: {resident:.0} MB, \
+             at most {peak:.0} MB"
+        );
+    }
+}
+
+/// An application whose containers nobody asks how they are, and that fits anywhere: behind the engines there is nothing.
+fn modest(index: usize) -> String {
+    let text = repo::application(index, IMAGE);
+    let (before, rest) = text.split_once("        readinessProbe:\n").expect("it has a probe");
+    let (_, after) = rest.split_once("        volumeMounts:").expect("which its requests follow");
+    format!("{before}        volumeMounts:{after}")
+}
+
+/// A master and its agents, every pod running.
+struct Fleet {
+    master: Master,
+    shutdown: CancellationToken,
+    // Dropped after the token.
+    _agents: tokio::runtime::Runtime,
+    _dir: tempfile::TempDir,
+}
+
+impl Fleet {
+    fn start(agents: usize, source: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::Builder::new().prefix("kgit-bench").tempdir_in("/var/tmp").unwrap();
+        source(&dir.path().join("source"));
+        let master = Master::start(dir.path());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let shutdown = CancellationToken::new();
+        let (token, url) = (master.token(), master.url());
+        for index in 0..agents {
+            let dir = dir.path().join(format!("agent-{index}"));
+            let worker = runtime.block_on(agent(index, dir, &url, &token));
+            runtime.spawn(worker.run(shutdown.clone()));
+        }
+        wait_until(&master.data, |status| {
+            ready_nodes(status) == agents && status["reconciling"].is_null()
+        });
+        std::thread::sleep(SETTLE);
+        Self { master, shutdown, _agents: runtime, _dir: dir }
+    }
+
+    /// How many pods are ready, as `kgit get` lists them.
+    fn pods(&self) -> usize {
+        let mut command = kgit();
+        command.args(["get", "pods", "-A", "-o", "json", "--kubeconfig"]);
+        let output = command.arg(self.master.data.join("kubeconfig")).output().expect("kgit runs");
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let pods = list["items"].as_array().cloned().unwrap_or_default();
+        pods.iter().filter(|pod| pod["status"]["phase"] == "Running").count()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
 }
 
 struct Master {
@@ -69,11 +130,9 @@ struct Master {
 }
 
 impl Master {
-    /// A master whose source wants so many pods.
-    fn start(dir: &Path, pods: usize) -> Self {
+    /// A master that follows the folder `source`.
+    fn start(dir: &Path) -> Self {
         let (source, data) = (dir.join("source"), dir.join("data"));
-        std::fs::create_dir(&source).unwrap();
-        std::fs::write(source.join("app.yaml"), deployment(pods)).unwrap();
         let process = kgit()
             .args(["master", "--listen", "127.0.0.1:0", "--data"])
             .arg(&data)
@@ -121,9 +180,10 @@ impl Master {
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
-    fn resident_megabytes(&self) -> f64 {
+    /// `VmRSS:` is what is resident, `VmHWM:` the most that ever was.
+    fn megabytes(&self, field: &str) -> f64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
 }

@@ -139,6 +139,21 @@ fn pods(count: usize, workloads: usize, spec: &str) -> Vec<Pod> {
     pods
 }
 
+/// The fleet with a pod on each node that leaves room for so many more of the others.
+fn brim(empty: &World, room: usize, placed: &Placed) -> World {
+    let mut world = empty.clone();
+    let rest = 8000 - 100 * room;
+    let large = deployment("large", 1, "").replace("cpu: 100m", &format!("cpu: {rest}m"));
+    let one = pod(&desired(&large.replace("app: web", "app: large")), "large");
+    for (index, node) in empty.nodes.values().enumerate() {
+        let key = one.key.sibling(Kind::Pod, &format!("large-{index}"));
+        let placed = Some(Placed { node: node.name.clone(), ..placed.clone() });
+        let pod = Pod { key, uid: PodUid::new(format!("large-{index}")), placed, ..one.clone() };
+        world.apply(&Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))), 1);
+    }
+    world
+}
+
 /// What a placed pod's record holds besides its node.
 fn placed() -> Placed {
     let world = fleet(1);
@@ -168,21 +183,19 @@ fn places_are_found_fast_in_a_large_fleet() {
     ] {
         let pods = pods(count, workloads, spec);
         let mut spent = Vec::new();
-        let mut full = empty.clone();
         for _ in 0..rounds {
-            full = empty.clone();
-            spent.push(scheduled(&mut full, &pods, &placed));
+            spent.push(scheduled(&mut empty.clone(), &pods, &placed));
         }
         print(what, "an empty fleet", pods.len(), median(spent));
-        let others: Vec<Pod> = pods
-            .iter()
-            .map(|pod| Pod {
-                key: pod.key.sibling(Kind::Pod, &format!("{}-b", pod.key.name)),
-                uid: PodUid::new(format!("{}-b", pod.uid)),
-                ..pod.clone()
-            })
-            .collect();
-        print(what, "a full one", others.len(), scheduled(&mut full, &others, &placed));
+        let mut brim = brim(&empty, pods.len().div_ceil(nodes), &placed);
+        print(
+            what,
+            "one filled to the last place",
+            pods.len(),
+            scheduled(&mut brim, &pods, &placed),
+        );
+        let refused = place(&brim, &mut None, &pods[0], &Constraints::default());
+        assert!(refused.is_err(), "no place is left, and one was found: {refused:?}");
     }
     whole(&empty, count);
 }

@@ -34,7 +34,7 @@ pub fn status(data: &Path) -> Option<serde_json::Value> {
 pub fn wait_until(data: &Path, holds: impl Fn(&serde_json::Value) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !status(data).is_some_and(|status| holds(&status)) {
-        assert!(Instant::now() < deadline, "kgit does not get ready");
+        assert!(Instant::now() < deadline, "kgit does not get ready: {:#?}", status(data));
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -77,11 +77,16 @@ pub fn path(index: usize) -> String {
 
 /// A Git repository with so many objects, one commit.
 pub fn make(dir: &Path, objects: usize) -> Repository {
+    make_of(dir, objects, |index| application(index, "app:1"))
+}
+
+/// The same with other texts for the applications.
+pub fn make_of(dir: &Path, objects: usize, text: impl Fn(usize) -> String) -> Repository {
     let repo = Repository::init(dir).unwrap();
     for index in 0..objects / OBJECTS {
         let path = dir.join(path(index));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, application(index, "app:1")).unwrap();
+        std::fs::write(path, text(index)).unwrap();
     }
     commit(&repo, "everything");
     repo

@@ -25,6 +25,8 @@ enum Fate {
     LoadsInPart,
     Skipped,
     Refused,
+    /// Refused by itself, and never read by itself: its folder is kustomize's.
+    Patch,
     /// Text that another program makes manifests of.
     Template,
 }
@@ -37,7 +39,8 @@ impl Fate {
             Self::LoadsInPart => "loads what runs here; other kinds are skipped and named",
             Self::Skipped => "skipped: nothing in it runs here",
             Self::Refused => "refused",
-            Self::Template => "a template, not a manifest: its folder is skipped",
+            Self::Patch => "a piece of a manifest for kustomize, whose folders are skipped",
+            Self::Template => "a template of Helm and the like, not YAML",
         }
     }
 }
@@ -45,7 +48,7 @@ impl Fate {
 #[derive(Debug, Default)]
 struct Census {
     fates: BTreeMap<Fate, usize>,
-    /// Files by severity, code and message without names; and one of them.
+    /// Files and their messages, by severity, code and message without names.
     reasons: BTreeMap<(Severity, String, String), BTreeSet<String>>,
     repositories: BTreeMap<String, usize>,
     kinds: BTreeMap<String, usize>,
@@ -81,9 +84,16 @@ impl Census {
         let report = alone(path, bytes);
         let crossing = |it: &&Diagnostic| !CROSSING.contains(&&*it.code);
         let found: Vec<&Diagnostic> = report.diagnostics.iter().filter(crossing).collect();
-        *self.fates.entry(fate(&report, &found)).or_default() += 1;
+        let fate = match fate(&report, &found) {
+            Fate::Refused if is_below(root, path, &KUSTOMIZE) => Fate::Patch,
+            fate => fate,
+        };
+        *self.fates.entry(fate).or_default() += 1;
+        if fate == Fate::Patch {
+            return;
+        }
         for diagnostic in found {
-            let message = without_names(&diagnostic.message);
+            let message = reason(&diagnostic.message);
             let reason = (diagnostic.severity, diagnostic.code.to_string(), message);
             let files = self.reasons.entry(reason).or_default();
             files.insert(format!("{name}: {}", diagnostic.message));
@@ -123,12 +133,16 @@ fn is_manifest(text: &str) -> bool {
 
 /// Below a chart's `templates`, or with another program's placeholders in it.
 fn is_template(root: &Path, path: &Path, text: &str) -> bool {
-    let in_chart = || {
-        let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
-        let mut charts = folders.filter(|folder| folder.join("Chart.yaml").exists());
-        charts.next().is_some()
-    };
+    let in_chart = || is_below(root, path, &["Chart.yaml"]);
     text.contains("{{") && (in_chart() || text.contains("{{-") || text.contains("{{ ."))
+}
+
+const KUSTOMIZE: [&str; 2] = ["kustomization.yaml", "kustomization.yml"];
+
+/// Whether one of the folders that a file is in has a file of such a name.
+fn is_below(root: &Path, path: &Path, names: &[&str]) -> bool {
+    let mut folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    folders.any(|folder| names.iter().any(|name| folder.join(name).exists()))
 }
 
 fn kind_of(line: &str) -> Option<String> {
@@ -160,12 +174,32 @@ fn fate(report: &CheckReport, found: &[&Diagnostic]) -> Fate {
     }
 }
 
-/// What is between backquotes is of one file; the rest is the reason.
-fn without_names(message: &str) -> String {
+/// What is between backquotes is of one file, and so is a kind that does not run here; the rest is the reason.
+fn reason(message: &str) -> String {
     let parts = message.split('`').enumerate();
     let parts = parts.map(|(index, part)| if index % 2 == 1 { "…" } else { part });
     let text = parts.collect::<Vec<_>>().join("`");
-    text.chars().map(|letter| if letter.is_ascii_digit() { '9' } else { letter }).collect()
+    for (before, after) in [("", " is skipped: "), ("expected ", ", found "), ("this ", " has no ")]
+    {
+        let Some((head, tail)) = text.split_once(after) else { continue };
+        let tail = if after == ", found " { "…" } else { tail };
+        if head.starts_with(before) {
+            return format!("{before}…{after}{tail}");
+        }
+    }
+    for head in ["this is not YAML", "this is not base64", "the key `…` is given twice"] {
+        if text.starts_with(head) {
+            return head.to_owned();
+        }
+    }
+    for middle in ["unknown field `…` of ", "`…` is an old apiVersion of ", "is out of range: "]
+    {
+        if let Some(at) = text.find(middle) {
+            let head = if at == 0 { "" } else { "… " };
+            return format!("{head}{middle}…");
+        }
+    }
+    text
 }
 
 impl Census {
@@ -185,7 +219,9 @@ impl Census {
             let _ = writeln!(text, "\n{severity:?}\n");
             for ((_, code, message), files) in of {
                 let first = files.first().map_or("", String::as_str);
-                let _ = writeln!(text, "| {} | {code} | {message} | {first} |", files.len());
+                let count =
+                    files.iter().map(|file| file.split(": ").next()).collect::<BTreeSet<_>>();
+                let _ = writeln!(text, "| {} | {code} | {message} | {first} |", count.len());
             }
         }
         text

@@ -269,14 +269,6 @@ e', f: g}
 }
 
 #[test]
-fn quoted_text_with_a_great_many_such_lines_is_refused() {
-    let lines = "so\n".repeat(100);
-    let text = format!("=== a.yaml\nkind:\n  - 'and\n{lines}'\n");
-    let report = report(&text);
-    assert!(report.contains("invalid indentation in multiline quoted scalar"), "{report}");
-}
-
-#[test]
 fn a_claim_template_takes_the_place_of_a_volume_of_its_name() {
     let set = "=== a.yaml
 apiVersion: apps/v1
