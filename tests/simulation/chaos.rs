@@ -123,7 +123,8 @@ impl Cluster {
             let mut platter = agent.disk.platter();
             (platter.full, platter.dies_in) = (false, None);
         }
-        if agent.dead {
+        if agent.dead || agent.left {
+            // Also if a restored master knows it again.
             self.at(Duration::from_secs(60), Happening::NodeRemoved { node });
             return Ok(());
         }

@@ -63,6 +63,8 @@ pub struct Cluster {
     /// What each workload has to do, in thousandths of a core.
     pub load: BTreeMap<String, u64>,
     pub backup: Option<(PathBuf, World)>,
+    /// The newest audit entry that the trace has.
+    pub said_entry: u64,
     pub dir: tempfile::TempDir,
 }
 
@@ -106,6 +108,7 @@ impl Cluster {
             at_once: (now, 0),
             load: BTreeMap::new(),
             backup: None,
+            said_entry: 0,
             dir,
         };
         cluster.set_up(nodes);

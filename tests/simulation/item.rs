@@ -87,6 +87,9 @@ impl Item {
             budget: usually_none(random, crate::text::BUDGETS.len()),
         };
         item.image = format!("{}:1", item.image_kind());
+        if !item.rolls() {
+            (item.place, item.requests) = (0, 0);
+        }
         item
     }
 
@@ -97,6 +100,11 @@ impl Item {
             What::Store { .. } | What::Pod | What::Set(_) => "store",
             What::Job { .. } | What::Cron { .. } => "job",
         }
+    }
+
+    /// Whether a change of its template changes the pods that there are.
+    pub fn rolls(&self) -> bool {
+        !matches!(self.what, What::Controller)
     }
 
     pub fn name_kind(&self) -> &'static str {
@@ -122,8 +130,12 @@ impl Item {
         if self.place == crate::text::APART {
             self.place = 0;
         }
-        if let What::Web(web) = &mut self.what {
-            web.paused = false;
+        match &mut self.what {
+            What::Web(web) => web.paused = false,
+            // Nobody deletes the pods by hand that only then would be replaced.
+            What::Set(set) => set.update = 0,
+            What::Daemon { update, .. } => *update = 0,
+            _ => {}
         }
     }
 }

@@ -44,6 +44,8 @@ mod work;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use kgit::domain::plan::Waiting;
+
 use crate::cluster::Cluster;
 use crate::coverage::Coverage;
 use crate::happening::Sabotage;
@@ -73,6 +75,10 @@ impl Case {
     }
 }
 
+fn said(waiting: &Waiting) -> String {
+    format!("{} waits for {}", waiting.object, waiting.for_what)
+}
+
 fn run(cluster: &mut Cluster) -> Result<(), String> {
     let end = cluster.chaos_ends();
     while cluster.step(end)? {}
@@ -92,7 +98,8 @@ fn run(cluster: &mut Cluster) -> Result<(), String> {
             break;
         }
         if cluster.now > deadline {
-            return rest.map_err(|why| format!("never at rest: {why}"));
+            let waits: Vec<String> = cluster.waits.values().flatten().map(said).collect();
+            return rest.map_err(|why| format!("never at rest: {why}; {}", waits.join("; ")));
         }
     }
     cluster.audit_is_sound()?;

@@ -13,6 +13,7 @@ use kgit_agent::journal::{Journal, JournalError, Remembered};
 use kgit_agent::node::{Node, Round, Taken};
 use kgit_agent::runtime::sim::Sim;
 use kgit_agent::runtime::{Change, Event, EventKind, Runtime as _, RuntimeError};
+use kgit_agent::worker::COMPLETE_EVERY;
 use kgit_agent::worker::outbox::Outbox;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::PodUid;
@@ -46,7 +47,7 @@ pub struct Process {
     pub outage: Option<Outage>,
     down_since: Option<Timestamp>,
     seen_at: Timestamp,
-    complete_sent: bool,
+    complete_at: Timestamp,
     /// How much of what the engine told is taken.
     pub heard: usize,
     pub witness: Option<AuditHead>,
@@ -93,7 +94,7 @@ impl Process {
             outage: None,
             down_since: None,
             seen_at: moment.wall,
-            complete_sent: false,
+            complete_at: moment.now,
             heard: 0,
             witness: None,
             have,
@@ -174,10 +175,10 @@ impl Process {
 
     pub fn dispatch(&mut self, round: Round, moment: Moment) -> Looked {
         self.outbox.events(round.events);
-        if self.complete_sent || self.node.set().is_none() {
+        if moment.now < self.complete_at || self.node.set().is_none() {
             self.outbox.observations(round.observations);
         } else {
-            self.complete_sent = true;
+            self.complete_at = moment.now.after(COMPLETE_EVERY);
             self.outbox.complete(self.node.observations());
         }
         let mut looked = Looked::default();

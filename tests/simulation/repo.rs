@@ -149,7 +149,8 @@ impl Repo {
             | Commit::Placing
             | Commit::Strategy => {
                 let name = self.any(random)?;
-                let item = self.items.get_mut(&name)?;
+                let scales = matches!(kind, Commit::Scale | Commit::Moved);
+                let item = self.items.get_mut(&name).filter(|item| scales || item.rolls())?;
                 edit(kind, item, random);
                 Some(format!("{name}: {item:?}"))
             }

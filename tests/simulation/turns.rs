@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kgit::domain::audit::Body;
 use kgit::domain::world::World;
 use kgit::master::event::Event;
+use kgit::plan::text;
+use kgit::store::reader::EntryQuery;
 use kgit_protocol::messages::Orders;
 use tokio::sync::oneshot;
 
@@ -138,6 +141,18 @@ impl Cluster {
         self.say(|| format!("master turns: {}", said.join(", ")));
         for line in differences(before, after) {
             self.say(|| format!("    {line}"));
+        }
+        let Some(running) = &self.master.running else { return };
+        let query = EntryQuery { reconcile: None, before: None, limit: 4 };
+        let mut entries = running.store.reader().entries(query).unwrap_or_default();
+        entries.sort_by_key(|entry| entry.sequence);
+        let said = self.said_entry;
+        for entry in entries.into_iter().filter(|entry| entry.sequence > said) {
+            self.said_entry = entry.sequence;
+            let Body::Planned { steps, .. } = entry.body else { continue };
+            for step in steps {
+                self.say(|| format!("    > {} because {:?}", text::said(&step.said), step.reasons));
+            }
         }
     }
 

@@ -192,7 +192,7 @@ impl Weather {
             _ => random.pick(&[250, 500, 1000]),
         };
         let faults = Fault::ALL.into_iter().filter(|_| random.permille(share)).collect();
-        let dense = random.millis(200_000, 900_000);
+        let dense = random.millis(300_000, 1_500_000);
         let long = Duration::from_secs(pace.hours * 3600);
         Self {
             faults,

@@ -32,6 +32,8 @@ impl Cluster {
         })?;
         self.say(|| format!("n{node} agent starts"));
         let life = self.agents[node].life;
+        // What the journal has was taken, even if the power went before anybody saw it.
+        self.took(node)?;
         self.look_later(node);
         for what in [Sends::Pull, Sends::Report, Sends::Beat, Sends::Usage] {
             self.at(Duration::from_millis(1), Happening::AgentSends { node, life, what });

@@ -8,7 +8,7 @@ use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{BootId, Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, PROTOCOL_VERSION, Report};
 use kgit_protocol::observation::{
-    NodeCondition, NodeObservation, PodEvent, PodObservation, ServiceTrouble,
+    Capacity, NodeCondition, NodeObservation, PodEvent, PodObservation, ServiceTrouble,
 };
 use tokio::sync::Notify;
 
@@ -76,10 +76,12 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Everything that is on the node: the first report of a process.
+    /// Everything that is on the node, and the node itself as far as it was looked at.
     pub fn complete(&self, pods: Vec<PodObservation>) {
-        self.lock().complete = true;
-        self.lock().pods.extend(pods.into_iter().map(|pod| (pod.uid.clone(), pod)));
+        let mut waiting = self.lock();
+        waiting.complete = true;
+        waiting.node_changed |= waiting.node.capacity != Capacity::default();
+        waiting.pods.extend(pods.into_iter().map(|pod| (pod.uid.clone(), pod)));
         self.filled.notify_one();
     }
 

@@ -54,6 +54,9 @@ pub struct Checks {
     /// Volumes that may go, since their claims may.
     may_go: BTreeSet<String>,
     checked: Option<u64>,
+    /// By the master's clock, which may be set back: what was there for long enough then is there
+    /// for long enough now.
+    latest: Timestamp,
 }
 
 /// Two Worlds around one turn, and what is known of the source.
@@ -73,9 +76,10 @@ pub struct Turned<'a> {
 impl Checks {
     /// After a turn of the master.
     pub fn turn(&mut self, turned: &Turned<'_>) -> Checked {
+        self.latest = self.latest.max(turned.now);
         if self.checked == Some(turned.after.version) {
             // Nothing is recorded that was not before; what is waited for may differ.
-            return waits::everything_pending_is_explained(turned);
+            return waits::everything_pending_is_explained(turned, self.latest);
         }
         self.checked = Some(turned.after.version);
         self.learn(turned)?;
@@ -90,7 +94,7 @@ impl Checks {
         rollouts::finished_jobs_rest(turned)?;
         sets::check(turned)?;
         budgets::check(turned)?;
-        waits::everything_pending_is_explained(turned)?;
+        waits::everything_pending_is_explained(turned, self.latest)?;
         services::endpoints(turned.after)
     }
 
@@ -128,7 +132,8 @@ impl Checks {
             claims: claims.map(|name| pod.key.sibling(Kind::PersistentVolumeClaim, name)).collect(),
             kind: pod.owner.kind,
             gone: pod.phase() == PodPhase::Gone && pod.deletion.is_some(),
-            lost: false,
+            // One that is made again under the same name is no better known than the first one.
+            lost: self.pods.get(&pod.uid).is_some_and(|known| known.lost),
         };
         self.pods.insert(pod.uid.clone(), known);
         pod.uid.clone()
@@ -151,6 +156,8 @@ impl Checks {
     pub fn forgets(&mut self, world: &World) {
         self.checked = None;
         self.issued.clear();
+        // That they did is forgotten, too.
+        self.succeeded.clear();
         for (uid, known) in &mut self.pods {
             known.lost |= world.pod_by_uid(uid).is_none();
         }
@@ -218,12 +225,10 @@ fn nothing_deleted(turned: &Turned<'_>) -> Checked {
 }
 
 pub fn pods_of<'a>(world: &'a World, workload: &ObjectKey) -> Vec<&'a Pod> {
-    let sets = world.sets_of(workload).flat_map(|set| world.pods_of(&set.key));
-    let own = world.pods_of(workload);
-    let mut pods: Vec<&Pod> = own.chain(sets).map(|row| &*row.value).collect();
-    pods.retain(|pod| world.workload_of(pod) == *workload);
-    pods.dedup_by(|one, other| one.key == other.key);
-    pods
+    // A ReplicaSet of its own is its own set.
+    let sets = world.sets_of(workload).filter(|set| set.key != *workload);
+    let of_sets = sets.flat_map(|set| world.pods_of(&set.key));
+    world.pods_of(workload).chain(of_sets).map(|row| &*row.value).collect()
 }
 
 fn is_reachable(world: &World, pod: &Pod) -> bool {

@@ -83,7 +83,11 @@ fn daemon_set(turned: &Turned<'_>, key: &ObjectKey, spec: &DaemonSetSpec) -> Che
     let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
     let least = u32::from(max_surge.of_rounding_up(count) == 0);
     let allowed = max_unavailable.of_rounding_up(count).max(least);
-    let open = |node: &&&Node| node.ready == Some(true) && node.all_taints().next().is_none();
+    let open = |node: &&&Node| {
+        node.ready == Some(true)
+            && node.observed.capacity.pods > 0
+            && node.all_taints().next().is_none()
+    };
     let missing = nodes.iter().filter(open).filter(|node| {
         let mut there = pods.iter().filter(|pod| pod.node() == Some(&node.name));
         !there.any(|pod| is_available(turned, pod, spec.min_ready_seconds))

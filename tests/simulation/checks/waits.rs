@@ -11,7 +11,7 @@ use kgit_protocol::time::Timestamp;
 
 use crate::checks::{Checked, Turned, is_reachable, pods_of};
 
-pub(super) fn everything_pending_is_explained(turned: &Turned<'_>) -> Checked {
+pub(super) fn everything_pending_is_explained(turned: &Turned<'_>, now: Timestamp) -> Checked {
     if !turned.through {
         return Ok(());
     }
@@ -19,7 +19,7 @@ pub(super) fn everything_pending_is_explained(turned: &Turned<'_>) -> Checked {
     if !turned.read {
         return Ok(());
     }
-    objects(turned)?;
+    objects(turned, now)?;
     claims(turned)?;
     drains(turned)
 }
@@ -44,17 +44,16 @@ fn pods(turned: &Turned<'_>) -> Checked {
     Ok(())
 }
 
-fn objects(turned: &Turned<'_>) -> Checked {
+fn objects(turned: &Turned<'_>, now: Timestamp) -> Checked {
     for (key, row) in &turned.after.objects {
-        if is_pending(turned, key, &row.value.resource.spec) && !waits(turned, key) {
+        if is_pending(turned.after, key, &row.value.resource.spec, now) && !waits(turned, key) {
             return Err(format!("{key} is not done, and waits for nothing"));
         }
     }
     Ok(())
 }
 
-fn is_pending(turned: &Turned<'_>, key: &ObjectKey, spec: &Spec) -> bool {
-    let (world, now) = (turned.after, turned.now);
+fn is_pending(world: &World, key: &ObjectKey, spec: &Spec, now: Timestamp) -> bool {
     let done = |pods: &[&Pod], replicas: u32, min_ready: u32| {
         let active = pods.iter().filter(|pod| pod.is_active());
         let available = active.clone().filter(|pod| is_available(world, pod, min_ready, now));
