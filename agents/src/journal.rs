@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, PodNetwork};
 use kgit_protocol::directory::{Directory, ListedService, ServiceName};
@@ -30,6 +31,7 @@ const IDENTITY: &str = "identity.json";
 const NETWORK: &str = "network.json";
 const IMAGES: &str = "images.json";
 const WITNESS: &str = "audit-head.json";
+const CONTACT: &str = "contact.json";
 const KEY: &str = "key.pem";
 const SPEC_KEY: &str = "spec.key";
 const LOCK: &str = "lock";
@@ -90,6 +92,12 @@ pub struct KnownDirectory {
     /// Services that the master no longer knows and wants left alone.
     #[serde(default)]
     pub kept: BTreeMap<ServiceName, ListedService>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LastContact {
+    host_boot: String,
+    millis: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,6 +197,19 @@ impl Journal {
 
     pub fn keep_witness(&self, head: &AuditHead) -> Result<(), JournalError> {
         self.write(WITNESS, head)
+    }
+
+    /// When the last request that the master answered had been sent, counted from the start of the
+    /// host; `None` if that was in another boot of it.
+    pub fn contact(&self, host_boot: &str) -> Result<Option<Duration>, JournalError> {
+        let known: Option<LastContact> = self.read(CONTACT)?;
+        let of_this_boot = known.filter(|known| known.host_boot == host_boot);
+        Ok(of_this_boot.map(|known| Duration::from_millis(known.millis)))
+    }
+
+    pub fn keep_contact(&self, host_boot: &str, last: Duration) -> Result<(), JournalError> {
+        let millis = u64::try_from(last.as_millis()).unwrap_or(u64::MAX);
+        self.write(CONTACT, &LastContact { host_boot: host_boot.to_owned(), millis })
     }
 
     /// The node's private key in PEM, if it was made.

@@ -2,6 +2,7 @@
 //! does. No clock, no engine, no network: the worker and simulations drive it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, Stamp};
 use kgit_protocol::ids::PodUid;
@@ -34,6 +35,8 @@ pub struct Node {
     /// Pods that services lead to.
     served: BTreeSet<PodUid>,
     events: Vec<PodEvent>,
+    /// For how long the master gave no answer; `None`: it gave none since the host started.
+    cut_off: Option<Duration>,
 }
 
 /// What became of orders.
@@ -78,6 +81,7 @@ impl Node {
             reported: BTreeMap::new(),
             served: BTreeSet::new(),
             events: Vec::new(),
+            cut_off: Some(Duration::ZERO),
         };
         if let Some(set) = set {
             node.apply(set);
@@ -183,6 +187,18 @@ impl Node {
         changed
     }
 
+    /// Says for how long the master gave no answer, counted from when it was asked; `None`: it
+    /// gave none since the host started.
+    pub fn cut_off_for(&mut self, duration: Option<Duration>) {
+        self.cut_off = duration;
+    }
+
+    /// Whether any pod is to be stopped when the node is cut off for long enough.
+    pub fn may_be_fenced(&self) -> bool {
+        let mut pods = self.set.iter().flat_map(|set| set.pods.values());
+        pods.any(|pod| pod.spec.fence_after_seconds.is_some())
+    }
+
     /// The pods that services lead to: they are drained before they are stopped.
     pub fn serve(&mut self, served: BTreeSet<PodUid>) {
         self.served = served;
@@ -249,7 +265,8 @@ impl Node {
             return;
         }
         let served = self.served.contains(uid);
-        let input = Input { uid, assignment, hashes, seen, served, outage, now };
+        let cut_off = self.cut_off;
+        let input = Input { uid, assignment, hashes, seen, served, outage, cut_off, now };
         let decision = decide(input, facts);
         let over = assignment.is_none() && facts.gone && decision.steps.is_empty();
         round.events.extend(decision.events);
@@ -281,8 +298,9 @@ impl Node {
             let none = BTreeMap::new();
             let hashes = self.hashes.get(&uid).unwrap_or(&none);
             let served = false;
+            let (outage, cut_off) = (None, self.cut_off);
             let input =
-                Input { uid: &uid, assignment, hashes, seen: &seen, served, outage: None, now };
+                Input { uid: &uid, assignment, hashes, seen: &seen, served, outage, cut_off, now };
             if let Some(facts) = self.facts.get_mut(&uid) {
                 take_down(input, facts);
             }

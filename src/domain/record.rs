@@ -16,6 +16,7 @@ use crate::domain::desired::{Commit, Settings};
 use crate::domain::key::ObjectKey;
 use crate::domain::resource::Resource;
 use crate::domain::selector::Labels;
+use crate::domain::stage::Sync;
 use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
 use crate::domain::world::Record;
 
@@ -42,6 +43,9 @@ pub struct Meta {
     pub service_range: Option<Ipv4Net>,
     /// `kgit suspend`: by whom. Nothing is planned from new commits.
     pub suspended: Option<String>,
+    /// The commit on its way through waves and hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Sync>,
 }
 
 /// Deletions that wait for `kgit approve`.

@@ -319,6 +319,7 @@ fn pod_spec() -> PodSpec {
         active_deadline_seconds: None,
         security: Default::default(),
         registry_logins: Vec::new(),
+        fence_after_seconds: None,
     }
 }
 

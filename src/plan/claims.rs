@@ -96,6 +96,14 @@ fn waits_for_consumer(world: &World, class: &str) -> bool {
     }
 }
 
+/// True of a pending claim that is bound only once a pod of its has a place.
+pub fn waits_for_first_consumer(world: &World, key: &ObjectKey) -> bool {
+    let Some(applied) = world.objects.get(key) else { return false };
+    let Spec::PersistentVolumeClaim(spec) = &applied.resource.spec else { return false };
+    let pending = world.claims.get(key).is_none_or(|claim| claim.phase == ClaimPhase::Pending);
+    pending && waits_for_consumer(world, &class_of(world, spec))
+}
+
 pub fn is_provisioned(world: &World, class: &str) -> bool {
     class_spec(world, class).map_or(class == BUILT_IN_CLASS, |spec| spec.provisioner == PROVISIONER)
 }

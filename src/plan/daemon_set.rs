@@ -27,7 +27,7 @@ use crate::plan::draft::{Draft, commit_reason};
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::{end_of, pods_of, refused};
 use crate::plan::revisions::{self, HASH_LABEL, Owner};
-use crate::plan::{depends, evict, names, scheduler};
+use crate::plan::{depends, evict, names, refresh, scheduler};
 
 /// The delay after a failed pod was cleared away, doubled with each further one. Source:
 /// `failedPodsBackoff` of `daemon_controller.go`.
@@ -124,6 +124,7 @@ impl Set<'_> {
             }
         };
         let digest = revision_digest(&draft.world, &self.spec.template, &needs);
+        refresh::pods(draft, self.key, &digest, &needs);
         let known = revisions::of_digest(&draft.world, self.key, &digest).is_some();
         if !known && depends::held(draft, self.key, resource) {
             return newest;

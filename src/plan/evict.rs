@@ -14,7 +14,7 @@ use crate::domain::record::Pod;
 use crate::domain::template::{DEFAULT_TOLERATION_SECONDS, Taint, UNREACHABLE, effect};
 use crate::domain::world::{World, node_key};
 use crate::plan::draft::Draft;
-use crate::plan::pods;
+use crate::plan::{fence, pods};
 
 /// Pods of a node that was not heard of for longer than they tolerate are told to end, so that
 /// `workload` replaces them elsewhere. Those whose data is on the node stay: nobody else has it.
@@ -24,6 +24,9 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
             leave_tainted(draft, workload, pod);
             continue;
         };
+        if fence::replace_when_safe(draft, workload, pod, &node, since) {
+            continue;
+        }
         if pod.template.claims().next().is_some() {
             let what = "which holds the data of pod";
             blocked(draft, workload, pod, &node, what, "the pod stays where its data is");
@@ -46,9 +49,10 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
 
 /// A pod with a manifest of its own is not replaced: its name is taken until its node says that
 /// it is gone, and a node that comes back is to find it as it was.
-pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
+pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
     match lost_node(&draft.world, pod) {
         None => leave_tainted(draft, workload, pod),
+        Some((node, since)) if fence::replace_when_safe(draft, workload, pod, &node, since) => {}
         Some((node, _)) => {
             let consequence = "the pod's name stays taken until its node says it is gone";
             blocked(draft, workload, pod, &node, "on which is pod", consequence);

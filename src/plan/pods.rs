@@ -17,7 +17,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
 use crate::plan::preempt::{self, Preemption};
 use crate::plan::spec::{Configs, Decision, decide};
-use crate::plan::{attach, names, priority, scheduler, services};
+use crate::plan::{attach, fence, names, priority, scheduler, services};
 
 /// A pod that is to be made.
 #[derive(Debug)]
@@ -208,7 +208,9 @@ fn placement(
         address,
         api: draft.world.meta.service_range.and_then(services::api_address),
     };
-    let spec = decide(&decision)?;
+    let mut spec = decide(&decision)?;
+    spec.fence_after_seconds =
+        fence::wanted(&pod.template).filter(|_| attach::can_move(&draft.world, &attachments));
     // Nothing is bound, made or pinned for a pod that comes to nothing.
     attach::attach(draft, &pod.key, attachments, &node);
     let placed = Placed { node: name, at: draft.now, digest: spec.digest(), spec: Arc::new(spec) };

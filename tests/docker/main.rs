@@ -5,6 +5,7 @@
 mod brakes;
 mod clients;
 mod cluster;
+mod configs;
 mod crashes;
 mod engine;
 mod face;

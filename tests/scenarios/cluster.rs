@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kgit::domain::audit::{Body, Entry};
 use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
+use kgit::domain::diagnostic::Diagnostic;
 use kgit::domain::key::ObjectKey;
 use kgit::domain::node_order::NodeOrder;
 use kgit::domain::plan::{Dirty, Step};
@@ -447,6 +448,15 @@ impl Cluster {
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         let view = self.core.view(&self.store);
         view.world.pods.values().map(|row| Arc::clone(&row.value)).collect()
+    }
+
+    /// What is wrong with the manifests, in words.
+    pub fn diagnostics(&self) -> Vec<String> {
+        let view = self.core.view(&self.store);
+        let said = |it: &Diagnostic| {
+            format!("{}:{}:{}: {}", it.place.file, it.place.line, it.place.column, it.message)
+        };
+        view.diagnostics.iter().map(said).collect()
     }
 
     pub fn waits(&self) -> Vec<String> {

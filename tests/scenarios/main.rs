@@ -3,6 +3,7 @@
 mod autoscalers;
 mod brakes;
 mod cluster;
+mod configs;
 mod cron_jobs;
 mod daemon_sets;
 mod data;
@@ -17,3 +18,4 @@ mod scheduling;
 mod services;
 mod stateful_sets;
 mod waiting;
+mod waves;

@@ -8,6 +8,7 @@
 
 pub mod carry_out;
 mod catalogue;
+pub mod contact;
 pub mod facts;
 pub mod images;
 mod orders;
@@ -47,6 +48,7 @@ use crate::runtime::{
 };
 use crate::volumes::Places;
 use crate::worker::catalogue::Catalogue;
+use crate::worker::contact::Contact;
 use crate::worker::images::{InUse, Puller};
 use crate::worker::outbox::Outbox;
 use crate::worker::probing::Probers;
@@ -110,6 +112,7 @@ pub struct Shared<R> {
     pub inputs: mpsc::Sender<Input>,
     pub in_flight: Semaphore,
     pub range: Ipv4Net,
+    pub contact: Contact,
     /// What the last look at the engine saw.
     pub seen: watch::Sender<Arc<Vec<Seen>>>,
 }
@@ -198,6 +201,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             inputs: sender,
             in_flight: Semaphore::new(PODS_IN_FLIGHT),
             range: start.range,
+            contact: Contact::new(start.journal.contact(&start.host_boot)?),
             seen: watch::Sender::default(),
         });
         Ok(Self {
@@ -237,13 +241,17 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         tasks.spawn(tasks::follow_engine(self.shared(), since));
         tasks.spawn(tasks::pull(
             Arc::clone(&self.link),
-            self.shared.inputs.clone(),
+            self.shared(),
             self.have(),
             self.witness.clone(),
             Arc::clone(&self.outbox),
         ));
         tasks.spawn(tasks::report(Arc::clone(&self.link), Arc::clone(&self.outbox)));
-        tasks.spawn(tasks::heartbeat(Arc::clone(&self.link), Arc::clone(&self.outbox)));
+        tasks.spawn(tasks::heartbeat(
+            self.shared(),
+            Arc::clone(&self.link),
+            Arc::clone(&self.outbox),
+        ));
         tasks.spawn(usage::tell(self.shared(), Arc::clone(&self.link), Arc::clone(&self.outbox)));
         tasks.spawn(tunnel::keep(self.shared(), Arc::clone(&self.link)));
         tasks.spawn(facts::watch_node(self.shared(), Arc::clone(&self.outbox)));
@@ -375,8 +383,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         self.engine_answered(now);
         self.shared.seen.send_replace(Arc::new(view.containers.clone()));
         self.view = view;
+        self.node.cut_off_for(self.shared.contact.lost_for());
         let round = self.node.decide(&self.view, self.outage, now);
         self.remember()?;
+        self.remember_contact();
         if let Some(traffic) = &mut self.traffic {
             traffic.feed(&self.node, &self.catalogue);
         }
@@ -442,6 +452,17 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         }
         if let Some(at) = round.wake {
             self.look_within(at.since(now).max(BETWEEN_LOOKS));
+        }
+    }
+
+    /// A restarted agent has to know since when nobody answers, where pods depend on it.
+    fn remember_contact(&self) {
+        let Some(last) = self.shared.contact.last().filter(|_| self.node.may_be_fenced()) else {
+            return;
+        };
+        if let Err(error) = self.journal.keep_contact(&self.host_boot, last) {
+            // An older moment only has the pods stopped earlier.
+            tracing::warn!(%error, "the last contact with the master can't be kept");
         }
     }
 

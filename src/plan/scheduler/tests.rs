@@ -232,6 +232,7 @@ fn decided() -> PodSpec {
         active_deadline_seconds: None,
         security: Default::default(),
         registry_logins: Vec::new(),
+        fence_after_seconds: None,
     }
 }
 
