@@ -9,6 +9,7 @@ mod daemon_sets;
 mod data;
 mod histories;
 mod jobs;
+mod large_histories;
 mod lost;
 mod manifests;
 mod nodes;

@@ -33,6 +33,8 @@ const MAX_AT_ONCE: u32 = 20_000;
 /// Nodes of most runs, and of one run in so many a fleet.
 const NODES: [usize; 10] = [1, 2, 3, 4, 5, 5, 5, 6, 7, 9];
 const NODES_FOR_HOURS: [usize; 8] = [5, 5, 5, 5, 6, 6, 7, 8];
+/// Enough to keep pods apart from each other.
+const ROOMY: usize = 5;
 const FLEETS_PERMILLE: u32 = 4;
 
 pub struct Cluster {
@@ -63,6 +65,7 @@ pub struct Cluster {
     /// What each workload has to do, in thousandths of a core.
     pub load: BTreeMap<String, u64>,
     pub backup: Option<(PathBuf, World)>,
+    pub restores: u32,
     /// The newest audit entry that the trace has.
     pub said_entry: u64,
     pub dir: tempfile::TempDir,
@@ -81,7 +84,7 @@ impl Cluster {
         };
         let mut master = Master::new(&dir.path().join("master"));
         master.start(now);
-        let repo = Repo::new(&mut random, pace.probe_seconds);
+        let repo = Repo::new(&mut random, pace.probe_seconds, nodes >= ROOMY);
         let world = master.view().unwrap().world;
         let mut cluster = Self {
             now,
@@ -108,6 +111,7 @@ impl Cluster {
             at_once: (now, 0),
             load: BTreeMap::new(),
             backup: None,
+            restores: 0,
             said_entry: 0,
             dir,
         };

@@ -120,6 +120,14 @@ impl Item {
         }
     }
 
+    /// Pods that keep apart need nodes, also for those that replace them.
+    pub fn fit(&mut self, roomy: bool) {
+        if self.place == crate::text::APART {
+            self.place = if roomy { self.place } else { 0 };
+            self.replicas = self.replicas.min(2);
+        }
+    }
+
     /// Only what can be reached is asked for from now on.
     pub fn heal(&mut self) {
         if self.image.starts_with("nowhere") || self.image.starts_with("crash") {

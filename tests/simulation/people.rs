@@ -221,9 +221,9 @@ impl Cluster {
     pub fn restore_master(&mut self) {
         let Some((path, world)) = self.backup.clone() else { return };
         self.kill_master();
-        self.master.fail_store(self.store_fails);
         self.master.restore(&path, self.now);
         self.master.fail_store(self.store_fails);
+        self.restores += 1;
         self.checks.forgets(&world);
     }
 }

@@ -68,12 +68,14 @@ pub struct Repo {
     past: Vec<(BTreeMap<String, Item>, u64)>,
     probe_seconds: u32,
     rebalances: bool,
+    /// Whether pods may keep apart from each other.
+    roomy: bool,
     /// How many commits there are.
     pub head: usize,
 }
 
 impl Repo {
-    pub fn new(random: &mut Random, probe_seconds: u32) -> Self {
+    pub fn new(random: &mut Random, probe_seconds: u32, roomy: bool) -> Self {
         let mut repo = Self {
             items: BTreeMap::new(),
             mode: 0,
@@ -84,6 +86,7 @@ impl Repo {
             past: Vec::new(),
             probe_seconds,
             rebalances: random.permille(300),
+            roomy,
             head: 1,
         };
         for _ in 0..1 + random.below(4) {
@@ -152,6 +155,7 @@ impl Repo {
                 let scales = matches!(kind, Commit::Scale | Commit::Moved);
                 let item = self.items.get_mut(&name).filter(|item| scales || item.rolls())?;
                 edit(kind, item, random);
+                item.fit(self.roomy);
                 Some(format!("{name}: {item:?}"))
             }
             Commit::Delete => {
@@ -198,7 +202,8 @@ impl Repo {
 
     fn create(&mut self, random: &mut Random) -> String {
         self.made += 1;
-        let item = Item::of(random);
+        let mut item = Item::of(random);
+        item.fit(self.roomy);
         let name = format!("{}-{}", item.name_kind(), self.made);
         self.items.insert(name.clone(), item);
         name
@@ -227,7 +232,10 @@ fn edit(kind: Commit, item: &mut Item, random: &mut Random) {
             item.image = format!("{}:{}", item.image_kind(), 1 + random.below(VERSIONS))
         }
         Commit::BadImage => {
-            item.image = random.pick(&["nowhere:1".to_owned(), "crash:1".to_owned()]);
+            // A Job that waits for an image for ever is not there any more to be mended.
+            let once = matches!(item.what, What::Cron { .. });
+            let nowhere = !once && random.permille(500);
+            item.image = (if nowhere { "nowhere:1" } else { "crash:1" }).to_owned();
         }
         Commit::Scale => item.replicas = u32::try_from(random.below(6)).unwrap_or(0),
         Commit::Pause => {

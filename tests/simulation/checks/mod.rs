@@ -159,7 +159,8 @@ impl Checks {
         // That they did is forgotten, too.
         self.succeeded.clear();
         for (uid, known) in &mut self.pods {
-            known.lost |= world.pod_by_uid(uid).is_none();
+            let then = world.pod_by_uid(uid);
+            known.lost |= then.is_none_or(|pod| pod.node() != known.node.as_ref());
         }
         for pod in world.pods.values() {
             self.know(pod);

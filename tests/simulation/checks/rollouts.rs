@@ -77,7 +77,12 @@ pub(super) fn surge(turned: &Turned<'_>) -> Checked {
             return Err(format!("{key}: {active} pods, of at most {most}"));
         }
         let old_and_new: BTreeSet<&ObjectKey> = after.iter().map(|pod| &pod.owner).collect();
-        if spec.strategy == Strategy::Recreate && made && old_and_new.len() > 1 {
+        // A pod that is lost is replaced whatever else there is.
+        let grown = turned.after.sets_of(key).any(|set| {
+            let before = turned.before.replica_sets.get(&set.key);
+            before.is_none_or(|before| before.replicas < set.replicas)
+        });
+        if spec.strategy == Strategy::Recreate && made && grown && old_and_new.len() > 1 {
             return Err(format!("{key}: a new pod beside old ones (Recreate)"));
         }
     }

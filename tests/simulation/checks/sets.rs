@@ -67,9 +67,12 @@ fn daemon_set(turned: &Turned<'_>, key: &ObjectKey, spec: &DaemonSetSpec) -> Che
         return Ok(());
     };
     let pods = pods(turned, key);
-    let Some(stopped) = pods.iter().find(|pod| was_stopped_serving(turned, pod)) else {
-        return Ok(());
+    let covered = |pod: &Pod| {
+        let mut there = pods.iter().filter(|other| other.node() == pod.node());
+        there.any(|other| is_available(turned, other, spec.min_ready_seconds))
     };
+    let mut stopped = pods.iter().filter(|pod| was_stopped_serving(turned, pod));
+    let Some(stopped) = stopped.find(|pod| !covered(pod)) else { return Ok(()) };
     let chosen = |node: &&Node| {
         let selector = &spec.template.placement.node_selector;
         selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
