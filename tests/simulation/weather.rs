@@ -162,12 +162,12 @@ impl Pace {
     /// Until the next thing goes wrong or is committed.
     pub fn between(&self, random: &mut Random) -> Duration {
         match (self.hours, random.below(20)) {
-            (0, 0..8) | (_, 0..4) => random.millis(0, 2_000),
-            (0, 8..16) | (_, 4..8) => random.millis(2_000, 15_000),
+            (0, 0..8) | (_, 0..6) => random.millis(0, 2_000),
+            (0, 8..16) | (_, 6..10) => random.millis(2_000, 15_000),
             (0, 16..19) => random.millis(15_000, 70_000),
             (0, _) => random.millis(70_000, 420_000),
-            (_, 8..12) => random.millis(15_000, 300_000),
-            (_, _) => random.millis(300_000, 900_000),
+            (_, 10..12) => random.millis(15_000, 300_000),
+            (_, _) => random.millis(300_000, 1_500_000),
         }
     }
 }
@@ -197,9 +197,9 @@ impl Weather {
         Self {
             faults,
             message: random.pick(&[5, 30, 150]),
-            call: random.pick(&[5, 20, 60]),
-            commit: random.pick(&[2, 10, 40]),
-            change: random.pick(&[200, 400, 600]),
+            call: random.pick(if long.is_zero() { &[5, 20, 60] } else { &[1, 4, 15] }),
+            commit: random.pick(if long.is_zero() { &[2, 10, 40] } else { &[0, 1, 3] }),
+            change: random.pick(if long.is_zero() { &[200, 400, 600] } else { &[300, 400, 500] }),
             lasts: if pace.hours == 0 { dense } else { long },
         }
     }

@@ -226,6 +226,19 @@ mod tests {
         }
     }
 
+    /// A master that was restored from a backup may have lost what the node is like.
+    #[tokio::test]
+    async fn a_complete_report_tells_of_the_node_once_it_was_looked_at() {
+        let outbox = Outbox::new("boot".into());
+        outbox.complete(Vec::new());
+        assert_eq!(outbox.next().await.node, None);
+        let capacity = Capacity { pods: 110, ..Capacity::default() };
+        outbox.node(NodeObservation { capacity, ..NodeObservation::default() });
+        assert!(outbox.next().await.node.is_some());
+        outbox.complete(Vec::new());
+        assert_eq!(outbox.next().await.node.map(|node| node.capacity.pods), Some(110));
+    }
+
     #[tokio::test]
     async fn only_the_newest_of_each_pod_is_reported_and_numbers_count_up() {
         let outbox = Outbox::new("boot".into());

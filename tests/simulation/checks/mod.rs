@@ -57,6 +57,7 @@ pub struct Checks {
     /// By the master's clock, which may be set back: what was there for long enough then is there
     /// for long enough now.
     latest: Timestamp,
+    waited: Waits,
 }
 
 /// Two Worlds around one turn, and what is known of the source.
@@ -77,6 +78,10 @@ impl Checks {
     /// After a turn of the master.
     pub fn turn(&mut self, turned: &Turned<'_>) -> Checked {
         self.latest = self.latest.max(turned.now);
+        if self.checked == Some(turned.after.version) && self.waited.ptr_eq(turned.waits) {
+            return Ok(());
+        }
+        self.waited = turned.waits.clone();
         if self.checked == Some(turned.after.version) {
             // Nothing is recorded that was not before; what is waited for may differ.
             return waits::everything_pending_is_explained(turned, self.latest);
@@ -87,7 +92,7 @@ impl Checks {
         addresses(turned.after)?;
         self.no_data_removed(turned)?;
         if !turned.readable {
-            nothing_deleted(turned)?;
+            self.nothing_deleted(turned)?;
         }
         rollouts::availability(turned)?;
         rollouts::surge(turned)?;
@@ -152,6 +157,22 @@ impl Checks {
         Ok(())
     }
 
+    fn nothing_deleted(&self, turned: &Turned<'_>) -> Checked {
+        for (key, row) in &turned.before.objects {
+            // What an object made ends as that sees fit, and what somebody ordered away goes.
+            if row.owner.is_some() || self.ordered_away.contains(key) {
+                continue;
+            }
+            let Some(now) = turned.after.objects.get(key) else {
+                return Err(format!("{key} was deleted while a file can't be read"));
+            };
+            if row.retained.is_none() && now.retained.is_some() {
+                return Err(format!("{key} was retained while a file can't be read"));
+            }
+        }
+        Ok(())
+    }
+
     /// A master goes on with an old copy of its data: what it made since, it never made.
     pub fn forgets(&mut self, world: &World) {
         self.checked = None;
@@ -204,22 +225,6 @@ fn addresses(world: &World) -> Checked {
         let Some(address) = placed.spec.address else { continue };
         if let Some(other) = taken.insert((&placed.node, address), &pod.key) {
             return Err(format!("{other} and {} have the address {address}", pod.key));
-        }
-    }
-    Ok(())
-}
-
-fn nothing_deleted(turned: &Turned<'_>) -> Checked {
-    for (key, row) in &turned.before.objects {
-        if row.owner.is_some() {
-            // Made by an object, whose end is a controller's matter.
-            continue;
-        }
-        let Some(now) = turned.after.objects.get(key) else {
-            return Err(format!("{key} was deleted while a file can't be read"));
-        };
-        if row.retained.is_none() && now.retained.is_some() {
-            return Err(format!("{key} was retained while a file can't be read"));
         }
     }
     Ok(())
