@@ -169,6 +169,10 @@ impl Node {
         for uid in &changed {
             self.hashes.insert(uid.clone(), hashes(&self.key, &next.pods[uid]));
         }
+        let known = |uid: &PodUid| before.contains_key(uid);
+        // Who orders it for the first time, or after a restore, may not know what was told of it.
+        let same_master = self.set.as_ref().is_some_and(|it| it.stamp.epoch == next.stamp.epoch);
+        self.reported.retain(|uid, _| same_master && (known(uid) || !next.pods.contains_key(uid)));
         changed.extend(before.keys().filter(|uid| !next.pods.contains_key(*uid)).cloned());
         if next.keep_others {
             let lost = before.iter().filter(|(uid, _)| !next.pods.contains_key(*uid));

@@ -449,9 +449,11 @@ impl Pod {
         self.is_finished() || self.phase() == PodPhase::Gone
     }
 
-    /// Ready for at least `min_ready_seconds`.
+    /// Ready for at least `min_ready_seconds`. Where nothing is to pass, no clocks are compared: the
+    /// node's may be ahead of the master's.
     pub fn is_available(&self, min_ready_seconds: u32, now: Timestamp) -> bool {
-        self.is_ready() && self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+        let long_enough = || self.available_at(min_ready_seconds).is_some_and(|at| at <= now);
+        self.is_ready() && (min_ready_seconds == 0 || long_enough())
     }
 
     /// When it becomes available if it stays ready.

@@ -369,12 +369,12 @@ impl Set<'_> {
         let state = &mut self.state;
         (state.desired, state.current, state.misscheduled) = (0, 0, 0);
         (state.updated, state.ready, state.available) = (0, 0, 0);
+        let mut by_node: BTreeMap<Option<NodeName>, Vec<Arc<Pod>>> = BTreeMap::new();
+        for pod in draft.world.pods_of(self.key).filter(|pod| pod.is_active()) {
+            by_node.entry(pod.pinned.clone()).or_default().push(Arc::clone(&pod.value));
+        }
         for node in draft.world.nodes.values() {
-            let pods: Vec<_> = draft
-                .world
-                .pods_of(self.key)
-                .filter(|pod| pod.is_active() && pod.pinned.as_ref() == Some(&node.name))
-                .collect();
+            let pods = by_node.remove(&Some(node.name.clone())).unwrap_or_default();
             if !scheduler::is_eligible(&self.template, node) {
                 state.misscheduled += u32::from(!pods.is_empty());
                 continue;

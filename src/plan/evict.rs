@@ -8,6 +8,7 @@ use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::ObjectKey;
+use crate::domain::node::NodeTaint;
 use crate::domain::plan::{Reason, WaitKind, Waiting};
 use crate::domain::record::Pod;
 use crate::domain::template::{DEFAULT_TOLERATION_SECONDS, Taint, UNREACHABLE, effect};
@@ -115,8 +116,12 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
     let node = pod.node().and_then(|node| draft.world.nodes.get(&node_key(node)));
     let Some(node) = node.map(|row| Arc::clone(&row.value)) else { return };
     let against = node.taints.iter().filter(|taint| taint.effect == effect::NO_EXECUTE);
+    // One that came when the node was tainted already has its own time there.
+    let since = |taint: &NodeTaint| {
+        pod.placed.as_ref().map_or(taint.since, |placed| taint.since.max(placed.at))
+    };
     let ends = against.filter_map(|taint| {
-        toleration(pod, &taint.as_taint()).map(|tolerated| (taint.since.after(tolerated), taint))
+        toleration(pod, &taint.as_taint()).map(|tolerated| (since(taint).after(tolerated), taint))
     });
     let Some((end, taint)) = ends.min_by_key(|(end, _)| *end) else { return };
     if end > draft.now {

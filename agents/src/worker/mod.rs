@@ -69,6 +69,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const ENGINE_DYING: Duration = Duration::from_secs(20);
 /// The engine settles what ended with it this soon after it is back.
 const ENGINE_SETTLING: Duration = Duration::from_secs(5);
+/// All pods are told of anew this often: a master that was restored from a backup may have lost what
+/// it was told, and can't know that it did.
+pub const COMPLETE_EVERY: Duration = Duration::from_secs(300);
 /// Inputs waiting for the loop; tasks wait when it is full.
 const INPUTS: usize = 1024;
 
@@ -140,7 +143,8 @@ pub struct Worker<R, L> {
     engine: EngineState,
     look_at: Instant,
     witness: Option<AuditHead>,
-    complete_sent: bool,
+    /// When all pods are told of next.
+    complete_at: Instant,
     removals: Removals,
     sizes_at: Instant,
     silence_at: Instant,
@@ -217,7 +221,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             engine: EngineState::Up { seen_at: now },
             look_at: Instant::now() + tasks::REPLAY,
             witness,
-            complete_sent: false,
+            complete_at: Instant::now(),
             removals: Removals::default(),
             sizes_at: Instant::now() + sizes::EVERY,
             silence_at: Instant::now() + silence::EVERY,
@@ -435,10 +439,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
 
     fn dispatch(&mut self, round: Round, now: Timestamp) {
         self.outbox.events(round.events);
-        if self.complete_sent || self.node.set().is_none() {
+        if Instant::now() < self.complete_at || self.node.set().is_none() {
             self.outbox.observations(round.observations);
         } else {
-            self.complete_sent = true;
+            self.complete_at = Instant::now() + COMPLETE_EVERY;
             self.outbox.complete(self.node.observations());
         }
         self.probers.keep(&self.shared, round.probes);
