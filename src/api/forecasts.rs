@@ -40,6 +40,8 @@ pub struct Forecast {
     pub waits: Vec<Waiting>,
     /// Objects whose manifests are gone, and whose deletion a brake holds.
     pub held: Vec<ObjectKey>,
+    /// Changes that wait for a wave or a hook which failed, and would go on waiting.
+    pub pending: Vec<ObjectKey>,
     pub diagnostics: Vec<Diagnostic>,
     /// How many steps there are; 0 means that nothing would happen.
     pub changes: usize,

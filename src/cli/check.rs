@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::context::{Context, Output};
+use crate::cli::context::{Context, Output, print};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::domain::desired::Commit;
@@ -33,7 +33,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit, CliError> {
     let report = CheckReport { counts: catalog.counts(), diagnostics };
     match context.output {
         Output::Json | Output::Yaml => context.print_json(&report)?,
-        Output::Text | Output::Wide | Output::Name => print!("{report}"),
+        Output::Text | Output::Wide | Output::Name => print(&report.to_string())?,
     }
     Ok(if report.has_errors() { Exit::Error } else { Exit::Success })
 }

@@ -38,7 +38,8 @@ pub async fn run(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
         Output::Text | Output::Wide | Output::Name => show(&answer)?,
     }
     let has_errors = answer.diagnostics.iter().any(|d| d.severity == Severity::Error);
-    Ok(match (has_errors, answer.changes, answer.held.is_empty()) {
+    let kept_back = !(answer.held.is_empty() && answer.pending.is_empty());
+    Ok(match (has_errors, answer.changes, !kept_back) {
         (true, _, _) => Exit::Error,
         (false, 0, true) => Exit::Success,
         (false, _, _) => Exit::Found,
@@ -63,7 +64,10 @@ fn show(answer: &DiffAnswer) -> Result<(), CliError> {
         eprintln!("{}", Rendered(diagnostic));
     }
     if answer.changes == 0 && answer.held.is_empty() {
-        eprintln!("nothing would change");
+        match answer.pending.len() {
+            0 => eprintln!("nothing would change"),
+            count => eprintln!("the changes of {count} objects wait, and would go on waiting"),
+        }
     }
     print(&answer.text)
 }

@@ -8,7 +8,7 @@ use kgit_protocol::time::Timestamp;
 use crate::cli::context::{Context, print};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::kube::dto::{ClusterStatus, Health, ObjectLine};
+use crate::kube::dto::{ClusterStatus, Health, ObjectLine, SyncStatus};
 use crate::kube::human;
 use crate::kube::table::aligned;
 
@@ -31,6 +31,7 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError>
     }
     let unwell = status.objects.iter().any(|line| line.health > Health::Suspended)
         || status.nodes.iter().any(|node| node.ready != Some(true))
+        || status.sync.as_ref().is_some_and(|sync| sync.failed)
         || status.source.error.is_some();
     Ok(if args.exit_code && unwell { Exit::Found } else { Exit::Success })
 }
@@ -74,11 +75,24 @@ fn source(status: &ClusterStatus) -> String {
         (None, Some(by), _) => format!("suspended by {by}; `kgit resume` goes on"),
         (None, None, Some(reconcile)) => format!("reconcile {reconcile} is under way"),
         (None, None, None) if status.held.is_some() => "deletions are held".to_owned(),
+        (None, None, None) if status.sync.is_some() => status.sync.iter().map(sync).collect(),
         (None, None, None) if status.errors > 0 => "in sync, but for broken manifests".to_owned(),
         (None, None, None) => "in sync".to_owned(),
     };
     text.push_str(&format!("State:    {state}\n"));
     text
+}
+
+fn sync(sync: &SyncStatus) -> String {
+    let behind = match sync.pending.len() {
+        0 => String::new(),
+        count => format!("; the changes of {count} objects wait for it"),
+    };
+    match (sync.failed, sync.stage.as_str()) {
+        (true, stage) => format!("the sync failed at {stage}{behind}"),
+        (false, "") => format!("deletions are under way{behind}"),
+        (false, stage) => format!("the sync is at {stage}{behind}"),
+    }
 }
 
 fn findings(status: &ClusterStatus) -> String {

@@ -108,5 +108,8 @@ fn answer(world: &World, desired: &Desired, diagnostics: Vec<Diagnostic>) -> For
         reasons: step.reasons,
         deviation: None,
     });
-    Forecast { steps: steps.collect(), waits: forecast.waits, held, diagnostics, changes, text }
+    let sync = forecast.world.meta.sync.as_ref().filter(|sync| sync.open);
+    let pending = sync.map(|sync| sync.pending.iter().cloned().collect()).unwrap_or_default();
+    let waits = forecast.waits;
+    Forecast { steps: steps.collect(), waits, held, pending, diagnostics, changes, text }
 }

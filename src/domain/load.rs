@@ -74,13 +74,13 @@ impl Load {
 
 impl Amounts {
     fn add(&mut self, other: Self) {
-        self.cpu_millis += other.cpu_millis;
-        self.memory_bytes += other.memory_bytes;
+        self.cpu_millis = self.cpu_millis.saturating_add(other.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
     }
 
     fn take(&mut self, other: Self) {
-        self.cpu_millis -= other.cpu_millis;
-        self.memory_bytes -= other.memory_bytes;
+        self.cpu_millis = self.cpu_millis.saturating_sub(other.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
     }
 }
 

@@ -101,6 +101,18 @@ pub mod annotation {
     pub const FENCE_AFTER: &str = "kgit.dev/fence-after-seconds";
     /// `"false"`: never removed because its manifest is gone.
     pub const PRUNE: &str = "kgit.dev/prune";
+    /// Those that kgit acts on, and those that it writes and that may be copied from what it shows.
+    pub const ALL: [&str; 9] = [
+        ROLL_ON_CONFIG,
+        DEPENDS_ON,
+        PRUNE,
+        FENCE_AFTER,
+        "kgit.dev/sync-wave",
+        "kgit.dev/hook",
+        "kgit.dev/hook-delete-policy",
+        "kgit.dev/commit",
+        "kgit.dev/source",
+    ];
     /// `Prune=false` among comma-separated options means the same.
     pub const ARGO_SYNC_OPTIONS: &str = "argocd.argoproj.io/sync-options";
 }

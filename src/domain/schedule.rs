@@ -77,6 +77,17 @@ impl Schedule {
         }
     }
 
+    /// The first slot after `now`, if the slots up to `done` were.
+    pub fn upcoming(&self, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        match &self.rule {
+            Rule::Every(period) => {
+                let last = newest_of_period(*period, done, now);
+                Some(last.unwrap_or_else(|| whole_second(done)).after(*period))
+            }
+            Rule::Fields(_) => self.next_after(now),
+        }
+    }
+
     /// The slots after `earliest` up to `now`, if there are any.
     pub fn missed(&self, earliest: Timestamp, now: Timestamp) -> Option<Missed> {
         let newest = match &self.rule {

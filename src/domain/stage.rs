@@ -61,12 +61,15 @@ pub fn parts(value: &str) -> impl Iterator<Item = &str> {
 
 /// The wave of an object; one that can't be read was refused with its manifest.
 pub fn wave(annotations: &Labels) -> i32 {
-    let written = annotation(annotations, WAVE);
+    let helm = || Some((String::new(), annotations.get(helm::WEIGHT)?.as_str()));
+    let written = annotation(annotations, WAVE).or_else(helm);
     written.and_then(|(_, text)| text.trim().parse().ok()).unwrap_or(0)
 }
 
 pub fn hook(annotations: &Labels) -> Option<Hook> {
-    let (_, written) = annotation(annotations, HOOK)?;
+    let Some((_, written)) = annotation(annotations, HOOK) else {
+        return helm::hook(annotations);
+    };
     let policy = annotation(annotations, HOOK_DELETE_POLICY).map(|(_, policy)| policy);
     let policies: BTreeSet<&str> = policy.into_iter().flat_map(parts).collect();
     Some(Hook {
@@ -83,7 +86,32 @@ pub fn stage(annotations: &Labels) -> Stage {
 
 /// True of what does not simply come with everything else.
 pub fn is_staged(annotations: &Labels) -> bool {
-    annotation(annotations, HOOK).is_some() || wave(annotations) != 0
+    hook(annotations).is_some() || wave(annotations) != 0
+}
+
+/// What Helm's charts say, as Argo CD takes it ("Helm Hooks" of its documentation).
+mod helm {
+    use super::{Hook, Phase, parts};
+    use crate::domain::selector::Labels;
+
+    pub const WEIGHT: &str = "helm.sh/hook-weight";
+
+    /// Hooks around a deletion, a rollback or a test are nothing that a commit sets off.
+    pub fn hook(annotations: &Labels) -> Option<Hook> {
+        let written = annotations.get("helm.sh/hook")?;
+        let phase = |word: &str| match word {
+            "crd-install" | "pre-install" | "pre-upgrade" => Some(Phase::PreSync),
+            "post-install" | "post-upgrade" => Some(Phase::PostSync),
+            _ => None,
+        };
+        let mut phases: Vec<Phase> = parts(written).filter_map(phase).collect();
+        phases.sort_unstable();
+        phases.dedup();
+        let policy = annotations.get("helm.sh/hook-delete-policy").map(String::as_str);
+        let has = |word: &str| policy.into_iter().flat_map(parts).any(|it| it == word);
+        let (delete_succeeded, delete_failed) = (has("hook-succeeded"), has("hook-failed"));
+        Some(Hook { phases, delete_succeeded, delete_failed })
+    }
 }
 
 impl Phase {
@@ -141,6 +169,9 @@ pub struct HookRun {
     pub phase: Phase,
     pub hook: ObjectKey,
     pub state: HookState,
+    /// How it ended, in words: the object may be gone by now.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub end: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,9 +205,15 @@ impl Sync {
         self.hooks.iter().find(|run| run.phase == phase && run.hook == *key).map(|run| run.state)
     }
 
-    pub fn set_hook(&mut self, phase: Phase, key: &ObjectKey, state: HookState) {
+    pub fn set_hook(&mut self, phase: Phase, key: &ObjectKey, state: HookState, end: String) {
         self.hooks.retain(|run| run.phase != phase || run.hook != *key);
-        self.hooks.push(HookRun { phase, hook: key.clone(), state });
+        self.hooks.push(HookRun { phase, hook: key.clone(), state, end });
+    }
+
+    /// How a hook ended.
+    pub fn end_of(&self, phase: Phase, key: &ObjectKey) -> &str {
+        let run = self.hooks.iter().find(|run| run.phase == phase && run.hook == *key);
+        run.map_or("", |run| &run.end)
     }
 }
 
@@ -200,6 +237,16 @@ mod tests {
         stages.sort();
         let said: Vec<String> = stages.iter().map(ToString::to_string).collect();
         assert_eq!(said, ["PreSync wave 3", "wave -1", "wave 1", "PostSync wave -5"]);
+    }
+
+    #[test]
+    fn helms_hooks_are_taken_as_argo_takes_them() {
+        let phases = |word: &str| hook(&labels(&[("helm.sh/hook", word)])).unwrap().phases;
+        assert_eq!(phases("pre-install,pre-upgrade"), [Phase::PreSync]);
+        assert_eq!(phases("post-upgrade"), [Phase::PostSync]);
+        assert_eq!(phases("pre-delete"), []);
+        assert_eq!(phases("test"), []);
+        assert_eq!(wave(&labels(&[("helm.sh/hook-weight", "-5")])), -5);
     }
 
     #[test]

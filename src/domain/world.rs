@@ -473,10 +473,16 @@ impl World {
 
     /// The autoscaler that decided a workload's number of pods, and the number.
     pub fn scaled_by(&self, workload: &ObjectKey) -> Option<(&ObjectKey, u32)> {
-        let mut scaling =
-            self.referrers(workload).filter(|key| key.kind == Kind::HorizontalPodAutoscaler);
-        let key = scaling.next()?;
+        let key = self.autoscaler_of(workload)?;
         Some((key, self.autoscalers.get(key)?.desired?))
+    }
+
+    /// The autoscaler of a workload; of several, the first counts.
+    pub fn autoscaler_of(&self, workload: &ObjectKey) -> Option<&ObjectKey> {
+        self.referrers(workload).find(|key| {
+            let spec = self.objects.get(*key).map(|row| &row.resource.spec);
+            matches!(spec, Some(Spec::Autoscaler(spec)) if spec.target == *workload)
+        })
     }
 
     /// The pods that have no node yet.

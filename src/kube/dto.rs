@@ -32,6 +32,9 @@ pub struct ClusterStatus {
     pub restored: bool,
     pub reconciling: Option<u64>,
     pub held: Option<HeldDeletions>,
+    /// The commit on its way through waves and hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
     pub nodes: Vec<NodeLine>,
     pub objects: Vec<ObjectLine>,
     pub waits: Vec<Waiting>,
@@ -48,6 +51,16 @@ pub struct SourceStatus {
     pub commit: Option<Commit>,
     pub error: Option<String>,
     pub checked: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// What the stages behind wait for: `PreSync`, `wave 2`; empty while deletions are waited for.
+    pub stage: String,
+    /// Somebody has to look.
+    pub failed: bool,
+    /// Objects whose change is still to come.
+    pub pending: Vec<ObjectKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,6 +136,9 @@ pub struct DiffAnswer {
     /// Deletions that a brake holds: what an approval would let happen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<ObjectKey>,
+    /// Changes that wait for a wave or a hook which failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<ObjectKey>,
     pub diagnostics: Vec<Diagnostic>,
     pub changes: usize,
     /// All of it, for people.

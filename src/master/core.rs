@@ -14,6 +14,7 @@ use crate::domain::audit::Trigger;
 use crate::domain::desired::Desired;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::key::ObjectKey;
+use crate::domain::node::Node;
 use crate::domain::plan::{Dirty, Plan, Waiting};
 use crate::domain::resource::ReferenceKind;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
@@ -112,6 +113,9 @@ impl Core {
         for event in events {
             self.handle(event, &mut batch, store);
         }
+        if !self.turned {
+            self.count_anew(&mut batch);
+        }
         self.expire(&mut batch);
         let plan = self.plan(&mut batch);
         let mut audit = self.cut_short(&batch, store);
@@ -141,6 +145,18 @@ impl Core {
             self.world.apply(&effect, version);
             batch.effects.push(effect);
         }
+    }
+
+    /// How long a node has been away is counted from the master's own start, since nobody listened
+    /// before it: a node may have been heard by another master meanwhile.
+    fn count_anew(&mut self, batch: &mut Batch) {
+        let lost = self.world.nodes.iter().filter(|(_, node)| node.ready == Some(false));
+        let anew = lost.map(|(key, node)| {
+            let node = Node { ready_since: batch.now, ..(*node.value).clone() };
+            Effect::Put(key.clone(), Record::Node(Arc::new(node)))
+        });
+        let anew: Vec<Effect> = anew.collect();
+        self.apply(batch, anew);
     }
 
     /// Due timers, and nodes that were not heard of for too long.
@@ -187,7 +203,7 @@ impl Core {
         let what = if ready { "is heard of" } else { "is not heard of any more" };
         batch.seen.push(format!("node {name} {what}"));
         batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
-        let node = crate::domain::node::Node { ready: Some(ready), ready_since: batch.now, ..node };
+        let node = Node { ready: Some(ready), ready_since: batch.now, ..node };
         self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
         batch.mark([key]);
     }

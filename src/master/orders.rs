@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{Digest, Epoch, Generation, NodeName};
 use kgit_protocol::messages::{AuditHead, Join, Report};
+use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
@@ -237,6 +238,8 @@ impl Core {
         if !self.world.nodes.contains_key(&node_key(name)) {
             return;
         }
+        // The node's clock is not the master's.
+        let usage = Arc::new(received(&usage, batch.now));
         let effects = autoscaler::fold(&self.world, name, &usage);
         batch.mark(effects.iter().filter_map(|effect| match effect {
             Effect::Put(key, _) => Some(key.clone()),
@@ -382,4 +385,12 @@ fn is_drift(line: &str) -> bool {
 
 fn refused(error: StoreError) -> Refused {
     Refused { reason: "StoreFailed", message: error.to_string() }
+}
+
+/// Figures, as of when they came.
+fn received(usage: &Usage, now: Timestamp) -> Usage {
+    let mut usage = usage.clone();
+    usage.node.at = now;
+    usage.pods.iter_mut().for_each(|pod| pod.at = now);
+    usage
 }

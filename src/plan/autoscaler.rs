@@ -13,7 +13,7 @@ use kgit_protocol::usage::{ContainerUsage, PodUsage, USAGE_PERIOD_SECONDS, Usage
 use crate::domain::autoscaling::{
     AutoscalerSpec, AutoscalerState, MeasuredResource, ResourceMetric,
 };
-use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::key::ObjectKey;
 use crate::domain::plan::{Reason, Said, Verb};
 use crate::domain::record::{Applied, Pod};
 use crate::domain::resource::Spec;
@@ -40,8 +40,7 @@ pub fn fold(world: &World, node: &NodeName, usage: &Usage) -> Vec<Effect> {
             continue;
         };
         let workload = world.workload_of(pod);
-        let scaling = world.referrers(&workload);
-        for key in scaling.filter(|key| key.kind == Kind::HorizontalPodAutoscaler) {
+        if let Some(key) = world.autoscaler_of(&workload) {
             let state = states.entry(key.clone()).or_insert_with(|| recorded(world, key));
             state.usages.insert(figures.uid.clone(), figures.clone());
         }
@@ -113,6 +112,10 @@ impl Autoscaler<'_> {
             self.state.trouble = Some(format!("there is no {target} to scale"));
             return;
         };
+        if let Some(first) = draft.world.autoscaler_of(target).filter(|first| *first != self.key) {
+            self.state.trouble = Some(format!("{first} scales {target} already"));
+            return;
+        }
         let current = draft.world.replicas_of(target, written);
         self.state.current = current;
         self.state.limited = None;
@@ -181,7 +184,11 @@ impl Autoscaler<'_> {
         };
         // One container that asks for nothing leaves no share to speak of.
         let requests: Option<Vec<u64>> = requests.collect();
-        Sample { state, request: requests.map_or(0, |all| all.iter().sum()) }
+        Sample {
+            state,
+            request: requests
+                .map_or(0, |all| all.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
+        }
     }
 
     /// Within what the rules and the bounds allow.

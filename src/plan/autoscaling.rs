@@ -84,7 +84,7 @@ fn assumed(ratio: f64, target: MetricTarget, sample: &Sample) -> Option<u64> {
         _ if ratio > 1.0 => Some(0),
         _ if ratio >= 1.0 => None,
         MetricTarget::Utilization(percent) => {
-            Some(sample.request * u64::from(percent.max(100)) / 100)
+            Some(sample.request.saturating_mul(u64::from(percent.max(100))) / 100)
         }
         MetricTarget::AverageValue(value) => Some(value),
     }

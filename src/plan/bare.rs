@@ -34,7 +34,7 @@ pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
     refresh::pods(draft, key, &digest, &needs);
     match pods_of(&draft.world, key).first() {
         None => make(draft, key, &applied, &needs, digest),
-        Some(pod) if pod.deletion.is_some() => {}
+        Some(pod) if pod.deletion.is_some() => evict::leave_or_wait(draft, key, pod),
         Some(pod) if pod.revision_digest != digest => {
             // The name is taken until the old pod is gone, so the new one follows it.
             pods::stop(draft, pod, vec![commit_reason(&applied)]);

@@ -64,7 +64,8 @@ impl CronJob<'_> {
             Ok(schedule) => schedule,
             Err(why) => return draft.blocked(self.key, why, "no job is started"),
         };
-        if let Some(next) = schedule.next_after(draft.now) {
+        let done = self.state.last_schedule.unwrap_or(self.applied.created);
+        if let Some(next) = schedule.upcoming(done, draft.now) {
             draft.wake(self.key, next);
         }
         let earliest = self.earliest(draft.now);
@@ -146,6 +147,9 @@ impl CronJob<'_> {
     fn wait_for_active(&self, draft: &mut Draft<'_>, slot: Timestamp) {
         let deadline = self.spec.starting_deadline_seconds;
         let deadline = deadline.map(|it| slot.after(Duration::from_secs(it.into())));
+        if let Some(deadline) = deadline {
+            draft.wake(self.key, deadline.after(Duration::from_millis(1)));
+        }
         draft.wait(Waiting {
             object: self.key.clone(),
             for_what: format!(

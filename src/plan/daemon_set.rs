@@ -142,7 +142,7 @@ impl Set<'_> {
             let Some(name) = pod.pinned.clone() else { continue };
             let node = draft.world.nodes.get(&node_key(&name));
             let what = match node {
-                Some(node) if self.is_eligible(node) => continue,
+                Some(node) if scheduler::may_stay(&self.template, node) => continue,
                 Some(_) => "is not one that the pod may run on",
                 None => "is not there any more",
             };
@@ -424,7 +424,7 @@ impl Set<'_> {
 
 /// It has told what it can take, and is not lost.
 fn is_heard(node: &Node) -> bool {
-    node.ready == Some(true) && node.observed.capacity.pods > 0
+    node.ready == Some(true) && node.observed.capacity.pods > 0 && node.fenced.is_none()
 }
 
 fn failed_again(earlier: Option<Failures>, now: Timestamp) -> Failures {

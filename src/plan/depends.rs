@@ -63,6 +63,10 @@ pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectK
     woken.extend(budget::woken(world, old, new));
     // What a drain waits for may have come true, and what the filling of a node does.
     woken.extend(world.moving_nodes().cloned());
+    if old.is_some_and(|old| !old.is_finished()) && new.is_some_and(Pod::is_finished) {
+        // Room, or a volume, became free.
+        woken.extend(world.unplaced().map(|pod| world.workload_of(pod)));
+    }
     let of = |pod: Option<&Pod>| pod.map_or(Health::Progressing, pod_health);
     if let Some(pod) = new.or(old)
         && pod.owner == pod.key

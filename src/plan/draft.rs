@@ -30,6 +30,8 @@ pub struct Draft<'a> {
     pub nodes: BTreeSet<NodeName>,
     /// What is known of places for pods, from the last one that was placed.
     pub places: Option<Session>,
+    /// Pods that mind where others are may have a place now.
+    others_came: bool,
     version: u64,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Draft<'a> {
             queue: BTreeSet::new(),
             nodes: BTreeSet::new(),
             places: None,
+            others_came: false,
             version: world.version + 1,
         }
     }
@@ -104,6 +107,10 @@ impl<'a> Draft<'a> {
     fn carry_out(&mut self, effect: Effect) {
         self.touch(&effect);
         let before = self.pod_before(&effect);
+        if let (Some(before), Effect::Put(_, Record::Pod(new))) = (&before, &effect) {
+            let was_placed = before.as_ref().is_some_and(|before| before.placed.is_some());
+            self.others_came |= new.placed.is_some() && !was_placed;
+        }
         self.forget_places(&effect);
         self.world.apply(&effect, self.version);
         if let (Some(before), Some(places)) = (before, &mut self.places) {
@@ -114,6 +121,19 @@ impl<'a> Draft<'a> {
             places.changed(&self.world, before.as_deref(), new);
         }
         self.plan.effects.push(effect);
+    }
+
+    /// Queues what waits for a place and minds the pods that came since this was asked last.
+    pub fn retry_those_that_mind(&mut self) -> bool {
+        if std::mem::take(&mut self.others_came) {
+            let mind = self.world.unplaced().filter(|pod| {
+                let placement = &pod.template.placement;
+                placement.minds_pods() || !placement.spread.is_empty()
+            });
+            let workloads: Vec<ObjectKey> = mind.map(|pod| self.world.workload_of(pod)).collect();
+            self.queue.extend(workloads);
+        }
+        !self.queue.is_empty()
     }
 
     /// The pod that an effect changes, as it is; outer `None`: it changes none.
@@ -176,7 +196,16 @@ impl<'a> Draft<'a> {
             }
             (_, Some(Record::Autoscaler(_))) | (Effect::Remove(_, Table::Autoscaler), _) => {
                 self.touch_scaled(key);
+                self.touch_referrers(key);
             }
+            // What it is to remove is part of its orders.
+            (_, Some(Record::Node(new))) => {
+                let old = self.world.nodes.get(key).map(|row| &row.remove_volumes);
+                if old != Some(&new.remove_volumes) {
+                    self.nodes.insert(new.name.clone());
+                }
+            }
+            (_, Some(Record::Service(_))) => self.touch_referrers(key),
             // A drain may go on.
             (_, Some(Record::Budget(_))) | (Effect::Remove(_, Table::Budget), _) => {
                 self.queue.extend(self.world.moving_nodes().cloned());
@@ -202,6 +231,12 @@ impl<'a> Draft<'a> {
         self.queue.insert(key.clone());
         self.touch_referrers(key);
         self.touch_owner(key);
+        // Whose pods are minded may depend on its labels.
+        self.others_came |= key.kind == Kind::Namespace;
+        if key.kind == Kind::Pod {
+            // A set may want a pod of that name.
+            self.queue.extend(stateful_set::named_by(&self.world, key));
+        }
         let old = self.world.objects.get(key).map(|row| Arc::clone(&row.resource));
         for resource in new.into_iter().chain(old.as_deref()) {
             if let Spec::Autoscaler(spec) = &resource.spec {

@@ -19,8 +19,13 @@ use crate::plan::{fence, pods};
 /// Pods of a node that was not heard of for longer than they tolerate are told to end, so that
 /// `workload` replaces them elsewhere. Those whose data is on the node stay: nobody else has it.
 pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
-    for pod in all.iter().filter(|pod| pod.is_active()) {
-        let Some((node, since)) = lost_node(&draft.world, pod) else {
+    for pod in all.iter().filter(|pod| !pod.is_finished()) {
+        let lost = lost_node(&draft.world, pod);
+        if pod.deletion.is_some() {
+            end_when_safe(draft, workload, pod, lost);
+            continue;
+        }
+        let Some((node, since)) = lost else {
             leave_tainted(draft, workload, pod);
             continue;
         };
@@ -51,12 +56,26 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
 /// it is gone, and a node that comes back is to find it as it was.
 pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
     match lost_node(&draft.world, pod) {
+        lost if pod.deletion.is_some() => end_when_safe(draft, workload, pod, lost),
         None => leave_tainted(draft, workload, pod),
         Some((node, since)) if fence::replace_when_safe(draft, workload, pod, &node, since) => {}
         Some((node, _)) => {
             let consequence = "the pod's name stays taken until its node says it is gone";
             blocked(draft, workload, pod, &node, "on which is pod", consequence);
         }
+    }
+}
+
+/// One that was told to end already, and whose node is cut off.
+fn end_when_safe(
+    draft: &mut Draft<'_>,
+    workload: &ObjectKey,
+    pod: &Arc<Pod>,
+    lost: Option<(NodeName, Timestamp)>,
+) {
+    if let Some((node, since)) = lost {
+        // Where it does not stop by itself, its end is waited for as ever.
+        fence::replace_when_safe(draft, workload, pod, &node, since);
     }
 }
 
@@ -125,6 +144,15 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
     });
     let Some((end, taint)) = ends.min_by_key(|(end, _)| *end) else { return };
     if end > draft.now {
+        draft.wait(Waiting {
+            object: workload.clone(),
+            for_what: format!("taint {} to go from node `{}`", taint.key, node.name),
+            // Nobody knows that it will.
+            kind: WaitKind::Blocked,
+            deadline: Some(end),
+            consequence: "its pods there are replaced elsewhere".to_owned(),
+            unplaced: None,
+        });
         return draft.wake(workload, end);
     }
     let what = format!("{HAS_TAINT} {}={}:{}", taint.key, taint.value, taint.effect);

@@ -63,6 +63,11 @@ pub fn replace_when_safe(
     true
 }
 
+/// Whether the pod's node may stop it without an order.
+pub fn stops(pod: &Pod) -> bool {
+    pod.placed.as_ref().is_some_and(|placed| placed.spec.fence_after_seconds.is_some())
+}
+
 /// How long after a node was last heard of the pod is certain to be over there.
 fn safe_after(pod: &Pod) -> Option<Duration> {
     let spec = &pod.placed.as_ref()?.spec;

@@ -127,7 +127,7 @@ pub fn pod_health(pod: &Pod) -> Health {
         PodPhase::Succeeded => Health::Healthy,
         PodPhase::Failed => Health::Degraded,
         PodPhase::Unknown => Health::Unknown,
-        PodPhase::Pending | PodPhase::Gone if is_failing(pod) => Health::Degraded,
+        PodPhase::Pending | PodPhase::Gone if always && is_failing(pod) => Health::Degraded,
         PodPhase::Pending | PodPhase::Gone => Health::Progressing,
         PodPhase::Running if !always => Health::Progressing,
         PodPhase::Running if pod.is_ready() => Health::Healthy,

@@ -45,6 +45,7 @@ fn resource(draft: &Draft<'_>, key: &ObjectKey) -> Option<Arc<Resource>> {
 
 fn advance_one(draft: &mut Draft<'_>, sync: &mut Sync, phase: Phase, key: &ObjectKey) -> bool {
     let Some(wanted) = resource(draft, key) else { return false };
+    let how = detail(&draft.world, key);
     let next = match sync.hook(phase, key) {
         Some(HookState::Succeeded | HookState::Failed) => return false,
         Some(HookState::Running) => match ended(draft, key) {
@@ -61,7 +62,8 @@ fn advance_one(draft: &mut Draft<'_>, sync: &mut Sync, phase: Phase, key: &Objec
         Some(HookState::Waiting) if is_under_way(draft, &wanted) && !sync.failed => return false,
         None | Some(HookState::Waiting) => replace(draft, &wanted),
     };
-    sync.set_hook(phase, key, next);
+    let ended = matches!(next, HookState::Succeeded | HookState::Failed);
+    sync.set_hook(phase, key, next, if ended { how } else { String::new() });
     true
 }
 
@@ -104,7 +106,10 @@ fn clear(draft: &mut Draft<'_>, wanted: &Resource, state: HookState) {
         _ => return,
     };
     let reason = Reason::Limit { what: format!("its deletion policy {policy}") };
-    if runs_to_an_end(wanted.key.kind) {
+    let applied = draft.world.objects.get(&wanted.key).map(|row| Arc::clone(&row.value));
+    if let Some(applied) = applied.filter(|_| wanted.key.kind.holds_data()) {
+        prune::retain(draft, &wanted.key, &applied, vec![reason]);
+    } else if runs_to_an_end(wanted.key.kind) {
         dissolve::begin(draft, &wanted.key, vec![reason]);
     } else {
         prune::delete_for(draft, &wanted.key, reason);
@@ -125,6 +130,7 @@ pub fn unfinished(
     let how = detail(&draft.world, key);
     Some(match state(key) {
         Some(HookState::Failed) => {
+            let how = sync.end_of(stage.phase, key);
             Obstacle { what: format!("the hook {key} to succeed ({how})"), failed: true }
         }
         Some(HookState::Running) => {

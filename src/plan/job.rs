@@ -1,5 +1,6 @@
 //! Jobs: pods that run to their end, as many as asked for, with a growing delay after failures.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,7 +249,7 @@ impl Job<'_> {
             self.state.started = None;
             return;
         }
-        evict(draft, self.key, &self.active(draft));
+        evict(draft, self.key, &pods_of(&draft.world, self.key));
         if let Some(deadline) = self.deadline() {
             draft.wake(self.key, deadline);
         }
@@ -407,13 +408,10 @@ impl Job<'_> {
         if !self.spec.indexed {
             return None;
         }
-        let running: Vec<u32> = self.active(draft).iter().filter_map(|pod| pod.index).collect();
-        let done = |index: &u32| {
-            self.state.succeeded_indexes.contains(index)
-                || self.state.failed_indexes.contains(index)
-        };
-        let free = (0..self.spec.completions.unwrap_or(1))
-            .filter(|index| !running.contains(index) && !done(index));
+        let running = self.active(draft).into_iter().filter_map(|pod| pod.index);
+        let done = self.state.succeeded_indexes.iter().chain(&self.state.failed_indexes).copied();
+        let taken: BTreeSet<u32> = running.chain(done).collect();
+        let free = (0..self.spec.completions.unwrap_or(1)).filter(|index| !taken.contains(index));
         let mut waking = Vec::new();
         let now = draft.now;
         let found = free.into_iter().find(|index| {

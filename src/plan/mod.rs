@@ -75,7 +75,10 @@ pub fn tick(world: &World, desired: &Desired, dirty: &Dirty, now: Timestamp) -> 
     draft.queue.extend(dirty.objects.iter().cloned());
     objects::plan_objects(&mut draft, &dirty.manifests);
     work_off(&mut draft);
-    while stages::go_on(&mut draft) || objects::go_on_deleting(&mut draft) {
+    while draft.retry_those_that_mind()
+        || stages::go_on(&mut draft)
+        || objects::go_on_deleting(&mut draft)
+    {
         work_off(&mut draft);
     }
     if stages::begin_to_tell(&mut draft) {
@@ -175,11 +178,20 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     let daemons = draft.world.objects_of(Kind::DaemonSet).map(|row| row.resource.key.clone());
     let daemons: Vec<ObjectKey> = daemons.collect();
     draft.queue.extend(daemons);
-    let Some(node) = draft.world.nodes.get(key).map(|row| row.name.clone()) else { return };
+    let Some(node) = draft.world.nodes.get(key).map(|row| row.name.clone()) else {
+        return draft.start_over(key);
+    };
     let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));
     let workloads: Vec<ObjectKey> = waiting.chain(there).collect();
     let services = services::of_node(&draft.world, &node);
+    // Whether its pods serve is what budgets count.
+    let budgets: Vec<ObjectKey> = draft
+        .world
+        .pods_on(&node)
+        .flat_map(|pod| budget::about(&draft.world, &pod.key.namespace, &pod.labels))
+        .collect();
+    draft.queue.extend(budgets);
     draft.queue.extend(workloads);
     draft.queue.extend(services);
     draft.nodes.insert(node);

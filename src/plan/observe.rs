@@ -12,7 +12,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
 use crate::domain::record::{Event, EventLog, Pod};
 use crate::domain::world::{Effect, Record, World, node_key};
-use crate::plan::depends;
+use crate::plan::{depends, fence};
 
 /// What a report comes to.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ fn fold_pod(folded: &mut Folded, world: &World, node: &NodeName, observation: &P
         return;
     }
     // Nobody ordered its end, so that was of other orders: of a master that was restored since.
-    if observation.phase == PodPhase::Gone && pod.deletion.is_none() {
+    if observation.phase == PodPhase::Gone && pod.deletion.is_none() && !fence::stops(pod) {
         return;
     }
     folded.say(pod, observation);

@@ -100,7 +100,9 @@ fn room_for(draft: &Draft<'_>, pod: &Pod) -> Option<Preemption> {
 
 /// Makes room for a pod that waits, unless that is being done already.
 fn make_room(draft: &mut Draft<'_>, pod: &Pod) -> Pod {
-    if !preempt::under_way(&draft.world, pod).is_empty() {
+    let node = pod.nominated.as_ref().and_then(|node| draft.world.nodes.get(&node_key(node)));
+    let in_reach = node.is_some_and(|node| node.ready == Some(true) && !node.unschedulable);
+    if in_reach && !preempt::under_way(&draft.world, pod).is_empty() {
         return pod.clone();
     }
     let preemption = room_for(draft, pod);
@@ -281,9 +283,8 @@ pub fn stop_within(
 /// others are waited for.
 pub fn follow(draft: &mut Draft<'_>, workload: &ObjectKey, pods: &[Arc<Pod>]) {
     for pod in pods {
-        if pod.deletion.is_some() && pod.phase() == PodPhase::Gone {
-            draft.note_effect(Effect::Remove(pod.key.clone(), Table::Pod));
-            draft.note_effect(Effect::Remove(pod.key.clone(), Table::Events));
+        if pod.phase() == PodPhase::Gone {
+            forget(draft, workload, pod);
             continue;
         }
         tell_drifts(draft, pod);
@@ -291,6 +292,17 @@ pub fn follow(draft: &mut Draft<'_>, workload: &ObjectKey, pods: &[Arc<Pod>]) {
             wait_for_end(draft, workload, pod, deletion);
         }
     }
+}
+
+/// A pod that its node says is gone: told to end, or stopped by the node itself when it was cut off.
+fn forget(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
+    let gone = [Table::Pod, Table::Events].map(|table| Effect::Remove(pod.key.clone(), table));
+    if pod.deletion.is_some() {
+        return gone.into_iter().for_each(|effect| draft.note_effect(effect));
+    }
+    let words = Said { node: pod.node().cloned(), ..said(Verb::Stop, &pod.key) };
+    draft.step(words, vec![Reason::PodGone { pod: pod.key.clone() }], gone.into());
+    draft.queue.insert(workload.clone());
 }
 
 /// By when a pod that was told to end ought to be gone.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kgit_protocol::ids::Digest;
+use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, Held, Meta, Pruned, VolumePhase, VolumeState};
+use crate::domain::record::{Applied, DeploymentState, Held, Meta, Pruned, ReplicaSet, VolumePhase, VolumeState};
 use crate::domain::resource::{ReclaimPolicy, Resource};
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
@@ -31,6 +32,9 @@ pub fn plan_gone(
     gone: BTreeMap<ObjectKey, Arc<Applied>>,
     dirty: &BTreeSet<ObjectKey>,
 ) {
+    if gone.is_empty() {
+        return release(draft, dirty);
+    }
     let (stay, go): (Vec<_>, Vec<_>) = gone
         .into_iter()
         .partition(|(key, applied)| key.kind.holds_data() || !applied.resource.may_be_pruned());
@@ -314,9 +318,25 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
     ];
     effects.extend(pruned.rows.iter().filter_map(|(row, record)| {
         let there = draft.world.row(row, record.table()).is_some();
-        (!there).then(|| Effect::Put(row.clone(), record.clone()))
+        (!there).then(|| Effect::Put(row.clone(), begun_anew(key, record.clone(), draft.now)))
     }));
     draft.step(said(Verb::Restore, key), vec![reason], effects);
+}
+
+/// What an object remembered, for a life that begins now: nothing was made progress with meanwhile,
+/// and no revision has pods before it is known which one is wanted.
+fn begun_anew(object: &ObjectKey, record: Record, now: Timestamp) -> Record {
+    match record {
+        Record::Deployment(state) => Record::Deployment(Arc::new(DeploymentState {
+            progressed: now,
+            deadline_exceeded: false,
+            ..(*state).clone()
+        })),
+        Record::ReplicaSet(set) if set.key != *object => {
+            Record::ReplicaSet(Arc::new(ReplicaSet { replicas: 0, ..(*set).clone() }))
+        }
+        record => record,
+    }
 }
 
 /// What is left of a deleted object: pods that end, revisions without an owner, and the record

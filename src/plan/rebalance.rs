@@ -26,7 +26,7 @@ use crate::plan::{budget, drain, pods};
 const WORTH_IT: u64 = 200;
 /// Pods that are tried out before the fleet counts as even; each costs a look at all nodes.
 const MAX_TRIED: usize = 32;
-/// After this long a pod that moved and is not ready is somebody's to look at.
+/// After this long after it joined nothing moves to a node any more, even or not.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Goes on with filling a node that joined.
@@ -39,6 +39,10 @@ pub fn plan_filling(draft: &mut Draft<'_>, key: &ObjectKey) {
     if node.ready != Some(true) || node.observed.capacity.pods == 0 {
         // It will tell of itself first.
         return;
+    }
+    let deadline = since.after(DEADLINE);
+    if deadline <= draft.now {
+        return done(draft, key, &node);
     }
     let moving = on_their_way(&draft.world);
     if moving < budget as usize {
@@ -53,20 +57,16 @@ pub fn plan_filling(draft: &mut Draft<'_>, key: &ObjectKey) {
             None => {}
         }
     }
-    let deadline = since.after(DEADLINE);
-    let late = deadline <= draft.now;
     if moving > 0 {
         draft.wait(Waiting {
             object: key.clone(),
             for_what: format!("{moving} pods on their way, before others move to it"),
-            kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
+            kind: WaitKind::Progress,
             deadline: Some(deadline),
             consequence: "no more pods move to the node".to_owned(),
             unplaced: None,
         });
-        if !late {
-            draft.wake(key, deadline);
-        }
+        draft.wake(key, deadline);
     }
 }
 

@@ -88,6 +88,9 @@ pub fn set(draft: &mut Draft<'_>, sync: Sync) {
 /// Of the deletions that may go ahead, those whose turn it is: the highest wave first, and a lower
 /// one only when no pods are left of what went before. The rest stays pending.
 pub fn in_reverse(draft: &mut Draft<'_>, go: Vec<ObjectKey>) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
+    if is_before_sync(draft) {
+        return (Vec::new(), go);
+    }
     let Some(highest) = go.iter().map(|key| wave_in_force(&draft.world, key)).max() else {
         return (go, Vec::new());
     };
@@ -98,6 +101,17 @@ pub fn in_reverse(draft: &mut Draft<'_>, go: Vec<ObjectKey>) -> (Vec<ObjectKey>,
         return (Vec::new(), go);
     }
     go.into_iter().partition(|key| wave_in_force(&draft.world, key) == highest)
+}
+
+/// Whether a hook still has to run before anything changes, and that includes what goes.
+fn is_before_sync(draft: &Draft<'_>) -> bool {
+    let Some(sync) = open(draft) else { return false };
+    draft.desired.staged.iter().any(|key| {
+        let annotations = draft.desired.objects.get(key).map(|it| &it.annotations);
+        let hook = annotations.and_then(stage::hook);
+        hook.is_some_and(|hook| hook.phases.contains(&Phase::PreSync))
+            && sync.hook(Phase::PreSync, key) != Some(HookState::Succeeded)
+    })
 }
 
 fn wave_in_force(world: &World, key: &ObjectKey) -> i32 {
@@ -261,7 +275,14 @@ pub fn begin_to_tell(draft: &mut Draft<'_>) -> bool {
         let waits = sync.waits_at.is_some();
         let hook = sync.hooks.iter().rfind(|run| run.state != HookState::Succeeded);
         let first = sync.pending.first().or(hook.map(|run| &run.hook));
-        first.or(sync.touched.first()).filter(|_| waits || !sync.pending.is_empty()).cloned()
+        let waited_for = sync.waits_at.and_then(|(stage, _)| {
+            let world = &draft.world;
+            let is_of = |key: &&ObjectKey| {
+                world.objects.get(*key).map(|row| stage::stage(&row.resource.annotations)) == Some(stage)
+            };
+            sync.touched.iter().find(is_of)
+        });
+        first.or(waited_for).filter(|_| waits || !sync.pending.is_empty()).cloned()
     });
     let both = [sync.teller.clone(), teller.clone()];
     for key in both
@@ -301,7 +322,7 @@ pub fn tell(draft: &mut Draft<'_>) {
     let failed = obstacle.failed || due <= draft.now;
     let behind = stages.range(stage..).nth(1).map(|(next, _)| format!("{next} and what follows"));
     draft.wait(Waiting {
-        for_what: format!("{stage}: {}", obstacle.what),
+        for_what: format!("{stage}: {}", obstacle.what.replace(&teller.to_string(), "itself")),
         kind: if failed { WaitKind::Blocked } else { WaitKind::Progress },
         deadline: (!failed).then_some(due),
         consequence: match behind {
@@ -322,6 +343,7 @@ fn waiting(object: ObjectKey, for_what: String) -> Waiting {
         for_what,
         kind: WaitKind::Progress,
         deadline: None,
+        // Each of them has a deadline of its own, and a wait that tells.
         consequence: "what is to be deleted after them stays".to_owned(),
         unplaced: None,
     }

@@ -67,7 +67,7 @@ impl Set<'_> {
             self.go_on(draft, &wanted);
             self.note_state(draft, &wanted);
         }
-        for pod in self.pods(draft).iter().filter(|pod| pod.is_active()) {
+        for pod in self.pods(draft).iter().filter(|pod| !pod.is_finished()) {
             evict::leave_or_wait(draft, self.key, pod);
         }
     }

@@ -166,3 +166,26 @@ fn a_stateful_sets_pod_moves_under_its_name() {
     assert_eq!(after.key, before.key);
     assert_ne!((&after.uid, after.node()), (&before.uid, before.node()));
 }
+
+#[test]
+fn a_pod_that_its_node_stopped_is_replaced_when_the_node_is_back_before_the_master_gave_up() {
+    for kind in ["Deployment", "StatefulSet"] {
+        let mut cluster = Cluster::new(&["a"]);
+        let set = fenced(&web_with("web:1", 1, "")).replace("Deployment", kind);
+        cluster.commit(&[("data.yaml", SHARED), ("web.yaml", &set)]);
+        cluster.settle();
+        let before = cluster.pods()[0].clone();
+        let gone = kgit_protocol::observation::PodObservation {
+            phase: kgit_protocol::observation::PodPhase::Gone,
+            ready: false,
+            ..(**before.observed.as_ref().unwrap()).clone()
+        };
+        cluster.reported.insert(before.uid.clone(), gone.clone());
+        cluster.report("a", None, vec![gone]);
+        cluster.settle();
+        let pods = cluster.pods();
+        assert_eq!(pods.len(), 1, "{kind}");
+        assert_ne!(pods[0].uid, before.uid, "{kind}");
+        cluster.ends_quietly();
+    }
+}

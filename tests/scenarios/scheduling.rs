@@ -1,8 +1,11 @@
 //! Pods that compete for room: who comes first, who makes way, and what budgets allow.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use insta::assert_snapshot;
 
 use crate::cluster::{Behaviour, Cluster};
+use crate::manifests::{job, web};
 
 fn class(name: &str, value: i32, rest: &str) -> String {
     format!(
@@ -286,5 +289,83 @@ fn a_budget_counts_what_is_healthy_against_what_has_to_stay() {
     assert!(budgets(&cluster).contains("one 4 3 2 1"), "{}", budgets(&cluster));
     assert!(!budgets(&cluster).contains("two"), "{}", budgets(&cluster));
     cluster.behaviour.clear();
+    cluster.ends_quietly();
+}
+
+#[test]
+fn replicas_that_keep_away_from_each_other_do_so_and_the_one_too_many_waits() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let away = "      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {labelSelector: {matchLabels: {app: web}}, topologyKey: kubernetes.io/hostname}
+";
+    let manifest = web("web:1", 3).replace("    spec:\n", &format!("    spec:\n{away}"));
+    cluster.commit(&[("web.yaml", &manifest)]);
+    cluster.settle();
+    let placed = cluster.pods().iter().filter(|pod| pod.placed.is_some()).count();
+    assert_eq!(placed, 2);
+    cluster.join("c", 2);
+    cluster.settle();
+    let nodes: BTreeSet<String> =
+        cluster.pods().iter().map(|pod| pod.node().unwrap().to_string()).collect();
+    assert_eq!(nodes.len(), 3);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn replicas_that_are_spread_evenly_stay_so() {
+    let mut cluster = Cluster::new(&["a", "b", "c"]);
+    let even = "      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: DoNotSchedule
+        labelSelector: {matchLabels: {app: web}}
+";
+    let manifest = web("web:1", 7).replace("    spec:\n", &format!("    spec:\n{even}"));
+    cluster.commit(&[("web.yaml", &manifest)]);
+    cluster.settle();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for pod in cluster.pods() {
+        *counts.entry(pod.node().unwrap().to_string()).or_default() += 1;
+    }
+    let mut counts: Vec<usize> = counts.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [2, 2, 3]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_wants_to_be_near_another_is_placed_once_that_one_is() {
+    let mut cluster = Cluster::new(&["a"]);
+    let near = "      affinity:
+        podAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {labelSelector: {matchLabels: {app: zdb}}, topologyKey: kubernetes.io/hostname}
+";
+    let manifest = web("web:1", 1).replace("    spec:\n", &format!("    spec:\n{near}"));
+    let db = web("db:1", 1).replace("name: web", "name: zdb").replace("app: web", "app: zdb");
+    cluster.commit(&[("web.yaml", &manifest)]);
+    cluster.settle();
+    assert!(cluster.pods()[0].placed.is_none());
+    cluster.commit(&[("db.yaml", &db)]);
+    cluster.settle();
+    assert!(cluster.pods().iter().all(|pod| pod.placed.is_some()));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn room_that_a_finished_job_leaves_is_taken() {
+    let mut cluster = Cluster::new(&["a"]);
+    let asks = "        resources: {requests: {cpu: '3'}}\n";
+    cluster.behaviour.insert("big".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("job.yaml", &(job("big", "big:1", "") + asks))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &(web("web:1", 1) + asks))]);
+    cluster.settle();
+    assert!(cluster.pods().iter().any(|pod| pod.placed.is_none()));
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert!(cluster.pods().iter().all(|pod| pod.placed.is_some()));
     cluster.ends_quietly();
 }

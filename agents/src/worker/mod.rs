@@ -72,6 +72,8 @@ const ENGINE_SETTLING: Duration = Duration::from_secs(5);
 /// All pods are told of anew this often: a master that was restored from a backup may have lost what
 /// it was told, and can't know that it did.
 pub const COMPLETE_EVERY: Duration = Duration::from_secs(300);
+/// How often the last contact with the master is kept on disk.
+const CONTACT_EVERY: Duration = Duration::from_secs(10);
 /// Inputs waiting for the loop; tasks wait when it is full.
 const INPUTS: usize = 1024;
 
@@ -139,6 +141,8 @@ pub struct Worker<R, L> {
     /// The images that the journal knows to be fetched for pods.
     images: BTreeSet<String>,
     host_boot: String,
+    /// The last contact with the master that is on disk.
+    contact_kept: Duration,
     outage: Option<Outage>,
     engine: EngineState,
     look_at: Instant,
@@ -217,6 +221,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             written: start.remembered,
             images,
             host_boot: start.host_boot,
+            contact_kept: Duration::ZERO,
             outage,
             engine: EngineState::Up { seen_at: now },
             look_at: Instant::now() + tasks::REPLAY,
@@ -456,12 +461,16 @@ impl<R: Runtime, L: Link> Worker<R, L> {
     }
 
     /// A restarted agent has to know since when nobody answers, where pods depend on it.
-    fn remember_contact(&self) {
+    fn remember_contact(&mut self) {
         let Some(last) = self.shared.contact.last().filter(|_| self.node.may_be_fenced()) else {
             return;
         };
+        // An older moment only has the pods stopped earlier.
+        if last.saturating_sub(self.contact_kept) < CONTACT_EVERY {
+            return;
+        }
+        self.contact_kept = last;
         if let Err(error) = self.journal.keep_contact(&self.host_boot, last) {
-            // An older moment only has the pods stopped earlier.
             tracing::warn!(%error, "the last contact with the master can't be kept");
         }
     }

@@ -1,6 +1,6 @@
 //! What pods and the machine use: measured now and then, told once, never kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,15 +66,23 @@ impl Meter {
             }
         }
         let answers: Vec<_> = stream::iter(alive).buffer_unordered(AT_ONCE).collect().await;
+        let mut partial: BTreeSet<PodUid> = BTreeSet::new();
         let mut reads = BTreeMap::new();
         let mut pods: BTreeMap<PodUid, PodUsage> = BTreeMap::new();
         for (container, measured, at) in answers {
-            let Ok(Some(measured)) = measured else { continue };
-            reads.insert(container.id.clone(), Read { at, cpu: measured.cpu });
-            let Some(before) = self.containers.get(&container.id) else { continue };
-            add(&mut pods, &container, measured, at, *before);
+            let before = self.containers.get(&container.id);
+            if let Ok(Some(measured)) = measured {
+                reads.insert(container.id.clone(), Read { at, cpu: measured.cpu });
+                if let Some(before) = before {
+                    add(&mut pods, &container, measured, at, *before);
+                    continue;
+                }
+            }
+            // What the others use would look like all that the pod does.
+            partial.insert(container.identity.pod.clone());
         }
         self.containers = reads;
+        pods.retain(|uid, _| !partial.contains(uid));
         for pod in pods.values_mut() {
             pod.containers.sort_by(|one, other| one.name.cmp(&other.name));
         }

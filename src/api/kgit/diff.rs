@@ -70,6 +70,7 @@ async fn forecast(api: &Api, wanted: Wanted) -> Result<Json<DiffAnswer>, ApiErro
         steps: forecast.steps,
         waits: forecast.waits,
         held: forecast.held,
+        pending: forecast.pending,
         diagnostics: forecast.diagnostics,
         changes: forecast.changes,
         text: forecast.text,

@@ -6,8 +6,9 @@ use axum::extract::State;
 use crate::api::state::Api;
 use crate::domain::diagnostic::Severity;
 use crate::domain::record::Held;
+use crate::domain::stage::Sync;
 use crate::domain::world::World;
-use crate::kube::dto::{
+use crate::kube::dto::{SyncStatus, 
     self, ClusterStatus, Diagnostics, HeldDeletions, NodeLine, ObjectLine, SourceStatus, VERSION,
 };
 use crate::master::view::View;
@@ -28,6 +29,7 @@ pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
         restored: meta.restored,
         reconciling: view.reconciling,
         held: meta.held.as_ref().map(held),
+        sync: meta.sync.as_ref().filter(|sync| sync.open).map(sync),
         nodes: nodes(&view),
         objects: objects(world),
         waits: view.waits.values().flatten().cloned().collect(),
@@ -45,6 +47,14 @@ fn source(view: &View) -> SourceStatus {
         commit: source.commit.as_deref().cloned(),
         error: source.error.clone(),
         checked: source.checked,
+    }
+}
+
+fn sync(sync: &Sync) -> SyncStatus {
+    SyncStatus {
+        stage: sync.waits_at.map(|(stage, _)| stage.to_string()).unwrap_or_default(),
+        failed: sync.failed,
+        pending: sync.pending.iter().cloned().collect(),
     }
 }
 

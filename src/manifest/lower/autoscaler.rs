@@ -16,6 +16,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::ReferenceKind;
 use crate::manifest::lower::Object;
 use crate::manifest::lower::container::each;
+use crate::manifest::lower::workload::at_most_pods;
 use crate::manifest::path::Path;
 
 const DEFAULT_UTILIZATION: u32 = 80;
@@ -108,6 +109,7 @@ fn bounds(object: &mut Object<'_, '_>, min: Option<i32>, max: i32) -> (u32, u32)
     let path = Path::ROOT.key("spec");
     let min = object.count(&path.key("minReplicas"), min.map(i64::from), 1, 1);
     let max = object.count(&path.key("maxReplicas"), Some(i64::from(max)), 1, 1);
+    let max = at_most_pods(object, &path.key("maxReplicas"), max);
     if max < min {
         object
             .error(&path.key("maxReplicas"), format!("must not be less than `minReplicas`, {min}"));

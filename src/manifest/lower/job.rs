@@ -44,6 +44,7 @@ pub fn job(object: &mut Object<'_, '_>, path: &Path<'_>, written: &WrittenJob) -
     let max_failed = written.max_failed_indexes.map(i64::from);
     let max_failed_indexes = optional("maxFailedIndexes", max_failed, 0);
     let parallelism = parallelism.map(|n| at_most_pods(object, &path.key("parallelism"), n));
+    let completions = completions.map(|n| at_most_pods(object, &path.key("completions"), n));
     let indexed = indexed(object, path, written, completions);
     let backoff = written.backoff_limit.map(i64::from);
     // Each index has a limit of its own then.
@@ -142,6 +143,11 @@ fn failure_rule(
     });
     let conditions = written.on_pod_conditions.iter().flatten();
     let conditions: Vec<String> = conditions.map(|condition| condition.type_.clone()).collect();
+    if !conditions.is_empty() {
+        let message =
+            "a pod that is told to end does not count as failed here, whatever its conditions";
+        object.warn(&path.key("onPodConditions"), "no-effect", message);
+    }
     if exit_codes.is_some() != conditions.is_empty() {
         object.error(path, "needs one of `onExitCodes` and `onPodConditions`");
     }

@@ -62,6 +62,7 @@ pub fn metadata(object: &mut Object<'_, '_>, key: &ObjectKey, meta: &ObjectMeta)
     object.annotations(&path.key("annotations"), &annotations);
     depends_on(object, key, &annotations);
     stages(object, &annotations);
+    own_annotations(object, &annotations);
     Meta { labels, annotations }
 }
 
@@ -99,6 +100,23 @@ fn depends_on(object: &mut Object<'_, '_>, key: &ObjectKey, annotations: &Labels
                 format!("`{part}` names no object"),
                 Some("write `Kind/name` or `Kind/namespace/name`".to_owned()),
             ),
+        }
+    }
+}
+
+/// A misspelt annotation of kgit's own would do nothing, in silence.
+fn own_annotations(object: &mut Object<'_, '_>, annotations: &Labels) {
+    let metadata = Path::ROOT.key("metadata");
+    let parent = metadata.key("annotations");
+    for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with("kgit.dev/")) {
+        if !annotation::ALL.contains(&key.as_str()) {
+            let hint = did_you_mean(key, annotation::ALL.iter().copied());
+            let message = format!("kgit knows no annotation `{key}`");
+            object.warn_with_hint(&parent.key(key), "no-effect", message, hint);
+        }
+        let is_switch = [annotation::ROLL_ON_CONFIG, annotation::PRUNE].contains(&key.as_str());
+        if is_switch && !["true", "false"].contains(&value.as_str()) {
+            object.error(&parent.key(key), format!("`{value}` is neither `true` nor `false`"));
         }
     }
 }

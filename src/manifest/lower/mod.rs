@@ -72,8 +72,18 @@ impl Object<'_, '_> {
     }
 
     pub fn warn(&mut self, path: &Path<'_>, code: &'static str, message: impl Into<String>) {
+        self.warn_with_hint(path, code, message, None);
+    }
+
+    pub fn warn_with_hint(
+        &mut self,
+        path: &Path<'_>,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
         let span = self.span(path);
-        self.findings.push(Severity::Warning, span, code, message, None);
+        self.findings.push(Severity::Warning, span, code, message, hint);
     }
 
     /// True if the object says something at that path.

@@ -50,6 +50,16 @@ pub fn is_chosen(template: &PodTemplate, node: &Node) -> bool {
         && selects(placement, node)
 }
 
+/// The same for a pod that runs there already: only what drives pods away counts against it.
+pub fn may_stay(template: &PodTemplate, node: &Node) -> bool {
+    let placement = &template.placement;
+    let named = &placement.node_name;
+    let mut taints = node.taints.iter().map(|taint| taint.as_taint());
+    named.as_ref().is_none_or(|name| *name == node.name.as_str())
+        && !taints.any(|it| it.effect == effect::NO_EXECUTE && !is_tolerated(placement, &it))
+        && selects(placement, node)
+}
+
 /// Nothing goes where nobody listens, whatever the pod tolerates: it could not be told of it.
 fn heard_of(node: &Node) -> Result<(), Unfit> {
     let key = match node.ready {

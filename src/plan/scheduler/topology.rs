@@ -141,7 +141,8 @@ impl Topology {
 
     fn count_all(&mut self, world: &World, pod: &Pod, rule: usize) {
         let candidates = candidates(world, pod, &self.rules[rule].what);
-        for other in candidates {
+        // Where it is now says nothing of where it goes; to pods like it, it counts once placed.
+        for other in candidates.into_iter().filter(|other| other.key != pod.key) {
             self.count(world, pod, rule, &other, 1);
         }
     }
@@ -300,7 +301,7 @@ impl Crowd {
 
 /// How much a placed pod counts for a rule.
 fn weight(world: &World, pod: &Pod, other: &Pod, what: &What, key: &str) -> i64 {
-    if other.is_finished() || other.key == pod.key {
+    if other.is_finished() {
         return 0;
     }
     match what {

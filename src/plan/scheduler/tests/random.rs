@@ -84,6 +84,16 @@ fn act(world: &mut World, session: &mut Session, template: &Pod, number: usize, 
     session.changed(world, None, Some(&new));
 }
 
+/// Places the pod that was asked about, and asks about another one like it.
+fn next_of_its_kind(world: &mut World, session: &mut Session, asked: &Pod, number: usize) -> Pod {
+    if let Some(node) = session.best(world).cloned() {
+        let placed = Pod { placed: pod(Some(node.as_str()), "x", "").placed, ..asked.clone() };
+        put(world, placed.clone());
+        session.changed(world, Some(asked), Some(&placed));
+    }
+    Pod { key: asked.key.sibling(asked.key.kind, &format!("asked{number}")), ..asked.clone() }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -98,6 +108,9 @@ proptest! {
         asked.key = asked.key.sibling(asked.key.kind, "asked");
         let mut session = Session::new(&world, &asked, &Constraints::default());
         for (number, (kind, goes, also)) in acts.into_iter().enumerate() {
+            if goes && !also {
+                asked = next_of_its_kind(&mut world, &mut session, &asked, number);
+            }
             act(&mut world, &mut session, &kinds[kind], number, goes && also);
             if !session.suits(&asked) {
                 session = Session::new(&world, &asked, &Constraints::default());
