@@ -142,7 +142,7 @@ impl Set<'_> {
             let Some(name) = pod.pinned.clone() else { continue };
             let node = draft.world.nodes.get(&node_key(&name));
             let what = match node {
-                Some(node) if self.is_eligible(node) => continue,
+                Some(node) if scheduler::may_stay(&self.template, node) => continue,
                 Some(_) => "is not one that the pod may run on",
                 None => "is not there any more",
             };

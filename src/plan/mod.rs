@@ -50,7 +50,7 @@ mod stages;
 pub mod stateful_set;
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kgit_protocol::time::Timestamp;
 
@@ -179,6 +179,13 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));
     let workloads: Vec<ObjectKey> = waiting.chain(there).collect();
     let services = services::of_node(&draft.world, &node);
+    // Only pods on nodes that are heard of count as healthy.
+    let budgets = draft
+        .world
+        .pods_on(&node)
+        .flat_map(|pod| budget::about(&draft.world, &pod.key.namespace, &pod.labels));
+    let budgets: BTreeSet<ObjectKey> = budgets.collect();
+    draft.queue.extend(budgets);
     draft.queue.extend(workloads);
     draft.queue.extend(services);
     draft.nodes.insert(node);

@@ -80,6 +80,11 @@ pub fn is_eligible(template: &PodTemplate, node: &Node) -> bool {
     filter::is_chosen(template, node)
 }
 
+/// Whether a DaemonSet's pod that runs on the node goes on there.
+pub fn may_stay(template: &PodTemplate, node: &Node) -> bool {
+    filter::may_stay(template, node)
+}
+
 /// The node for a pod; `Err` is the one line that says why there is none. `kept` is what is known
 /// from the pod before; it is used again for pods that are alike.
 pub fn place(
