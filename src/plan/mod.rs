@@ -51,7 +51,7 @@ mod stages;
 pub mod stateful_set;
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kgit_protocol::time::Timestamp;
 
@@ -185,12 +185,12 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));
     let workloads: Vec<ObjectKey> = waiting.chain(there).collect();
     let services = services::of_node(&draft.world, &node);
-    // Whether its pods serve is what budgets count.
-    let budgets: Vec<ObjectKey> = draft
+    // Only pods on nodes that are heard of count as healthy.
+    let budgets = draft
         .world
         .pods_on(&node)
-        .flat_map(|pod| budget::about(&draft.world, &pod.key.namespace, &pod.labels))
-        .collect();
+        .flat_map(|pod| budget::about(&draft.world, &pod.key.namespace, &pod.labels));
+    let budgets: BTreeSet<ObjectKey> = budgets.collect();
     draft.queue.extend(budgets);
     draft.queue.extend(workloads);
     draft.queue.extend(services);

@@ -13,7 +13,9 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, DeploymentState, Held, Meta, Pruned, ReplicaSet, VolumePhase, VolumeState};
+use crate::domain::record::{
+    Applied, DeploymentState, Held, Meta, Pruned, ReplicaSet, VolumePhase, VolumeState,
+};
 use crate::domain::resource::{ReclaimPolicy, Resource};
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;

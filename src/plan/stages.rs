@@ -278,7 +278,8 @@ pub fn begin_to_tell(draft: &mut Draft<'_>) -> bool {
         let waited_for = sync.waits_at.and_then(|(stage, _)| {
             let world = &draft.world;
             let is_of = |key: &&ObjectKey| {
-                world.objects.get(*key).map(|row| stage::stage(&row.resource.annotations)) == Some(stage)
+                world.objects.get(*key).map(|row| stage::stage(&row.resource.annotations))
+                    == Some(stage)
             };
             sync.touched.iter().find(is_of)
         });

@@ -142,10 +142,10 @@ fn what_comes_back_within_the_undo_window_is_the_same_object() {
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"
     + restore   Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  0 → 2
     + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
     + create    Pod/default/web-dz6clcrlxq-wlbtf  on a
     finished: 0 deviations, 0 missing, superseded false
-    Deployment/default/web waits for 2 of 2 pods of the new revision to be available
     ");
     assert_eq!(cluster.pods()[0].owner, owner);
     cluster.ends_quietly();

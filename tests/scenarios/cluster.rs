@@ -49,7 +49,7 @@ pub struct Cluster {
     /// Nodes that are cut off: nothing is heard of them, and they hear nothing.
     pub lost: BTreeSet<String>,
     /// What was reported last.
-    reported: BTreeMap<PodUid, PodObservation>,
+    pub reported: BTreeMap<PodUid, PodObservation>,
     /// After how many turns it is seen to that none missed anything.
     pub checked_every: u32,
     turns: u32,

@@ -8,13 +8,17 @@ use kgit::domain::record::Pod;
 use kgit_protocol::observation::{PodObservation, PodPhase};
 
 use crate::cluster::Cluster;
-use crate::manifests::{web, web_with};
+use crate::manifests::{daemon, web, web_with};
 
 fn taint(key: &str) -> NodeOrder {
+    taint_of(key, "NoExecute")
+}
+
+fn taint_of(key: &str, effect: &str) -> NodeOrder {
     let taint = TaintOrder {
         key: key.to_owned(),
         value: String::new(),
-        effect: Some("NoExecute".to_owned()),
+        effect: Some(effect.to_owned()),
         remove: false,
     };
     NodeOrder::Taint { taints: vec![taint] }
@@ -52,7 +56,8 @@ fn a_pod_that_comes_to_a_tainted_node_stays_as_long_as_it_tolerates_it() {
     assert_ne!(first, second);
     cluster.pass(Duration::from_secs(50));
     assert_eq!(cluster.pods()[0].uid, second);
-    cluster.ends_quietly();
+    let wait = "Deployment/default/web waits for taint db to go from node `a`";
+    assert_eq!(cluster.waits(), [wait]);
 }
 
 /// Its node's clock may be ahead of the master's.
@@ -79,6 +84,41 @@ fn a_pod_that_nobody_told_to_end_is_not_gone() {
     let after = cluster.pods();
     assert_eq!((after.len(), after[0].phase()), (1, PodPhase::Running));
     assert_eq!(after[0].uid, pod.uid);
+}
+
+/// Pods on nodes that are not heard of do not count for a budget.
+#[test]
+fn a_budget_follows_nodes_that_are_lost_and_found() {
+    let mut cluster = Cluster::new(&["a"]);
+    let budget = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: web}\n\
+                  spec: {maxUnavailable: 1, selector: {matchLabels: {app: web}}}\n";
+    cluster.commit(&[("web.yaml", &web("web:1", 2)), ("pdb.yaml", budget)]);
+    cluster.settle();
+    let healthy = |cluster: &Cluster| {
+        cluster.world().budgets.values().map(|row| row.healthy).collect::<Vec<_>>()
+    };
+    cluster.lost.insert("a".to_owned());
+    cluster.pass(Duration::from_secs(100));
+    assert_eq!(healthy(&cluster), [0]);
+    cluster.lost.clear();
+    cluster.report("a", None, Vec::new());
+    assert_eq!(healthy(&cluster), [2]);
+}
+
+/// Nothing new of it goes there, and what is there stays.
+#[test]
+fn a_daemon_stays_on_a_node_that_takes_no_new_pods_and_leaves_one_that_drives_it_away() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("log.yaml", &daemon("log:1", "", ""))]);
+    cluster.settle();
+    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    cluster.order("a", taint_of("x", "NoSchedule")).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.pods().iter().map(|pod| pod.uid.clone()).collect::<Vec<_>>(), before);
+    cluster.order("a", taint("x")).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 1);
+    cluster.ends_quietly();
 }
 
 /// Moving a pod to a node that joined is kgit's own doing, as a rollout is.

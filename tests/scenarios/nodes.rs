@@ -338,7 +338,10 @@ fn no_more_pods_are_on_their_way_than_the_budget_says() {
     let mut cluster = Cluster::new(&["a"]);
     let asks = "        resources: {requests: {cpu: 500m}}\n";
     let text = settings("rebalanceBudget: 2");
-    cluster.commit(&[("web.yaml", &web_with("web:1", 7, asks)), ("cluster.yaml", &text)]);
+    let web = web_with("web:1", 7, asks);
+    let web =
+        web.replace("  selector", "  strategy: {rollingUpdate: {maxUnavailable: 2}}\n  selector");
+    cluster.commit(&[("web.yaml", &web), ("cluster.yaml", &text)]);
     cluster.settle();
     cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
     cluster.agents_act_on_new_pods_only();
@@ -347,7 +350,7 @@ fn no_more_pods_are_on_their_way_than_the_budget_says() {
     let pods = cluster.pods();
     let ending = pods.iter().filter(|pod| pod.deletion.is_some()).count();
     let on_b = |pod: &&Arc<Pod>| pod.node().is_some_and(|node| node.as_str() == "b");
-    assert_eq!((ending, pods.iter().filter(on_b).count()), (0, 1));
+    assert_eq!((ending, pods.iter().filter(on_b).count()), (0, 2));
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for 2 of 7 pods of the new revision to be available
     Node/b waits for 2 pods on their way, before others move to it

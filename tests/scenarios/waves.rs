@@ -339,3 +339,44 @@ fn an_order_that_cannot_be_is_an_error_with_its_path() {
     cluster.commit(&[("c.yaml", &config("a")), ("web.yaml", &early)]);
     assert_snapshot!(cluster.diagnostics().join("\n"), @"web.yaml:17:41: these wait for each other: Deployment/default/web (wave -1) → ConfigMap/default/settings (wave 0) → Deployment/default/web, by their order");
 }
+
+#[test]
+fn nothing_is_deleted_before_the_hooks_that_come_first_have_ended_well() {
+    let mut cluster = Cluster::new(&["a"]);
+    let before = hook("backup", "PreSync");
+    let (web, late) = (web("web:1", 1), wave(&named(&web("late:1", 1), "late"), 2));
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web), ("late.yaml", &late)]);
+    cluster.settle();
+    cluster.behaviour.insert("backup".to_owned(), Behaviour::Fails);
+    cluster.commit(&[("late.yaml", ""), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    assert_eq!(running(&cluster), "backup late web");
+    cluster.behaviour.clear();
+    cluster.commit(&[("c.yaml", &config("b"))]);
+    cluster.settle();
+    assert_eq!(running(&cluster), "backup web");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_comes_back_is_not_late_and_starts_no_pod_that_nobody_wants() {
+    let mut cluster = Cluster::new(&["a"]);
+    let fails = hook("told", "SyncFail");
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("f.yaml", &fails)]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", &web("web:2", 1))]);
+    cluster.settle();
+    cluster.commit(&[("web.yaml", ""), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(3600));
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + restore   Deployment/default/web
+    ~ update    ReplicaSet/default/web-dz6clcrlxq  revision 1 is revision 3 again
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  0 → 1
+    + create    Pod/default/web-dz6clcrlxq-wlbpr  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}

@@ -31,6 +31,12 @@ const REGRESSIONS: &[(&str, u64, u64)] = &[
     ("a rollout lost an available pod instead of one that was not yet", 76, 0),
     ("a pull behind a step that failed was never begun", 3324, 0),
     ("the pods of a pruned Deployment were waited for by nobody", 90, 0),
+    ("a pod whose node's clock was ahead did not count as available", 15, 0),
+    ("pods came to a tainted node and left it without end", 30, 0),
+    ("a pod that nobody had told to end was taken for gone", 62, 0),
+    ("a pod was moved to a new node that its Deployment could not spare", 65, 0),
+    ("an end that a restored master had forgotten was never told again", 213, 0),
+    ("what a node can take was lost with the master's data", 283, 0),
 ];
 
 /// Runs seeds on as many threads as are asked for; gives the failures.

@@ -151,7 +151,8 @@ impl Cluster {
             return;
         }
         self.at(Duration::from_secs(60), Happening::NodeRemoved { node });
-        if self.agents[node].left {
+        // A restored master may have data there that came after the backup was taken.
+        if self.agents[node].left && self.restores == 0 {
             let (reply, _) = oneshot::channel();
             return self.tell_master(Event::Leave { node: name, reply });
         }

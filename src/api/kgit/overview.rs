@@ -8,8 +8,9 @@ use crate::domain::diagnostic::Severity;
 use crate::domain::record::Held;
 use crate::domain::stage::Sync;
 use crate::domain::world::World;
-use crate::kube::dto::{SyncStatus, 
-    self, ClusterStatus, Diagnostics, HeldDeletions, NodeLine, ObjectLine, SourceStatus, VERSION,
+use crate::kube::dto::{
+    self, ClusterStatus, Diagnostics, HeldDeletions, NodeLine, ObjectLine, SourceStatus,
+    SyncStatus, VERSION,
 };
 use crate::master::view::View;
 use crate::plan::health::{Health, counts_for_health, detail, health};

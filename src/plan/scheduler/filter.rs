@@ -50,13 +50,16 @@ pub fn is_chosen(template: &PodTemplate, node: &Node) -> bool {
         && selects(placement, node)
 }
 
-/// The same for a pod that runs there already: only what drives pods away counts against it.
+/// What is there already stays, unless the node is not meant for it at all or drives it away.
+/// Source: `NodeShouldRunDaemonPod` of `daemon_controller.go`.
 pub fn may_stay(template: &PodTemplate, node: &Node) -> bool {
     let placement = &template.placement;
     let named = &placement.node_name;
     let mut taints = node.taints.iter().map(|taint| taint.as_taint());
+    let driven =
+        taints.any(|taint| taint.effect == effect::NO_EXECUTE && !is_tolerated(placement, &taint));
     named.as_ref().is_none_or(|name| *name == node.name.as_str())
-        && !taints.any(|it| it.effect == effect::NO_EXECUTE && !is_tolerated(placement, &it))
+        && !driven
         && selects(placement, node)
 }
 

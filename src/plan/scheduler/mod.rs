@@ -80,7 +80,7 @@ pub fn is_eligible(template: &PodTemplate, node: &Node) -> bool {
     filter::is_chosen(template, node)
 }
 
-/// The same for one that is there. Source: upstream's `NodeShouldRunDaemonPod`.
+/// Whether a DaemonSet's pod that runs on the node goes on there.
 pub fn may_stay(template: &PodTemplate, node: &Node) -> bool {
     filter::may_stay(template, node)
 }

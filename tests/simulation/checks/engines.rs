@@ -31,6 +31,12 @@ pub(super) struct Engines {
 }
 
 impl Engines {
+    /// What is known of pods changed: who uses what is seen as engines change, or are looked at.
+    pub(super) fn look_anew(&mut self) {
+        self.seen.clear();
+        self.users.clear();
+    }
+
     /// Notes the users of what `node` runs now; the first thing that has too many.
     fn use_things(
         &mut self,

@@ -179,6 +179,7 @@ impl Checks {
         self.issued.clear();
         // That they did is forgotten, too.
         self.succeeded.clear();
+        self.engines.look_anew();
         for (uid, known) in &mut self.pods {
             let then = world.pod_by_uid(uid);
             known.lost |= then.is_none_or(|pod| pod.node() != known.node.as_ref());
