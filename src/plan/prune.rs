@@ -1,7 +1,7 @@
 //! Manifests that disappeared: the brakes, what is retained, and the undo window.
 //!
-//! Nothing in here removes data. Claims and volumes whose manifest is gone are retained until
-//! somebody orders them away.
+//! A manifest that is gone removes no data: claims and volumes are retained until somebody orders
+//! them away, by a command or by a policy that says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
