@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, PodNetwork};
 use kgit_protocol::directory::{Directory, ListedService, ServiceName};
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::facts::PodFacts;
+use crate::disk::{Disk, Folder, replace};
 use crate::spec::SpecKey;
 
 const SET: &str = "assignments.json";
@@ -29,6 +31,7 @@ const IDENTITY: &str = "identity.json";
 const NETWORK: &str = "network.json";
 const IMAGES: &str = "images.json";
 const WITNESS: &str = "audit-head.json";
+const CONTACT: &str = "contact.json";
 const KEY: &str = "key.pem";
 const SPEC_KEY: &str = "spec.key";
 const LOCK: &str = "lock";
@@ -52,7 +55,9 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
-    _lock: File,
+    disk: Box<dyn Disk>,
+    /// `None` where the disk is nobody else's.
+    _lock: Option<File>,
 }
 
 /// Who this node is in its cluster.
@@ -90,6 +95,12 @@ pub struct KnownDirectory {
 }
 
 #[derive(Serialize, Deserialize)]
+struct LastContact {
+    host_boot: String,
+    millis: u64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     format: u32,
     content: T,
@@ -109,7 +120,12 @@ impl Journal {
             .open(dir.join(LOCK))
             .map_err(fail)?;
         lock.try_lock().map_err(|_| JournalError::InUse(dir.to_owned()))?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), disk: Box::new(Folder::new(dir)), _lock: Some(lock) })
+    }
+
+    /// On a disk that is nobody else's: of a simulation.
+    pub fn on(disk: Box<dyn Disk>) -> Self {
+        Self { dir: PathBuf::new(), disk, _lock: None }
     }
 
     pub fn dir(&self) -> &Path {
@@ -183,13 +199,29 @@ impl Journal {
         self.write(WITNESS, head)
     }
 
+    /// When the last request that the master answered had been sent, counted from the start of the
+    /// host; `None` if that was in another boot of it.
+    pub fn contact(&self, host_boot: &str) -> Result<Option<Duration>, JournalError> {
+        let known: Option<LastContact> = self.read(CONTACT)?;
+        let of_this_boot = known.filter(|known| known.host_boot == host_boot);
+        Ok(of_this_boot.map(|known| Duration::from_millis(known.millis)))
+    }
+
+    pub fn keep_contact(&self, host_boot: &str, last: Duration) -> Result<(), JournalError> {
+        let millis = u64::try_from(last.as_millis()).unwrap_or(u64::MAX);
+        self.write(CONTACT, &LastContact { host_boot: host_boot.to_owned(), millis })
+    }
+
     /// The node's private key in PEM, if it was made.
     pub fn key(&self) -> Result<Option<String>, JournalError> {
-        let path = self.dir.join(KEY);
-        match fs::read_to_string(&path) {
+        let text = self.disk.read(KEY).and_then(|bytes| {
+            String::from_utf8(bytes)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        });
+        match text {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(JournalError::File(path, error)),
+            Err(error) => Err(JournalError::File(self.dir.join(KEY), error)),
         }
     }
 
@@ -199,8 +231,7 @@ impl Journal {
 
     /// The key of the spec hashes; `fresh` becomes it on the first start.
     pub fn spec_key(&self, fresh: [u8; 32]) -> Result<SpecKey, JournalError> {
-        let path = self.dir.join(SPEC_KEY);
-        match fs::read(&path) {
+        match self.disk.read(SPEC_KEY) {
             Ok(bytes) => match bytes.try_into() {
                 Ok(key) => Ok(SpecKey(key)),
                 Err(_) => {
@@ -212,13 +243,13 @@ impl Journal {
                 self.replace(SPEC_KEY, &fresh)?;
                 Ok(SpecKey(fresh))
             }
-            Err(error) => Err(JournalError::File(path, error)),
+            Err(error) => Err(JournalError::File(self.dir.join(SPEC_KEY), error)),
         }
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
         let path = self.dir.join(name);
-        let bytes = match fs::read(&path) {
+        let bytes = match self.disk.read(name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(JournalError::File(path, error)),
@@ -240,20 +271,17 @@ impl Journal {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), JournalError> {
-        let path = self.dir.join(name);
-        replace_file(&path, bytes, 0o600).map_err(|error| JournalError::File(path, error))
+        let failed = |error| JournalError::File(self.dir.join(name), error);
+        replace(&*self.disk, name, bytes, 0o600).map_err(failed)
     }
 }
 
 /// Writes a file whole: beside itself, synced, renamed.
 pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file =
-        tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_data()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    replace(&Folder::new(dir), name, bytes, mode)
 }
 
 #[cfg(test)]

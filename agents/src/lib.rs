@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod config;
 pub mod decide;
+pub mod disk;
 pub mod journal;
 pub mod link;
 pub mod net;

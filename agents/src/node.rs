@@ -2,6 +2,7 @@
 //! does. No clock, no engine, no network: the worker and simulations drive it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, Stamp};
 use kgit_protocol::ids::PodUid;
@@ -34,6 +35,8 @@ pub struct Node {
     /// Pods that services lead to.
     served: BTreeSet<PodUid>,
     events: Vec<PodEvent>,
+    /// For how long the master gave no answer; `None`: it gave none since the host started.
+    cut_off: Option<Duration>,
 }
 
 /// What became of orders.
@@ -78,6 +81,7 @@ impl Node {
             reported: BTreeMap::new(),
             served: BTreeSet::new(),
             events: Vec::new(),
+            cut_off: Some(Duration::ZERO),
         };
         if let Some(set) = set {
             node.apply(set);
@@ -165,6 +169,10 @@ impl Node {
         for uid in &changed {
             self.hashes.insert(uid.clone(), hashes(&self.key, &next.pods[uid]));
         }
+        let known = |uid: &PodUid| before.contains_key(uid);
+        // Who orders it for the first time, or after a restore, may not know what was told of it.
+        let same_master = self.set.as_ref().is_some_and(|it| it.stamp.epoch == next.stamp.epoch);
+        self.reported.retain(|uid, _| same_master && (known(uid) || !next.pods.contains_key(uid)));
         changed.extend(before.keys().filter(|uid| !next.pods.contains_key(*uid)).cloned());
         if next.keep_others {
             let lost = before.iter().filter(|(uid, _)| !next.pods.contains_key(*uid));
@@ -177,6 +185,18 @@ impl Node {
         self.hashes.retain(|uid, _| next.pods.contains_key(uid) || kept.contains_key(uid));
         self.set = Some(next);
         changed
+    }
+
+    /// Says for how long the master gave no answer, counted from when it was asked; `None`: it
+    /// gave none since the host started.
+    pub fn cut_off_for(&mut self, duration: Option<Duration>) {
+        self.cut_off = duration;
+    }
+
+    /// Whether any pod is to be stopped when the node is cut off for long enough.
+    pub fn may_be_fenced(&self) -> bool {
+        let mut pods = self.set.iter().flat_map(|set| set.pods.values());
+        pods.any(|pod| pod.spec.fence_after_seconds.is_some())
     }
 
     /// The pods that services lead to: they are drained before they are stopped.
@@ -245,7 +265,8 @@ impl Node {
             return;
         }
         let served = self.served.contains(uid);
-        let input = Input { uid, assignment, hashes, seen, served, outage, now };
+        let cut_off = self.cut_off;
+        let input = Input { uid, assignment, hashes, seen, served, outage, cut_off, now };
         let decision = decide(input, facts);
         let over = assignment.is_none() && facts.gone && decision.steps.is_empty();
         round.events.extend(decision.events);
@@ -277,8 +298,9 @@ impl Node {
             let none = BTreeMap::new();
             let hashes = self.hashes.get(&uid).unwrap_or(&none);
             let served = false;
+            let (outage, cut_off) = (None, self.cut_off);
             let input =
-                Input { uid: &uid, assignment, hashes, seen: &seen, served, outage: None, now };
+                Input { uid: &uid, assignment, hashes, seen: &seen, served, outage, cut_off, now };
             if let Some(facts) = self.facts.get_mut(&uid) {
                 take_down(input, facts);
             }

@@ -57,6 +57,7 @@ fn shared_part(spec: &PodSpec) -> PodSpec {
     shared.dns = kgit_protocol::pod::Dns::default();
     shared.termination_grace_seconds = 0;
     shared.active_deadline_seconds = None;
+    shared.fence_after_seconds = None;
     shared.restart_policy = kgit_protocol::pod::RestartPolicy::Always;
     for volume in &mut shared.volumes {
         if let VolumeSource::Files { files, .. } = &mut volume.source {

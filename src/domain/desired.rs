@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use kgit_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,8 @@ pub enum FileContent {
 pub struct Desired {
     pub commit: Arc<Commit>,
     pub objects: OrdMap<ObjectKey, Arc<Resource>>,
+    /// Those of them with a wave other than 0, and the hooks.
+    pub staged: OrdSet<ObjectKey>,
     /// Objects whose document names them but has errors: they keep their last accepted form.
     pub broken: BTreeSet<ObjectKey>,
     /// Files that could not be read to the end. While there is one, nothing is pruned.
@@ -108,6 +110,22 @@ pub struct Settings {
     /// How many pods may be on their way at once when a node joins; `None`: none move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance_budget: Option<u32>,
+    /// How long a wave may take to become healthy, or a hook to end, before the sync counts as
+    /// failed.
+    #[serde(default = "wave_deadline", skip_serializing_if = "is_wave_deadline")]
+    pub wave_deadline_seconds: u32,
+}
+
+/// As long as a Deployment may go without progress unless its manifest says otherwise.
+const WAVE_DEADLINE_SECONDS: u32 = 600;
+
+fn wave_deadline() -> u32 {
+    WAVE_DEADLINE_SECONDS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_wave_deadline(seconds: &u32) -> bool {
+    *seconds == WAVE_DEADLINE_SECONDS
 }
 
 impl Default for Settings {
@@ -119,6 +137,7 @@ impl Default for Settings {
             include: Vec::new(),
             exclude: Vec::new(),
             rebalance_budget: None,
+            wave_deadline_seconds: WAVE_DEADLINE_SECONDS,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod resource;
 pub mod schedule;
 pub mod selector;
 pub mod service;
+pub mod stage;
 pub mod template;
 pub mod token;
 pub mod workload;

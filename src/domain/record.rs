@@ -16,6 +16,7 @@ use crate::domain::desired::{Commit, Settings};
 use crate::domain::key::ObjectKey;
 use crate::domain::resource::Resource;
 use crate::domain::selector::Labels;
+use crate::domain::stage::Sync;
 use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
 use crate::domain::world::Record;
 
@@ -42,6 +43,9 @@ pub struct Meta {
     pub service_range: Option<Ipv4Net>,
     /// `kgit suspend`: by whom. Nothing is planned from new commits.
     pub suspended: Option<String>,
+    /// The commit on its way through waves and hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Sync>,
 }
 
 /// Deletions that wait for `kgit approve`.
@@ -66,6 +70,9 @@ pub struct Applied {
     pub resource: Arc<Resource>,
     pub uid: String,
     pub created: Timestamp,
+    /// When a commit last changed it.
+    #[serde(default)]
+    pub changed: Timestamp,
     /// Bumped with each change of the spec.
     pub generation: u64,
     /// The commit that last changed it, and what it changed (at most [`MAX_CAUSE_CHANGES`]).
@@ -442,9 +449,11 @@ impl Pod {
         self.is_finished() || self.phase() == PodPhase::Gone
     }
 
-    /// Ready for at least `min_ready_seconds`.
+    /// Ready for at least `min_ready_seconds`. Where nothing is to pass, no clocks are compared: the
+    /// node's may be ahead of the master's.
     pub fn is_available(&self, min_ready_seconds: u32, now: Timestamp) -> bool {
-        self.is_ready() && self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+        let long_enough = || self.available_at(min_ready_seconds).is_some_and(|at| at <= now);
+        self.is_ready() && (min_ready_seconds == 0 || long_enough())
     }
 
     /// When it becomes available if it stays ready.

@@ -96,11 +96,17 @@ pub mod annotation {
     pub const ROLL_ON_CONFIG: &str = "kgit.dev/roll-on-config";
     /// `Kind/name` or `Kind/namespace/name`, comma-separated: wait until these are healthy.
     pub const DEPENDS_ON: &str = "kgit.dev/depends-on";
+    /// Of a pod template: seconds after which a node that is cut off stops the pod, so that it can
+    /// be replaced elsewhere though it must not run twice.
+    pub const FENCE_AFTER: &str = "kgit.dev/fence-after-seconds";
     /// `"false"`: never removed because its manifest is gone.
     pub const PRUNE: &str = "kgit.dev/prune";
     /// `Prune=false` among comma-separated options means the same.
     pub const ARGO_SYNC_OPTIONS: &str = "argocd.argoproj.io/sync-options";
 }
+
+/// A shorter [`annotation::FENCE_AFTER`] would stop pods because of a restart of the master.
+pub const LEAST_FENCE_SECONDS: u32 = 300;
 
 /// "This object needs that one", with the field that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,8 +11,9 @@ use petgraph::graphmap::DiGraphMap;
 
 use crate::domain::desired::Desired;
 use crate::domain::diagnostic::{Diagnostic, Severity};
-use crate::domain::key::ObjectKey;
-use crate::domain::resource::{Reference, ReferenceKind};
+use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::resource::{Reference, ReferenceKind, Resource};
+use crate::domain::stage::{self, Phase, Stage};
 
 /// Orders `keys` so that each comes after those of them that it refers to; what is independent is
 /// in the order of kinds, namespaces and names. Members of a cycle come in that order too.
@@ -68,6 +69,59 @@ type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 /// An error for each cycle, with its path, at the reference that closes it.
 pub fn cycles(desired: &Desired) -> Vec<Diagnostic> {
+    let mut found = circles(desired);
+    found.extend(backwards(desired));
+    found
+}
+
+/// What is needed comes in a later stage than what needs it: the one waits for the other, and the
+/// stage for it.
+fn backwards(desired: &Desired) -> Vec<Diagnostic> {
+    if desired.staged.is_empty() {
+        return Vec::new();
+    }
+    let all = desired.objects.values().flat_map(|resource| {
+        let starts_pods = resource.template().is_some();
+        let binding = move |reference: &&Reference| match reference.kind {
+            ReferenceKind::DependsOn => true,
+            ReferenceKind::Needs => starts_pods && holds_back(reference.to.kind),
+            ReferenceKind::Optional | ReferenceKind::Scales => false,
+        };
+        resource.references.iter().filter(binding).map(move |reference| (resource, reference))
+    });
+    all.filter_map(|(resource, reference)| backward(desired, resource, reference)).collect()
+}
+
+/// The kinds without which no pod starts.
+fn holds_back(kind: Kind) -> bool {
+    matches!(kind, Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim)
+}
+
+fn backward(desired: &Desired, resource: &Resource, reference: &Reference) -> Option<Diagnostic> {
+    let needed = desired.objects.get(&reference.to)?;
+    let (own, other) = (first_stage(resource)?, first_stage(needed)?);
+    (own < other).then_some(())?;
+    let (key, to) = (&resource.key, &reference.to);
+    let message = format!(
+        "these wait for each other: {key} ({own}) → {to} ({other}) → {key}, by their order"
+    );
+    let hint = format!("give {to} an earlier wave or phase, or {key} a later one");
+    let diagnostic =
+        Diagnostic::new(Severity::Error, reference.place.clone(), "dependency-cycle", message);
+    Some(Diagnostic { hint: Some(hint), ..diagnostic })
+}
+
+/// `None` for what is made only when something failed, or never.
+fn first_stage(resource: &Resource) -> Option<Stage> {
+    let wave = stage::wave(&resource.annotations);
+    let phase = match stage::hook(&resource.annotations) {
+        None => Phase::Sync,
+        Some(hook) => hook.phases.into_iter().filter(|it| *it != Phase::SyncFail).min()?,
+    };
+    Some(Stage { phase, wave })
+}
+
+fn circles(desired: &Desired) -> Vec<Diagnostic> {
     // Only `depends-on` can close a cycle: every other reference leads to a kind that refers to
     // nothing which starts pods.
     let starts: Vec<&ObjectKey> = desired

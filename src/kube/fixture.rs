@@ -101,6 +101,7 @@ pub fn applied(key: ObjectKey, spec: Spec, manifest: Value) -> Applied {
             key,
         }),
         created: THEN,
+        changed: THEN,
         generation: 1,
         commit: Arc::new(Commit { id: "0a1b2c3d4e5f".to_owned(), ..Commit::default() }),
         owner: None,
@@ -319,6 +320,7 @@ fn pod_spec() -> PodSpec {
         active_deadline_seconds: None,
         security: Default::default(),
         registry_logins: Vec::new(),
+        fence_after_seconds: None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::domain::diagnostic::{Diagnostic, Place};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::{BUILT_IN_CLASS, Reference, ReferenceKind, Resource, Spec};
 use crate::domain::selector::Labels;
+use crate::domain::stage::is_staged;
 use crate::domain::template::{ConfigContent, EnvSource};
 use crate::manifest::lower::meta::BUILT_IN_NAMESPACES;
 use crate::manifest::object::Defined;
@@ -47,6 +48,7 @@ pub struct Catalog {
     services: OrdMap<Label, OrdSet<ObjectKey>>,
 
     objects: OrdMap<ObjectKey, Arc<Resource>>,
+    staged: OrdSet<ObjectKey>,
     broken: OrdSet<ObjectKey>,
     /// Broken because what they refer to is not defined.
     pub(super) dangling: OrdSet<ObjectKey>,
@@ -126,6 +128,7 @@ impl Catalog {
         Desired {
             commit,
             objects: self.objects.clone(),
+            staged: self.staged.clone(),
             broken: self.broken.iter().cloned().collect(),
             unreadable: self.unreadable.iter().cloned().collect(),
             settings: self.settings.clone(),
@@ -352,6 +355,8 @@ impl Catalog {
         let broken = !definitions.is_empty() && accepted.is_none();
         set(&mut self.doubled, key, doubled);
         set(&mut self.dangling, key, dangling);
+        let staged = accepted.as_ref().is_some_and(|it| is_staged(&it.annotations));
+        set(&mut self.staged, key, staged);
         let broken_before = set(&mut self.broken, key, broken);
         let before = match accepted.clone() {
             Some(resource) => self.objects.insert(key.clone(), resource),

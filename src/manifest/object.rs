@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::diagnostic::{Place, Severity};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::{Reference, Resource, Spec};
+use crate::domain::stage;
 use crate::manifest::decode::decode;
 use crate::manifest::findings::Findings;
 use crate::manifest::json;
@@ -85,12 +86,23 @@ fn digest(manifest: &serde_json::Value) -> Digest {
 fn key(root: &Node<'_>, kind: Kind, findings: &mut Findings<'_>) -> Option<ObjectKey> {
     let metadata = root.get("metadata");
     let text = |key| metadata.and_then(|metadata| metadata.get(key)).and_then(Node::as_text);
-    let Some(name) = text("name").filter(|name| !name.is_empty()) else {
+    let generated = || Some(format!("{}{}", text("generateName")?, hook_suffix(metadata?)?));
+    let written = text("name").filter(|name| !name.is_empty()).map(str::to_owned);
+    let Some(name) = written.or_else(generated) else {
         unnamed(root, kind, findings);
         return None;
     };
     let namespace = text("namespace").filter(|namespace| !namespace.is_empty());
-    Some(ObjectKey::new(kind, namespace.unwrap_or(DEFAULT_NAMESPACE), name))
+    Some(ObjectKey::new(kind, namespace.unwrap_or(DEFAULT_NAMESPACE), &name))
+}
+
+/// What a hook's generated name ends in. One of its runs exists at a time, so it is always the
+/// same.
+fn hook_suffix(metadata: &Node<'_>) -> Option<String> {
+    let annotations = metadata.get("annotations")?;
+    let value = |key: &str| annotations.get(key).and_then(Node::as_text);
+    let written = stage::PREFIXES.iter().find_map(|it| value(&format!("{it}{}", stage::HOOK)))?;
+    Some(stage::parts(written).next()?.to_lowercase())
 }
 
 fn unnamed(root: &Node<'_>, kind: Kind, findings: &mut Findings<'_>) {
@@ -103,8 +115,9 @@ fn unnamed(root: &Node<'_>, kind: Kind, findings: &mut Findings<'_>) {
         return findings.push(Severity::Error, found.value, "wrong-type", message, hint);
     }
     let generated = path.key("generateName").find(root).complete;
-    let hint =
-        generated.then_some("`generateName` makes a new object each time; kgit needs one name");
+    let hint = generated.then_some(
+        "`generateName` makes a new object each time; kgit needs one name, except of a hook",
+    );
     let message = format!("this {kind} has no `metadata.name`");
     let span = if found.place == root.span { header(root) } else { found.place };
     findings.push(Severity::Error, span, "invalid-value", message, hint.map(str::to_owned));

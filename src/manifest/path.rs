@@ -25,6 +25,14 @@ impl<'p> Path<'p> {
         Path { parent: Some(self), part: Part::Key(key) }
     }
 
+    /// What stands beside it.
+    pub fn sibling(&self, key: &'p str) -> Path<'p>
+    where
+        Self: 'p,
+    {
+        Path { parent: self.parent, part: Part::Key(key) }
+    }
+
     pub fn index(&'p self, index: usize) -> Path<'p> {
         Path { parent: Some(self), part: Part::Index(index) }
     }

@@ -35,6 +35,8 @@ struct ClusterSpec {
     #[serde(default)]
     rebalance_budget: Option<u32>,
     #[serde(default)]
+    wave_deadline_seconds: Option<u32>,
+    #[serde(default)]
     include: Option<Vec<String>>,
     #[serde(default)]
     exclude: Option<Vec<String>>,
@@ -53,6 +55,8 @@ pub fn settings(root: &Node<'_>, findings: &mut Findings<'_>) -> Option<Settings
         rebalance_budget: spec.rebalance_budget.filter(|budget| *budget > 0),
         ..Settings::default()
     };
+    settings.wave_deadline_seconds =
+        spec.wave_deadline_seconds.unwrap_or(settings.wave_deadline_seconds);
     match budget(spec.prune_budget.as_ref()) {
         None => {
             let path = Path::ROOT.key("spec");

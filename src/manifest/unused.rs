@@ -7,7 +7,6 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
     Some(match (type_name, field) {
         ("ObjectMeta", "finalizers") => "nothing here runs finalizers",
         ("ObjectMeta", "ownerReferences") => "owners are kgit's to set",
-        ("ObjectMeta", "generateName") => "an object needs a name of its own here",
         ("PodSpec", "priority") => "it follows from `priorityClassName`",
         ("PodSpec", "serviceAccountName" | "serviceAccount" | "automountServiceAccountToken") => {
             "pods get no service account here"

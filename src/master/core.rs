@@ -201,7 +201,8 @@ impl Core {
         };
         let commit = self.source.commit.clone().unwrap_or_default();
         let desired = self.catalog.desired(commit);
-        if depends(&self.desired) || depends(&desired) {
+        let staged = !(self.desired.staged.is_empty() && desired.staged.is_empty());
+        if depends(&self.desired) || depends(&desired) || staged {
             self.cycles = graph::cycles(&desired);
         }
         let mut diagnostics = self.catalog.diagnostics();
@@ -211,6 +212,11 @@ impl Core {
         self.desired = desired;
         batch.dirty.manifests.extend(changed);
         self.reconsider_held(batch);
+        // A commit that changes nothing begins anew what an older one left unfinished.
+        if let Some(sync) = self.world.meta.sync.as_ref().filter(|sync| sync.open) {
+            batch.dirty.manifests.extend(sync.pending.iter().cloned());
+            batch.dirty.objects.extend(sync.teller.iter().cloned());
+        }
     }
 
     /// What the brakes hold is judged again: the manifests may be back, the file readable.

@@ -113,6 +113,17 @@ fn used_elsewhere(
     Ok(if single { other.node().cloned().map(VolumeConstraint::On) } else { None })
 }
 
+/// Whether a pod finds its data on other nodes too.
+pub fn can_move(world: &World, attachments: &BTreeMap<String, Attachment>) -> bool {
+    attachments.values().all(|attachment| {
+        let volume = world.objects.get(&volume_key(&attachment.volume));
+        volume.is_some_and(|volume| match &volume.resource.spec {
+            Spec::PersistentVolume(spec) => matches!(spec.source, PersistentSource::Nfs { .. }),
+            _ => false,
+        })
+    })
+}
+
 /// One claim of a pod that is about to be placed, and what it will be to the pod's containers.
 #[derive(Debug)]
 pub struct Attachment {

@@ -13,7 +13,7 @@ use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason};
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
-use crate::plan::{depends, evict};
+use crate::plan::{depends, dissolve, evict, refresh};
 
 pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
     let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
@@ -21,6 +21,9 @@ pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
     };
     let Spec::Pod(template) = &applied.resource.spec else { return };
     draft.start_over(key);
+    if applied.deletion.is_some() {
+        return dissolve::go_on(draft, key);
+    }
     let found = pods_of(&draft.world, key);
     pods::follow(draft, key, &found);
     let needs = match needs(&draft.world, key, template, &applied.resource) {
@@ -28,6 +31,7 @@ pub fn plan_pod(draft: &mut Draft<'_>, key: &ObjectKey) {
         Err(why) => return draft.blocked(key, why, "the pod is not started"),
     };
     let digest = revision_digest(&draft.world, template, &needs);
+    refresh::pods(draft, key, &digest, &needs);
     match pods_of(&draft.world, key).first() {
         None => make(draft, key, &applied, &needs, digest),
         Some(pod) if pod.deletion.is_some() => {}

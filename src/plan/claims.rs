@@ -96,6 +96,14 @@ fn waits_for_consumer(world: &World, class: &str) -> bool {
     }
 }
 
+/// True of a pending claim that is bound only once a pod of its has a place.
+pub fn waits_for_first_consumer(world: &World, key: &ObjectKey) -> bool {
+    let Some(applied) = world.objects.get(key) else { return false };
+    let Spec::PersistentVolumeClaim(spec) = &applied.resource.spec else { return false };
+    let pending = world.claims.get(key).is_none_or(|claim| claim.phase == ClaimPhase::Pending);
+    pending && waits_for_consumer(world, &class_of(world, spec))
+}
+
 pub fn is_provisioned(world: &World, class: &str) -> bool {
     class_spec(world, class).map_or(class == BUILT_IN_CLASS, |spec| spec.provisioner == PROVISIONER)
 }
@@ -124,16 +132,22 @@ pub fn fitting_volumes(
     class: &str,
 ) -> Result<Vec<String>, String> {
     let mut fitting: Vec<(bool, u64, &str)> = Vec::new();
-    let mut misfits: Vec<String> = Vec::new();
+    // Those of another class are the least likely to be what was meant.
+    let mut misfits: Vec<(bool, String)> = Vec::new();
     for row in world.objects_of(Kind::PersistentVolume) {
         let volume = &row.resource.key;
         let Spec::PersistentVolume(offered) = &row.resource.spec else { continue };
+        if spec.volume_name.as_ref().is_some_and(|name| **name != *volume.name) {
+            continue;
+        }
         match misfit(world, key, spec, class, volume, offered) {
             None => fitting.push((offered.claim.is_none(), offered.capacity_bytes, &volume.name)),
-            Some(why) => misfits.push(format!("`{}` {why}", volume.name)),
+            Some(why) => misfits.push((offered.class != class, format!("`{}` {why}", volume.name))),
         }
     }
     fitting.sort();
+    misfits.sort();
+    let misfits: Vec<String> = misfits.into_iter().map(|(_, misfit)| misfit).collect();
     match fitting.is_empty() {
         true => Err(wanted(spec, class, &misfits)),
         false => Ok(fitting.into_iter().map(|(_, _, name)| name.to_owned()).collect()),
@@ -145,9 +159,10 @@ fn wanted(spec: &ClaimSpec, class: &str, misfits: &[String]) -> String {
     const MISFITS_SHOWN: usize = 3;
     let class = if class.is_empty() { "no class".to_owned() } else { format!("class `{class}`") };
     let modes: Vec<String> = spec.access_modes.iter().map(|mode| format!("{mode:?}")).collect();
-    let there = match misfits {
-        [] => "there is no PersistentVolume".to_owned(),
-        some => some[..some.len().min(MISFITS_SHOWN)].join(", "),
+    let there = match (misfits, &spec.volume_name) {
+        ([], None) => "there is no PersistentVolume".to_owned(),
+        ([], Some(name)) => format!("there is no PersistentVolume `{name}`"),
+        (some, _) => some[..some.len().min(MISFITS_SHOWN)].join(", "),
     };
     let size = readable_bytes(spec.request_bytes);
     format!("a PersistentVolume of {class} with {size} and {}: {there}", modes.join(", "))
@@ -161,9 +176,6 @@ fn misfit(
     volume: &ObjectKey,
     offered: &PersistentVolumeSpec,
 ) -> Option<String> {
-    if spec.volume_name.as_ref().is_some_and(|name| **name != *volume.name) {
-        return Some("is not the one named".to_owned());
-    }
     let reserved = offered.claim.as_ref();
     if reserved
         .is_some_and(|(namespace, name)| (&**namespace, &**name) != (&*key.namespace, &*key.name))
@@ -185,7 +197,10 @@ fn misfit(
         }
     }
     if offered.class != class {
-        return Some(format!("is of class `{}`", offered.class));
+        return Some(match offered.class.as_str() {
+            "" => "belongs to no class".to_owned(),
+            class => format!("is of class `{class}`"),
+        });
     }
     if offered.capacity_bytes < spec.request_bytes {
         return Some(format!("has {}", readable_bytes(offered.capacity_bytes)));
@@ -238,3 +253,6 @@ pub fn offer(draft: &mut Draft<'_>, key: &ObjectKey) {
         VolumeState { phase: VolumePhase::Available, claim: None, node: None, provisioned: None };
     draft.note(key, Record::Volume(Arc::new(available)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ fn rolls(template: &PodTemplate, resource: &Resource) -> bool {
     !off(&resource.annotations) && !off(&template.annotations)
 }
 
-fn config_key(owner: &ObjectKey, config: &ConfigRef) -> ObjectKey {
+pub fn config_key(owner: &ObjectKey, config: &ConfigRef) -> ObjectKey {
     match config {
         ConfigRef::ConfigMap(name) => owner.sibling(Kind::ConfigMap, name),
         ConfigRef::Secret(name) => owner.sibling(Kind::Secret, name),

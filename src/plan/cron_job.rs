@@ -19,7 +19,7 @@ use crate::domain::schedule::Schedule;
 use crate::domain::workload::{ConcurrencyPolicy, CronJobSpec};
 use crate::domain::world::{Effect, Record};
 use crate::plan::draft::{Draft, commit_reason, said};
-use crate::plan::{job, names};
+use crate::plan::{dissolve, names};
 
 /// The slot that a Job was made for, in the CronJob's zone. Upstream's name.
 const SLOT_ANNOTATION: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -119,7 +119,7 @@ impl CronJob<'_> {
             ended.sort_by_key(|job| Reverse(job.created));
             for job in ended.iter().skip(limit as usize) {
                 let what = format!("{field} {limit}");
-                job::delete(draft, &job.key, vec![Reason::Limit { what }]);
+                dissolve::begin(draft, &job.key, vec![Reason::Limit { what }]);
             }
         }
     }
@@ -165,7 +165,7 @@ impl CronJob<'_> {
     fn replace(&self, draft: &mut Draft<'_>, slot: Timestamp) {
         for active in &self.state.active {
             let reasons = vec![self.due(slot), commit_reason(self.applied)];
-            job::delete(draft, active, reasons);
+            dissolve::begin(draft, active, reasons);
         }
     }
 
@@ -178,6 +178,7 @@ impl CronJob<'_> {
         let applied = Applied {
             uid: names::owned_uid(&self.applied.uid, &key.name),
             created: draft.now,
+            changed: draft.now,
             generation: 1,
             commit: Arc::clone(&self.applied.commit),
             changes: Vec::new(),

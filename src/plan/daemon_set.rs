@@ -27,7 +27,7 @@ use crate::plan::draft::{Draft, commit_reason};
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::{end_of, pods_of, refused};
 use crate::plan::revisions::{self, HASH_LABEL, Owner};
-use crate::plan::{depends, evict, names, scheduler};
+use crate::plan::{depends, evict, names, refresh, scheduler};
 
 /// The delay after a failed pod was cleared away, doubled with each further one. Source:
 /// `failedPodsBackoff` of `daemon_controller.go`.
@@ -124,6 +124,7 @@ impl Set<'_> {
             }
         };
         let digest = revision_digest(&draft.world, &self.spec.template, &needs);
+        refresh::pods(draft, self.key, &digest, &needs);
         let known = revisions::of_digest(&draft.world, self.key, &digest).is_some();
         if !known && depends::held(draft, self.key, resource) {
             return newest;
@@ -368,12 +369,12 @@ impl Set<'_> {
         let state = &mut self.state;
         (state.desired, state.current, state.misscheduled) = (0, 0, 0);
         (state.updated, state.ready, state.available) = (0, 0, 0);
+        let mut by_node: BTreeMap<Option<NodeName>, Vec<Arc<Pod>>> = BTreeMap::new();
+        for pod in draft.world.pods_of(self.key).filter(|pod| pod.is_active()) {
+            by_node.entry(pod.pinned.clone()).or_default().push(Arc::clone(&pod.value));
+        }
         for node in draft.world.nodes.values() {
-            let pods: Vec<_> = draft
-                .world
-                .pods_of(self.key)
-                .filter(|pod| pod.is_active() && pod.pinned.as_ref() == Some(&node.name))
-                .collect();
+            let pods = by_node.remove(&Some(node.name.clone())).unwrap_or_default();
             if !scheduler::is_eligible(&self.template, node) {
                 state.misscheduled += u32::from(!pods.is_empty());
                 continue;

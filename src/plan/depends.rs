@@ -1,6 +1,10 @@
 //! Waiting for others: `kgit.dev/depends-on` holds the first pods of a revision back until what
 //! it names is healthy. Pods that run already are never stopped by it.
 
+use std::time::Duration;
+
+use kgit_protocol::time::Timestamp;
+
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::Pod;
@@ -21,7 +25,11 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
             continue;
         }
         held = true;
-        let failed = found == Health::Degraded;
+        let deadline = deadline(&draft.world, key, &reference.to);
+        let failed = found == Health::Degraded || deadline <= draft.now;
+        if !failed {
+            draft.wake(key, deadline);
+        }
         draft.wait(Waiting {
             object: key.clone(),
             for_what: format!(
@@ -29,12 +37,22 @@ pub fn held(draft: &mut Draft<'_>, key: &ObjectKey, resource: &Resource) -> bool
                 reference.to, reference.place
             ),
             kind: if failed { WaitKind::Blocked } else { WaitKind::Progress },
-            deadline: None,
+            deadline: (!failed).then_some(deadline),
             consequence: "it is not started".to_owned(),
             unplaced: None,
         });
     }
     held
+}
+
+/// After this long the wait is not expected to end by itself; counted from when a commit last
+/// changed either of the two. As long as a Deployment may go without progress by default.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn deadline(world: &World, key: &ObjectKey, on: &ObjectKey) -> Timestamp {
+    let objects = [key, on].map(|key| world.objects.get(key));
+    let changed = objects.iter().flatten().map(|applied| applied.changed.max(applied.created));
+    changed.max().unwrap_or_default().after(PATIENCE)
 }
 
 /// Who is concerned by a change of a pod, besides its workload: the services that it is behind,

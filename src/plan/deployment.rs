@@ -8,13 +8,13 @@ use kgit_protocol::ids::Digest;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, DeploymentState, ReplicaSet, ReplicaStatus};
+use crate::domain::record::{Applied, DeploymentState, Pod, ReplicaSet, ReplicaStatus};
 use crate::domain::resource::{DeploymentSpec, Spec, Strategy};
 use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::rollout::{self, Bounds, Set};
-use crate::plan::{autoscaler, depends, names, pods, replicas};
+use crate::plan::{autoscaler, depends, names, pods, refresh, replicas};
 
 /// How often one tick goes around a rollout. Each round needs something that became available in
 /// the one before, so this is never reached; it keeps a mistake from becoming a loop.
@@ -59,6 +59,9 @@ impl Rollout<'_> {
             }
         };
         let digest = revision_digest(&draft.world, &self.spec.template, &needs);
+        if let Some(set) = self.sets(draft).iter().find(|set| set.revision_digest == digest) {
+            refresh::set(draft, set, &needs);
+        }
         for _ in 0..MAX_ROUNDS {
             let before = draft.plan.steps.len();
             self.round(draft, &digest, &needs);
@@ -145,13 +148,19 @@ impl Rollout<'_> {
         for set in &old {
             self.scale(draft, &set.key, 0);
         }
-        let still_there: usize = old.iter().map(|set| draft.world.pods_of(&set.key).count()).sum();
-        if still_there > 0 {
+        let left: Vec<Arc<Pod>> =
+            old.iter().flat_map(|set| replicas::pods_of(&draft.world, &set.key)).collect();
+        if !left.is_empty() {
+            let (deadline, kind) =
+                pods::ought_all_to_be_gone(left.iter().map(|pod| &**pod), draft.now);
+            if kind == WaitKind::Progress {
+                draft.wake(self.key, deadline);
+            }
             draft.wait(Waiting {
                 object: self.key.clone(),
-                for_what: format!("{still_there} pods of the old revision to be gone (Recreate)"),
-                kind: WaitKind::Progress,
-                deadline: None,
+                for_what: format!("{} pods of the old revision to be gone (Recreate)", left.len()),
+                kind,
+                deadline: Some(deadline),
                 consequence: "the new revision is not started".to_owned(),
                 unplaced: None,
             });
@@ -441,6 +450,8 @@ pub fn plan_replica_set(draft: &mut Draft<'_>, key: &ObjectKey) {
     if draft.world.replica_sets.get(key).is_none() && depends::held(draft, key, &applied.resource) {
         return;
     }
+    let digest = revision_digest(&draft.world, &spec.template, &needs);
+    refresh::pods(draft, key, &digest, &needs);
     let old = draft.world.replica_sets.get(key).map(|row| Arc::clone(&row.value));
     let wanted = draft.world.replicas_of(key, spec.replicas);
     let set = ReplicaSet {
@@ -449,7 +460,7 @@ pub fn plan_replica_set(draft: &mut Draft<'_>, key: &ObjectKey) {
         owner: key.clone(),
         created: applied.created,
         template: Arc::clone(&spec.template),
-        revision_digest: revision_digest(&draft.world, &spec.template, &needs),
+        revision_digest: digest,
         hash: String::new(),
         configs: needs.configs,
         revision: 1,

@@ -8,12 +8,13 @@ use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::ObjectKey;
+use crate::domain::node::NodeTaint;
 use crate::domain::plan::{Reason, WaitKind, Waiting};
 use crate::domain::record::Pod;
 use crate::domain::template::{DEFAULT_TOLERATION_SECONDS, Taint, UNREACHABLE, effect};
 use crate::domain::world::{World, node_key};
 use crate::plan::draft::Draft;
-use crate::plan::pods;
+use crate::plan::{fence, pods};
 
 /// Pods of a node that was not heard of for longer than they tolerate are told to end, so that
 /// `workload` replaces them elsewhere. Those whose data is on the node stay: nobody else has it.
@@ -23,6 +24,9 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
             leave_tainted(draft, workload, pod);
             continue;
         };
+        if fence::replace_when_safe(draft, workload, pod, &node, since) {
+            continue;
+        }
         if pod.template.claims().next().is_some() {
             let what = "which holds the data of pod";
             blocked(draft, workload, pod, &node, what, "the pod stays where its data is");
@@ -45,9 +49,10 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
 
 /// A pod with a manifest of its own is not replaced: its name is taken until its node says that
 /// it is gone, and a node that comes back is to find it as it was.
-pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
+pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
     match lost_node(&draft.world, pod) {
         None => leave_tainted(draft, workload, pod),
+        Some((node, since)) if fence::replace_when_safe(draft, workload, pod, &node, since) => {}
         Some((node, _)) => {
             let consequence = "the pod's name stays taken until its node says it is gone";
             blocked(draft, workload, pod, &node, "on which is pod", consequence);
@@ -111,8 +116,12 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
     let node = pod.node().and_then(|node| draft.world.nodes.get(&node_key(node)));
     let Some(node) = node.map(|row| Arc::clone(&row.value)) else { return };
     let against = node.taints.iter().filter(|taint| taint.effect == effect::NO_EXECUTE);
+    // One that came when the node was tainted already has its own time there.
+    let since = |taint: &NodeTaint| {
+        pod.placed.as_ref().map_or(taint.since, |placed| taint.since.max(placed.at))
+    };
     let ends = against.filter_map(|taint| {
-        toleration(pod, &taint.as_taint()).map(|tolerated| (taint.since.after(tolerated), taint))
+        toleration(pod, &taint.as_taint()).map(|tolerated| (since(taint).after(tolerated), taint))
     });
     let Some((end, taint)) = ends.min_by_key(|(end, _)| *end) else { return };
     if end > draft.now {

@@ -91,6 +91,11 @@ impl Run {
     /// What was started becomes ready, what was stopped goes; gives the workloads concerned.
     fn pretend(&mut self) -> BTreeSet<ObjectKey> {
         let mut touched = BTreeSet::new();
+        if let Some(sync) = self.world.meta.sync.as_ref().filter(|sync| sync.open) {
+            let hooks = sync.hooks.iter().map(|run| run.hook.clone());
+            let concerned = sync.touched.iter().cloned().chain(hooks);
+            self.unsettled.extend(pods_of(&self.world, concerned));
+        }
         for key in std::mem::take(&mut self.unsettled) {
             let Some(pod) = self.world.pods.get(&key).map(|row| Arc::clone(&row.value)) else {
                 continue;
@@ -149,9 +154,13 @@ impl Run {
 
 /// The live pods of the workloads that are dirty.
 fn pods_about(world: &World, dirty: &Dirty) -> Vec<ObjectKey> {
+    pods_of(world, dirty.objects.iter().chain(&dirty.manifests).cloned())
+}
+
+fn pods_of(world: &World, objects: impl Iterator<Item = ObjectKey>) -> Vec<ObjectKey> {
     let mut pods = Vec::new();
-    for key in dirty.objects.iter().chain(&dirty.manifests) {
-        let sets = world.sets_of(key).map(|set| set.key.clone());
+    for key in objects {
+        let sets = world.sets_of(&key).map(|set| set.key.clone());
         for owner in sets.chain(std::iter::once(key.clone())) {
             pods.extend(replicas::pods_of(world, &owner).iter().map(|pod| pod.key.clone()));
         }

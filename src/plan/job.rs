@@ -14,13 +14,13 @@ use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
 use crate::domain::workload::FailureAction;
-use crate::domain::world::{Effect, Record, Table};
+use crate::domain::world::{Effect, Record};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::evict::evict;
 use crate::plan::pods::{self, NewPod};
 use crate::plan::replicas::pods_of;
-use crate::plan::{depends, job_failure, job_index, names, replicas};
+use crate::plan::{depends, dissolve, job_failure, job_index, names, refresh, replicas};
 
 /// Delay before the first retry; doubled with each failure in a row, up to the limit.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
@@ -33,35 +33,10 @@ pub fn plan_job(draft: &mut Draft<'_>, key: &ObjectKey) {
     let Spec::Job(spec) = &applied.resource.spec else { return };
     draft.start_over(key);
     if applied.deletion.is_some() {
-        return dissolve(draft, key);
+        return dissolve::go_on(draft, key);
     }
     let state = draft.world.jobs.get(key).map(|row| (*row.value).clone()).unwrap_or_default();
     Job { key, applied: &applied, spec, state, restarts: 0 }.run(draft);
-}
-
-/// Takes a Job away that no manifest made: its pods end, and then it is gone.
-pub fn delete(draft: &mut Draft<'_>, key: &ObjectKey, reasons: Vec<Reason>) {
-    let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
-        return;
-    };
-    if applied.deletion.is_some() {
-        return;
-    }
-    let deleted = Applied { deletion: Some(draft.now), ..(*applied).clone() };
-    let effect = Effect::Put(key.clone(), Record::Object(Arc::new(deleted)));
-    draft.step(said(Verb::Delete, key), reasons.clone(), vec![effect]);
-    for pod in pods_of(&draft.world, key) {
-        pods::stop(draft, &pod, reasons.clone());
-    }
-}
-
-fn dissolve(draft: &mut Draft<'_>, key: &ObjectKey) {
-    pods::follow(draft, key, &pods_of(&draft.world, key));
-    if draft.world.pods_of(key).next().is_none() {
-        for table in [Table::Object, Table::Job, Table::Events] {
-            draft.note_effect(Effect::Remove(key.clone(), table));
-        }
-    }
 }
 
 struct Job<'a> {
@@ -284,7 +259,9 @@ impl Job<'_> {
     }
 
     fn go_on(&mut self, draft: &mut Draft<'_>, needs: &Needs) {
-        let digest = revision_digest(&draft.world, &self.spec.template, needs);
+        // What runs to its end is not begun anew because of a config: only the next pod has it all.
+        let digest = revision_digest(&draft.world, &self.spec.template, &Needs::default());
+        refresh::pods(draft, self.key, &digest, needs);
         self.stop_outdated(draft, &digest);
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.placed.is_none()) {
             pods::place_pending(draft, pod, &needs.configs);
@@ -495,7 +472,7 @@ impl Job<'_> {
         }
         let reason = Reason::Limit { what: format!("ttlSecondsAfterFinished {ttl}") };
         if self.applied.owner.is_some() {
-            return delete(draft, self.key, vec![reason]);
+            return dissolve::begin(draft, self.key, vec![reason]);
         }
         for pod in pods_of(&draft.world, self.key) {
             pods::stop(draft, &pod, vec![reason.clone()]);

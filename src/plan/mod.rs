@@ -17,13 +17,16 @@ mod daemon_rolling;
 mod daemon_set;
 mod depends;
 mod deployment;
+mod dissolve;
 mod downward;
 mod draft;
 pub mod drain;
 pub mod events;
 mod evict;
+mod fence;
 pub mod forecast;
 pub mod health;
+mod hooks;
 mod job;
 mod job_failure;
 mod job_index;
@@ -36,6 +39,7 @@ mod preempt;
 mod priority;
 mod prune;
 mod rebalance;
+mod refresh;
 mod replicas;
 mod revisions;
 mod rollout;
@@ -43,6 +47,7 @@ pub mod scheduler;
 pub mod services;
 mod set_claims;
 mod spec;
+mod stages;
 pub mod stateful_set;
 pub mod text;
 
@@ -70,6 +75,13 @@ pub fn tick(world: &World, desired: &Desired, dirty: &Dirty, now: Timestamp) -> 
     draft.queue.extend(dirty.objects.iter().cloned());
     objects::plan_objects(&mut draft, &dirty.manifests);
     work_off(&mut draft);
+    while stages::go_on(&mut draft) || objects::go_on_deleting(&mut draft) {
+        work_off(&mut draft);
+    }
+    if stages::begin_to_tell(&mut draft) {
+        work_off(&mut draft);
+    }
+    stages::tell(&mut draft);
     prune::tell_held(&mut draft);
     assignments::issue(&mut draft);
     draft.plan

@@ -7,40 +7,71 @@ use std::sync::Arc;
 use crate::diff::{Change, change};
 use crate::domain::change::FieldChange;
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{Reason, Verb};
+use crate::domain::plan::{Reason, Said, Verb};
 use crate::domain::record::{Applied, MAX_CAUSE_CHANGES, Meta};
 use crate::domain::resource::{Reference, Resource};
+use crate::domain::stage::{self, is_staged};
 use crate::domain::world::{Effect, Record};
 use crate::graph;
 use crate::plan::draft::{Draft, said};
-use crate::plan::{names, prune};
+use crate::plan::{names, prune, stages};
 
 /// Brings what is in force to what the commit says, for the manifests in `dirty`.
 pub fn plan_objects(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
     if draft.world.meta.suspended.is_some() {
         return;
     }
-    let mut changes: BTreeMap<ObjectKey, Change> = BTreeMap::new();
+    let dirty: BTreeSet<ObjectKey> = dirty.iter().cloned().chain(stages::pending(draft)).collect();
+    let mut now: BTreeSet<ObjectKey> = BTreeSet::new();
+    let mut in_stages: BTreeSet<ObjectKey> = BTreeSet::new();
     let mut gone: BTreeMap<ObjectKey, Arc<Applied>> = BTreeMap::new();
-    for key in dirty {
+    let staged = stages::in_use(draft);
+    for key in &dirty {
         match change(draft.desired, &draft.world, key) {
-            Some(Change::Gone { applied }) => drop(gone.insert(key.clone(), applied)),
-            Some(change) => drop(changes.insert(key.clone(), change)),
             None => {}
+            Some(Change::Gone { applied }) => drop(gone.insert(key.clone(), applied)),
+            Some(Change::Moved { .. }) => drop(now.insert(key.clone())),
+            Some(_) if staged && is_hook(draft, key) => {}
+            Some(_) if staged => drop(in_stages.insert(key.clone())),
+            Some(_) => drop(now.insert(key.clone())),
         }
     }
+    carry_out_all(draft, &now);
+    if staged || gone.values().any(|applied| is_staged(&applied.resource.annotations)) {
+        stages::take_in(draft, in_stages, !gone.is_empty());
+    }
+    // The brakes are judged by the settings that were in force before this commit.
+    prune::plan_gone(draft, gone, &dirty);
+    accept(draft);
+}
+
+/// Deletions that wait for pods of others to be gone may have their turn; true if any had.
+pub fn go_on_deleting(draft: &mut Draft<'_>) -> bool {
+    let desired = &draft.desired.objects;
+    if stages::pending(draft).iter().all(|key| desired.contains_key(key)) {
+        return false;
+    }
+    let before = draft.plan.steps.len();
+    plan_objects(draft, &BTreeSet::new());
+    draft.plan.steps.len() > before
+}
+
+fn is_hook(draft: &Draft<'_>, key: &ObjectKey) -> bool {
+    let resource = draft.desired.objects.get(key);
+    resource.is_some_and(|resource| stages::is_hook(&resource.annotations))
+}
+
+/// Puts manifests in force, each after what it refers to.
+pub fn carry_out_all(draft: &mut Draft<'_>, keys: &BTreeSet<ObjectKey>) {
     let desired = draft.desired;
     let references = |key: &ObjectKey| -> Vec<Reference> {
         desired.objects.get(key).map(|resource| resource.references.clone()).unwrap_or_default()
     };
-    for key in graph::order(changes.keys(), references) {
-        if let Some(change) = changes.remove(&key) {
+    for key in graph::order(keys, references) {
+        if let Some(change) = change(desired, &draft.world, &key) {
             carry_out(draft, &key, change);
         }
     }
-    // The brakes are judged by the settings that were in force before this commit.
-    prune::plan_gone(draft, gone, dirty);
-    accept(draft);
 }
 
 fn carry_out(draft: &mut Draft<'_>, key: &ObjectKey, change: Change) {
@@ -71,6 +102,7 @@ fn create(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
     let applied = Applied {
         uid: names::object_uid(&draft.world.cluster, key, draft.world.meta.incarnation),
         created: draft.now,
+        changed: draft.now,
         generation: 1,
         commit: Arc::clone(&draft.desired.commit),
         changes: Vec::new(),
@@ -80,8 +112,10 @@ fn create(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) {
         deletion: None,
         resource,
     };
+    let hook = stage::hook(&applied.resource.annotations);
+    let detail = hook.map(|hook| format!("{hook} hook")).unwrap_or_default();
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(applied)));
-    draft.step(said(Verb::Create, key), vec![reason], vec![effect]);
+    draft.step(Said { detail, ..said(Verb::Create, key) }, vec![reason], vec![effect]);
 }
 
 fn update(
@@ -98,6 +132,7 @@ fn update(
         resource,
         generation: applied.generation + u64::from(spec_changed),
         commit: Arc::clone(&draft.desired.commit),
+        changed: draft.now,
         changes,
         retained: None,
         // From now on it is the manifest's.

@@ -53,6 +53,10 @@ fn fold_pod(folded: &mut Folded, world: &World, node: &NodeName, observation: &P
     if !may_follow(pod.phase(), observation.phase) {
         return;
     }
+    // Nobody ordered its end, so that was of other orders: of a master that was restored since.
+    if observation.phase == PodPhase::Gone && pod.deletion.is_none() {
+        return;
+    }
     folded.say(pod, observation);
     let observed = Pod { observed: Some(Arc::new(observation.clone())), ..(*pod.value).clone() };
     folded.put_pod(world, observed);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::observation::PodPhase;
 
+use kgit_protocol::time::Timestamp;
+
 use crate::domain::key::ObjectKey;
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Unplaced, Verb, WaitKind, Waiting};
@@ -17,7 +19,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
 use crate::plan::preempt::{self, Preemption};
 use crate::plan::spec::{Configs, Decision, decide};
-use crate::plan::{attach, names, priority, scheduler, services};
+use crate::plan::{attach, fence, names, priority, scheduler, services};
 
 /// A pod that is to be made.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ fn room_for(draft: &Draft<'_>, pod: &Pod) -> Option<Preemption> {
 
 /// Makes room for a pod that waits, unless that is being done already.
 fn make_room(draft: &mut Draft<'_>, pod: &Pod) -> Pod {
-    if preempt::under_way(&draft.world, pod) > 0 {
+    if !preempt::under_way(&draft.world, pod).is_empty() {
         return pod.clone();
     }
     let preemption = room_for(draft, pod);
@@ -158,13 +160,17 @@ pub fn wait_for_pods(draft: &mut Draft<'_>, key: &ObjectKey, for_what: String, n
 fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
     let workload = draft.world.workload_of(pod);
     let making_way = preempt::under_way(&draft.world, pod);
-    if let (Some(node), true) = (pod.promised(), making_way > 0) {
-        let what = format!("{making_way} pods of lower priority to make way on {node}");
+    if let (Some(node), true) = (pod.promised(), !making_way.is_empty()) {
+        let what = format!("{} pods of lower priority to make way on {node}", making_way.len());
+        let (deadline, kind) = ought_all_to_be_gone(making_way.iter().map(|pod| &**pod), draft.now);
+        if kind == WaitKind::Progress {
+            draft.wake(&workload, deadline);
+        }
         draft.wait(Waiting {
             object: workload,
             for_what: format!("a place for pod `{}`: {what}", pod.key.name),
-            kind: WaitKind::Progress,
-            deadline: None,
+            kind,
+            deadline: Some(deadline),
             consequence: "the pod stays pending".to_owned(),
             unplaced: Some(Unplaced { pod: pod.key.clone(), because: why }),
         });
@@ -208,7 +214,9 @@ fn placement(
         address,
         api: draft.world.meta.service_range.and_then(services::api_address),
     };
-    let spec = decide(&decision)?;
+    let mut spec = decide(&decision)?;
+    spec.fence_after_seconds =
+        fence::wanted(&pod.template).filter(|_| attach::can_move(&draft.world, &attachments));
     // Nothing is bound, made or pinned for a pod that comes to nothing.
     attach::attach(draft, &pod.key, attachments, &node);
     let placed = Placed { node: name, at: draft.now, digest: spec.digest(), spec: Arc::new(spec) };
@@ -285,11 +293,24 @@ pub fn follow(draft: &mut Draft<'_>, workload: &ObjectKey, pods: &[Arc<Pod>]) {
     }
 }
 
-fn wait_for_end(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod, deletion: Deletion) {
+/// By when a pod that was told to end ought to be gone.
+fn ought_to_be_gone(deletion: Deletion) -> Timestamp {
     /// Beyond the grace period: for the order to arrive and the engine to act.
     const SLACK: Duration = Duration::from_secs(30);
-    let grace = Duration::from_secs(u64::from(deletion.grace_seconds));
-    let deadline = deletion.at.after(grace + SLACK);
+    deletion.at.after(Duration::from_secs(deletion.grace_seconds.into()) + SLACK)
+}
+
+/// The same of the last of several; `now` where none was told to end.
+pub fn ought_all_to_be_gone<'a>(
+    pods: impl Iterator<Item = &'a Pod>,
+    now: Timestamp,
+) -> (Timestamp, WaitKind) {
+    let deadline = pods.filter_map(|pod| pod.deletion).map(ought_to_be_gone).max().unwrap_or(now);
+    (deadline, if deadline <= now { WaitKind::Blocked } else { WaitKind::Progress })
+}
+
+fn wait_for_end(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod, deletion: Deletion) {
+    let deadline = ought_to_be_gone(deletion);
     let late = deadline <= draft.now;
     let node = pod.node().map_or_else(String::new, |node| format!(" on {node}"));
     draft.wait(Waiting {

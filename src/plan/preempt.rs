@@ -125,7 +125,7 @@ pub fn carry_out(draft: &mut Draft<'_>, preemption: &Preemption, by: &Pod) {
 }
 
 /// Pods on the node promised to `pod` that make way and are not gone yet.
-pub fn under_way(world: &World, pod: &Pod) -> usize {
-    let Some(node) = pod.promised() else { return 0 };
-    lower(world, node, pod).filter(|other| other.deletion.is_some()).count()
+pub fn under_way(world: &World, pod: &Pod) -> Vec<Arc<Pod>> {
+    let Some(node) = pod.promised() else { return Vec::new() };
+    lower(world, node, pod).filter(|other| other.deletion.is_some()).collect()
 }

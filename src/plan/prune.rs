@@ -18,7 +18,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
 use crate::plan::draft::{Draft, said};
 use crate::plan::objects::commit;
-use crate::plan::{job, pods};
+use crate::plan::{dissolve, pods, stages};
 
 /// How long a pruned object can come back as itself: long enough to notice in the morning what
 /// was pushed in the evening.
@@ -46,8 +46,16 @@ pub fn plan_gone(
         retain(draft, &key, &applied, vec![reason]);
     }
     // What others stand on goes last.
-    for (key, applied) in go.into_iter().rev() {
-        delete(draft, &key, &applied);
+    let mut left: Vec<ObjectKey> = go.into_iter().rev().map(|(key, _)| key).collect();
+    loop {
+        let (now, later) = stages::in_reverse(draft, left);
+        for key in &now {
+            delete(draft, key);
+        }
+        if now.is_empty() {
+            return stages::postpone(draft, later);
+        }
+        left = later;
     }
 }
 
@@ -118,7 +126,7 @@ fn carry_out_approved(draft: &mut Draft<'_>, keys: Vec<ObjectKey>, by: String) {
             let reason = gone_reason(draft, &applied);
             retain(draft, &key, &applied, vec![reason]);
         } else {
-            delete(draft, &key, &applied);
+            delete(draft, &key);
         }
         for step in &mut draft.plan.steps[before..] {
             step.reasons.push(Reason::Approved { by: by.clone() });
@@ -197,10 +205,20 @@ pub fn retain(
 }
 
 /// Takes an object out of force, and keeps what makes it itself for the undo window.
-fn delete(draft: &mut Draft<'_>, key: &ObjectKey, applied: &Arc<Applied>) {
-    let reason = gone_reason(draft, applied);
+fn delete(draft: &mut Draft<'_>, key: &ObjectKey) {
+    let applied = draft.world.objects.get(key).map(|row| Arc::clone(&row.value));
+    if let Some(applied) = applied {
+        delete_for(draft, key, gone_reason(draft, &applied));
+    }
+}
+
+/// The same for another reason than a manifest that is gone.
+pub fn delete_for(draft: &mut Draft<'_>, key: &ObjectKey, reason: Reason) {
+    let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
+        return;
+    };
     let pruned = Pruned {
-        applied: Arc::clone(applied),
+        applied,
         at: draft.now,
         commit: Arc::clone(&draft.desired.commit),
         rows: rows_with(&draft.world, key),
@@ -232,7 +250,7 @@ fn release_made(draft: &mut Draft<'_>, key: &ObjectKey, reason: &Reason) {
     let made: Vec<ObjectKey> = draft.world.made_for(key).cloned().collect();
     for key in &made {
         if key.kind == Kind::Job {
-            job::delete(draft, key, vec![reason.clone()]);
+            dissolve::begin(draft, key, vec![reason.clone()]);
         }
         let held = draft.world.objects.get(key).map(|row| Arc::clone(&row.value));
         let held = held.filter(|applied| key.kind.holds_data() && applied.retained.is_none());
@@ -284,6 +302,7 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
     let applied = Applied {
         generation: pruned.applied.generation + u64::from(changed),
         commit: Arc::clone(&draft.desired.commit),
+        changed: draft.now,
         changes: Vec::new(),
         retained: None,
         resource,
@@ -348,7 +367,7 @@ fn expire(draft: &mut Draft<'_>, key: &ObjectKey, pruned: &Pruned, pods_left: us
 }
 
 /// A later object of a name that is free from now on is another one.
-fn next_incarnation(draft: &Draft<'_>) -> Effect {
+pub fn next_incarnation(draft: &Draft<'_>) -> Effect {
     let meta = &draft.world.meta;
     Effect::Meta(Arc::new(Meta { incarnation: meta.incarnation + 1, ..(**meta).clone() }))
 }
@@ -369,7 +388,7 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
             remove_data(draft, key, vec![approved]);
         } else {
             let before = draft.plan.steps.len();
-            delete(draft, key, &applied);
+            delete(draft, key);
             for step in &mut draft.plan.steps[before..] {
                 step.reasons.insert(0, approved.clone());
             }

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kgit_protocol::observation::Capacity;
+use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::load::{Amounts, requests};
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, WaitKind, Waiting};
 use crate::domain::record::{Pod, ReplicaSet};
+use crate::domain::resource::{DeploymentSpec, Spec};
 use crate::domain::world::{Effect, Record, Table, World};
 use crate::plan::draft::Draft;
+use crate::plan::rollout::Bounds;
 use crate::plan::scheduler::Constraints;
 use crate::plan::scheduler::session::Session;
 use crate::plan::{budget, drain, pods};
@@ -39,7 +42,7 @@ pub fn plan_filling(draft: &mut Draft<'_>, key: &ObjectKey) {
     }
     let moving = on_their_way(&draft.world);
     if moving < budget as usize {
-        match next(&draft.world, &node) {
+        match next(&draft.world, &node, draft.now) {
             Some(pod) => {
                 let what = "joined and has room".to_owned();
                 let reason = Reason::Node { node: node.name.clone(), what };
@@ -84,13 +87,13 @@ fn on_their_way(world: &World) -> usize {
 }
 
 /// The next pod to move to `node`.
-fn next(world: &World, node: &Node) -> Option<Arc<Pod>> {
+fn next(world: &World, node: &Node, now: Timestamp) -> Option<Arc<Pod>> {
     let mut sources: Vec<&Node> = world.nodes.values().map(|row| &*row.value).collect();
     sources.retain(|source| source.name != node.name && source.ready == Some(true));
     sources.sort_by_key(|source| (Reverse(used(world, source, None)), &source.name));
     let there = sources.iter().flat_map(|source| movable(world, source).map(|pod| (*source, pod)));
     let even = there.filter(|(source, pod)| evens_out(world, source, node, pod));
-    let mut tried = even.take(MAX_TRIED);
+    let mut tried = even.filter(|(_, pod)| can_be_spared(world, pod, now)).take(MAX_TRIED);
     tried.find(|(_, pod)| would_go(world, pod, node)).map(|(_, pod)| pod)
 }
 
@@ -107,6 +110,20 @@ fn movable(world: &World, node: &Node) -> impl Iterator<Item = Arc<Pod>> {
     let mut pods: Vec<Arc<Pod>> = there.filter(may_move).collect();
     pods.sort_by_key(|pod| (pod.priority, Reverse(pod.created), pod.key.clone()));
     pods.into_iter()
+}
+
+/// A Deployment has no fewer pods for it than one of its own rollouts would leave it.
+fn can_be_spared(world: &World, pod: &Pod, now: Timestamp) -> bool {
+    let workload = world.workload_of(pod);
+    let Some(row) = world.objects.get(&workload) else { return false };
+    let Spec::Deployment(spec) = &row.value.resource.spec else { return true };
+    let replicas = world.replicas_of(&workload, spec.replicas);
+    let bounds = Bounds::of(&DeploymentSpec { replicas, ..spec.clone() });
+    let sets = world.sets_of(&workload).flat_map(|set| world.pods_of(&set.key));
+    let available = sets.filter(|pod| {
+        pod.is_available(spec.min_ready_seconds, now) && pods::is_reachable(world, pod)
+    });
+    available.count() > replicas.saturating_sub(bounds.unavailable) as usize
 }
 
 /// The node that the pod leaves stays at least as full as the one that it goes to becomes.

@@ -121,47 +121,4 @@ fn rounded(numerator: i64, denominator: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(replicas: u32, available: u32) -> Set {
-        Set { replicas, available, max_replicas: 0 }
-    }
-
-    const QUARTER_OF_10: Bounds = Bounds { surge: 3, unavailable: 2 };
-
-    #[test]
-    fn the_new_revision_grows_into_the_surge() {
-        let check = |new, old: &[Set], expected| {
-            assert_eq!(new_size(10, QUARTER_OF_10, new, old), expected);
-        };
-        check(set(0, 0), &[set(10, 10)], 3);
-        check(set(3, 0), &[set(8, 8)], 5);
-        check(set(5, 3), &[set(8, 8)], 5);
-        check(set(0, 0), &[], 10);
-        check(set(12, 12), &[], 10);
-    }
-
-    #[test]
-    fn old_revisions_shrink_by_what_is_available_beyond_the_minimum() {
-        let check = |new, old: &[Set], expected: &[u32]| {
-            assert_eq!(old_sizes(10, QUARTER_OF_10, new, old), expected);
-        };
-        check(set(3, 0), &[set(10, 10)], &[8]);
-        check(set(5, 3), &[set(8, 8)], &[5]);
-        check(set(10, 10), &[set(3, 3)], &[0]);
-        check(set(5, 0), &[set(8, 8)], &[8]);
-        // What never came up goes first, the oldest first.
-        check(set(3, 3), &[set(2, 0), set(8, 8)], &[0, 5]);
-        check(set(5, 0), &[set(8, 5)], &[8]);
-    }
-
-    #[test]
-    fn a_change_of_scale_in_mid_rollout_is_shared_out_in_proportion() {
-        let sized = |replicas| Set { replicas, available: replicas, max_replicas: 13 };
-        // Upstream's documented example: 10 → 15 with 8 old and 5 new, surge 3.
-        assert_eq!(proportional(15, 3, &[sized(8), sized(5)]), [11, 7]);
-        assert_eq!(proportional(0, 0, &[sized(8), sized(5)]), [0, 0]);
-        assert_eq!(proportional(10, 3, &[sized(8), sized(5)]), [8, 5]);
-    }
-}
+mod tests;

@@ -100,6 +100,7 @@ impl Claims<'_> {
             resource: Arc::new(resource),
             uid: names::object_uid(&draft.world.cluster, key, draft.world.meta.incarnation),
             created: draft.now,
+            changed: draft.now,
             generation: 1,
             commit: Arc::clone(&self.applied.commit),
             changes: Vec::new(),

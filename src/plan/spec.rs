@@ -66,6 +66,7 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
         active_deadline_seconds: template.active_deadline_seconds,
         security: template.security.clone(),
         registry_logins: registry_logins(template, decision.configs),
+        fence_after_seconds: None,
     })
 }
 
@@ -208,7 +209,8 @@ fn downward_value(
     downward::value(decision, Some(container), field)
 }
 
-fn volume(decision: &Decision<'_>, from: &VolumeTemplate) -> Result<Volume, String> {
+/// One volume of a pod.
+pub fn volume(decision: &Decision<'_>, from: &VolumeTemplate) -> Result<Volume, String> {
     let source = match &from.source {
         VolumeTemplateSource::EmptyDir { memory, size_limit_bytes } => {
             VolumeSource::EmptyDir { memory: *memory, size_limit_bytes: *size_limit_bytes }
@@ -324,7 +326,7 @@ pub fn expanded(text: &str, env: &[EnvVar]) -> String {
 
 /// From `kubernetes.io/dockerconfigjson` Secrets. One that can't be read gives no login; the pull
 /// then says what the registry thinks of that.
-fn registry_logins(template: &PodTemplate, configs: &Configs) -> Vec<RegistryLogin> {
+pub fn registry_logins(template: &PodTemplate, configs: &Configs) -> Vec<RegistryLogin> {
     let secrets = template.image_pull_secrets.iter();
     let contents = secrets.filter_map(|name| configs.get(&ConfigRef::Secret(name.clone())));
     contents.flat_map(|content| logins_in(content)).collect()

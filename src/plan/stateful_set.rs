@@ -21,7 +21,7 @@ use crate::plan::pods::{self, NewPod, is_reachable};
 use crate::plan::replicas::{end_of, pods_of, refused};
 use crate::plan::revisions::{self, HASH_LABEL, Owner};
 use crate::plan::set_claims::{self, Claims};
-use crate::plan::{depends, evict};
+use crate::plan::{depends, evict, refresh};
 
 pub const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 pub const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
@@ -108,6 +108,7 @@ impl Set<'_> {
         state: &StatefulSetState,
     ) -> Option<Arc<Revision>> {
         let digest = revision_digest(&draft.world, &self.spec.template, needs);
+        refresh::pods(draft, self.key, &digest, needs);
         let known = revisions::of_digest(&draft.world, self.key, &digest).is_some();
         if !known && depends::held(draft, self.key, &self.applied.resource) {
             return revisions::named(&draft.world, self.key, &state.update_revision);

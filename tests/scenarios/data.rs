@@ -36,8 +36,8 @@ fn a_claim_that_nothing_matches_stays_pending_and_says_why() {
     ]);
     cluster.settle();
     assert_snapshot!(cluster.waits().join("\n"), @"
-    PersistentVolumeClaim/default/data waits for a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `other` is of class `fast`, `small` has 500Mi
-    Pod/default/reader waits for a place for pod `reader`: claim `data` to be bound, which needs a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `other` is of class `fast`, `small` has 500Mi
+    PersistentVolumeClaim/default/data waits for a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `small` has 500Mi, `other` is of class `fast`
+    Pod/default/reader waits for a place for pod `reader`: claim `data` to be bound, which needs a PersistentVolume of class `manual` with 1Gi and ReadWriteOnce: `small` has 500Mi, `other` is of class `fast`
     ");
     cluster.commit(&[("pv3.yaml", &volume("large", "manual", "1Gi"))]);
     cluster.settle();

@@ -83,3 +83,86 @@ fn a_toleration_of_another_taint_value_or_effect_is_none() {
     assert_eq!(pods_after_an_hour(&format!("{{{key}, value: other}}")), 2);
     assert_eq!(pods_after_an_hour("{key: dedicated, operator: Exists}"), 2);
 }
+
+/// A pod on an NFS share that only one node may use at a time.
+const SHARED: &str = "apiVersion: v1
+kind: PersistentVolume
+metadata: {name: share}
+spec:
+  storageClassName: ''
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  nfs: {server: files.example.org, path: /srv/share}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec:
+  storageClassName: ''
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+";
+
+fn fenced(manifest: &str) -> String {
+    let annotated = "    metadata:\n      annotations: {kgit.dev/fence-after-seconds: \"300\"}\n";
+    let volumes = "        volumeMounts: [{name: data, mountPath: /data}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+";
+    manifest.replace("    metadata:\n", annotated) + volumes
+}
+
+#[test]
+fn a_pod_that_its_node_stops_by_itself_moves_with_its_claim_once_that_is_certain() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("data.yaml", SHARED), ("web.yaml", &fenced(&web_with("web:1", 1, "")))]);
+    cluster.settle();
+    let first = cluster.pods()[0].node().unwrap().to_string();
+    lose_the_node_of_the_pod(&mut cluster);
+    // 40 s of lease, then 1.01 · 300 s + 30 s of grace + 10 s.
+    cluster.pass(Duration::from_secs(40 + 303 + 30 + 9));
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for node `b` to stop pod `web-5gn9qzrpdb-w9ql5` by itself
+    Deployment/default/web waits for 1 of 1 pods of the new revision to be available
+    ");
+    assert_eq!(cluster.pods()[0].node().unwrap().as_str(), first);
+    cluster.pass(Duration::from_secs(60));
+    assert_ne!(cluster.pods()[0].node().unwrap().as_str(), first);
+    assert_eq!(cluster.pods().len(), 1);
+    assert_snapshot!(cluster.last_reconcile(), @"
+    - stop      Pod/default/web-5gn9qzrpdb-w9ql5  on b
+    + create    Pod/default/web-5gn9qzrpdb-wxglb  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    assert!(cluster.orders(&first).pods.is_empty(), "the node that comes back is to clear it away");
+    cluster.lost.clear();
+    cluster.report(&first, None, Vec::new());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_whose_data_is_on_its_node_is_not_fenced_however_its_template_is_annotated() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let local = crate::manifests::claim("data", "");
+    cluster.commit(&[("data.yaml", &local), ("web.yaml", &fenced(&web_with("web:1", 1, "")))]);
+    cluster.settle();
+    let node = cluster.pods()[0].node().unwrap().to_string();
+    let spec = cluster.orders(&node).pods.into_values().next().unwrap().spec;
+    assert_eq!(spec.fence_after_seconds, None);
+    lose_the_node_of_the_pod(&mut cluster);
+    cluster.pass(Duration::from_secs(4000));
+    assert_eq!(cluster.pods()[0].node().unwrap().as_str(), node);
+}
+
+#[test]
+fn a_stateful_sets_pod_moves_under_its_name() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let set = fenced(&web_with("web:1", 1, "")).replace("Deployment", "StatefulSet");
+    cluster.commit(&[("data.yaml", SHARED), ("web.yaml", &set)]);
+    cluster.settle();
+    let before = cluster.pods()[0].clone();
+    lose_the_node_of_the_pod(&mut cluster);
+    cluster.pass(Duration::from_secs(600));
+    let after = cluster.pods()[0].clone();
+    assert_eq!(after.key, before.key);
+    assert_ne!((&after.uid, after.node()), (&before.uid, before.node()));
+}

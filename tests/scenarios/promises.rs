@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::node::Node;
@@ -44,8 +45,21 @@ impl Turned<'_> {
             let still = self.after.pods.get(key).is_some_and(|after| after.uid == pod.uid);
             let gone = self.reported.get(&pod.uid).is_some_and(|it| it.phase == PodPhase::Gone);
             let node_gone = !self.after.nodes.contains_key(&node_key(node));
-            assert!(still || gone || node_gone, "{key} was forgotten while {node} may run it");
+            let over = self.stops_by_itself(pod);
+            assert!(
+                still || gone || node_gone || over,
+                "{key} was forgotten while {node} may run it"
+            );
         }
+    }
+
+    /// Its node has been cut off for so long that it has stopped the pod by itself.
+    fn stops_by_itself(&self, pod: &Pod) -> bool {
+        let Some(placed) = &pod.placed else { return false };
+        let Some(fence) = placed.spec.fence_after_seconds else { return false };
+        let node = &self.before.nodes[&node_key(&placed.node)];
+        let needs = Duration::from_secs(u64::from(fence + placed.spec.termination_grace_seconds));
+        node.ready == Some(false) && self.now.since(node.ready_since) > needs
     }
 
     fn stateful_set(&self, key: &ObjectKey, spec: &StatefulSetSpec) {

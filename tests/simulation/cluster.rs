@@ -2,16 +2,16 @@
 //! queue happens; its order and its times come from the seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kgit::domain::key::ObjectKey;
+use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::plan::Waits;
 use kgit::domain::world::World;
 use kgit::master::event::Event;
-use kgit_agent::decide::outcome::Note;
-use kgit_protocol::assignment::Stamp;
-use kgit_protocol::ids::{Attempt, Digest, PodUid};
-use kgit_protocol::messages::{AuditHead, Join, Pulled, Report};
+use kgit_protocol::assignment::PodNetwork;
+use kgit_protocol::ids::Digest;
+use kgit_protocol::messages::Join;
 use kgit_protocol::time::Timestamp;
 use tokio::sync::oneshot;
 
@@ -19,129 +19,23 @@ use crate::agent::Agent;
 use crate::calls::Call;
 use crate::checks::{Checked, Checks};
 use crate::coverage::Coverage;
+use crate::happening::{Happening, Sabotage};
+use crate::hours::Hours;
 use crate::master::Master;
 use crate::random::Random;
 use crate::repo::{Repo, Tree};
 use crate::trace::Trace;
-use crate::weather::{Fault, Weather};
+use crate::weather::{Fault, Pace, Weather};
 
 /// Happenings without the clock getting on, after which something goes around in circles.
-const MAX_AT_ONCE: u32 = 5_000;
+const MAX_AT_ONCE: u32 = 20_000;
 
-#[derive(Debug)]
-pub enum Happening {
-    MasterStarts,
-    MasterTurns {
-        life: u64,
-    },
-    SourceDelivers {
-        life: u64,
-    },
-    StoreWorks,
-    AtMaster {
-        node: usize,
-        life: u64,
-        id: u64,
-        request: Request,
-    },
-    AtAgent {
-        node: usize,
-        life: u64,
-        id: u64,
-        answer: Answer,
-    },
-    AgentStarts {
-        node: usize,
-    },
-    AgentLooks {
-        node: usize,
-        life: u64,
-    },
-    AgentCalls {
-        node: usize,
-        life: u64,
-        pod: PodUid,
-    },
-    AgentSends {
-        node: usize,
-        life: u64,
-        what: Sends,
-    },
-    TimedOut {
-        node: usize,
-        life: u64,
-        id: u64,
-    },
-    Fetched {
-        node: usize,
-        life: u64,
-        pod: PodUid,
-        container: String,
-        image: String,
-        attempt: Attempt,
-    },
-    HookEnds {
-        node: usize,
-        life: u64,
-        pod: PodUid,
-        note: Note,
-    },
-    Probes {
-        node: usize,
-        life: u64,
-        key: (String, u8),
-    },
-    ProcessEnds {
-        node: usize,
-        id: String,
-        started_at: Timestamp,
-        code: i64,
-    },
-    EngineBack {
-        node: usize,
-    },
-    LinkBack {
-        node: usize,
-    },
-    RegistryBack {
-        node: usize,
-    },
-    Chaos,
-}
-
-#[derive(Clone, Debug)]
-pub enum Request {
-    Pull { have: Option<Stamp>, witness: Option<AuditHead> },
-    Report(Box<Report>),
-    Heartbeat,
-}
-
-#[derive(Clone, Debug)]
-pub enum Answer {
-    Pulled(Box<Pulled>),
-    Acknowledged(u64),
-    Lease,
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sends {
-    Pull,
-    Report,
-    Beat,
-}
-
-/// A promise broken on purpose, to see that it is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    None,
-    DoublesContainers,
-    IgnoresStop,
-    RemovesVolumes,
-    StartsWhatIsGone,
-    LosesReports,
-    TampersWithAudit,
-}
+/// Nodes of most runs, and of one run in so many a fleet.
+const NODES: [usize; 10] = [1, 2, 3, 4, 5, 5, 5, 6, 7, 9];
+const NODES_FOR_HOURS: [usize; 8] = [5, 5, 5, 5, 6, 6, 7, 8];
+/// Enough to keep pods apart from each other.
+const ROOMY: usize = 5;
+const FLEETS_PERMILLE: u32 = 4;
 
 pub struct Cluster {
     pub now: Timestamp,
@@ -151,6 +45,7 @@ pub struct Cluster {
     pub requests: u64,
     pub random: Random,
     pub weather: Weather,
+    pub pace: Pace,
     pub sabotage: Sabotage,
     pub master: Master,
     pub agents: Vec<Agent>,
@@ -159,29 +54,38 @@ pub struct Cluster {
     pub checks: Checks,
     pub trace: Trace,
     pub coverage: Coverage,
-    pub chaos_left: usize,
+    pub hours: Hours,
+    /// Nothing goes wrong any more.
+    pub calm: bool,
     pub store_fails: bool,
-    /// What the master's turns began and ended with, last.
+    /// What the master knows, and what it waits for.
     pub world: World,
     pub waits: Waits,
     pub at_once: (Timestamp, u32),
-    _dir: tempfile::TempDir,
+    /// What each workload has to do, in thousandths of a core.
+    pub load: BTreeMap<String, u64>,
+    pub backup: Option<(PathBuf, World)>,
+    pub restores: u32,
+    /// The newest audit entry that the trace has.
+    pub said_entry: u64,
+    pub dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    pub fn new(seed: u64, weather: Option<Weather>, traced: bool) -> Self {
+    pub fn new(seed: u64, weather: Option<Weather>, pace: Pace, traced: bool) -> Self {
         let mut random = Random::new(seed);
-        let weather = weather.unwrap_or_else(|| Weather::of(&mut random));
+        let weather = weather.unwrap_or_else(|| Weather::of(&mut random, &pace));
         let dir = directory();
         let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
-        let nodes = random.pick(&[1, 2, 2, 3, 3, 4, 5]);
-        let mut master = Master::new(dir.path());
+        let nodes = match pace.hours {
+            0 => random.pick(&NODES),
+            _ if random.permille(FLEETS_PERMILLE) => 50 + random.below(250),
+            _ => random.pick(&NODES_FOR_HOURS),
+        };
+        let mut master = Master::new(&dir.path().join("master"));
         master.start(now);
-        let repo = Repo::new(&mut random);
+        let repo = Repo::new(&mut random, pace.probe_seconds, nodes >= ROOMY);
         let world = master.view().unwrap().world;
-        let agents = (0..nodes)
-            .map(|index| Agent::new(index, dir.path().join(format!("agent-{index}"))))
-            .collect();
         let mut cluster = Self {
             now,
             start: now,
@@ -190,50 +94,74 @@ impl Cluster {
             requests: 0,
             tree: repo.tree(),
             random,
-            chaos_left: weather.chaos_events,
             weather,
+            pace,
             sabotage: Sabotage::None,
             master,
-            agents,
+            agents: Vec::new(),
             repo,
             checks: Checks::default(),
             trace: Trace::new(traced, now),
             coverage: Coverage::default(),
+            hours: Hours::new(now),
+            calm: false,
             store_fails: false,
             world,
             waits: Waits::new(),
             at_once: (now, 0),
-            _dir: dir,
+            load: BTreeMap::new(),
+            backup: None,
+            restores: 0,
+            said_entry: 0,
+            dir,
         };
-        cluster.set_up();
+        cluster.set_up(nodes);
         cluster
     }
 
-    pub fn set_up(&mut self) {
-        let (weather, nodes) = (self.weather.clone(), self.agents.len());
+    fn set_up(&mut self, nodes: usize) {
+        let weather = self.weather.clone();
         self.say(|| format!("{nodes} nodes; {weather:?}"));
-        for node in 0..nodes {
-            let agent = &mut self.agents[node];
-            std::fs::create_dir_all(&agent.dir).unwrap();
-            let mut world = agent.engine.world();
-            world.now = self.now;
-            world.network = Some(agent.range);
-            world.registry = Repo::images().collect();
-            drop(world);
-            let event = join(agent);
-            self.master.running.as_mut().unwrap().inbox.push(event);
-            let delay = self.random.millis(0, 3000);
-            self.at(delay, Happening::AgentStarts { node });
+        // Joining is not what this is about: these nodes are members before anything goes wrong.
+        self.calm = true;
+        for _ in 0..nodes {
+            self.join();
         }
-        // Joining is not what this is about: all nodes are members before anything goes wrong.
-        let chaos_left = std::mem::take(&mut self.chaos_left);
         self.turn().expect("nothing is promised yet");
-        self.chaos_left = chaos_left;
+        self.calm = false;
         self.wake_master(Duration::ZERO);
         let life = self.master.life;
         let delay = self.random.millis(0, 3000);
         self.at(delay, Happening::SourceDelivers { life });
         self.at(Duration::from_secs(5), Happening::Chaos);
+        self.at(Duration::from_secs(60), Happening::LoadChanges);
+        self.at(Duration::from_secs(30), Happening::BackupTaken);
+    }
+
+    /// A machine that was never here joins.
+    pub fn join(&mut self) {
+        let node = self.agents.len();
+        self.agents.push(Agent::new(node, self.now));
+        self.ask_to_join(node);
+        let delay = self.random.millis(0, 3000);
+        self.at(delay, Happening::AgentStarts { node });
+    }
+
+    pub fn ask_to_join(&mut self, node: usize) {
+        let event = join(&self.agents[node]);
+        let Some(running) = &mut self.master.running else { return };
+        running.inbox.push(event);
+        self.wake_master(Duration::ZERO);
+    }
+
+    /// Machines that are members, or mean to be.
+    pub fn members(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.iter().filter(|agent| !agent.dead && !agent.left)
+    }
+
+    /// Until when things go wrong.
+    pub fn chaos_ends(&self) -> Timestamp {
+        self.start.after(self.weather.lasts)
     }
 
     pub fn say(&mut self, line: impl FnOnce() -> String) {
@@ -249,26 +177,43 @@ impl Cluster {
     pub fn step(&mut self, until: Timestamp) -> Result<bool, String> {
         let Some((&(at, _), _)) = self.queue.first_key_value() else { return Ok(false) };
         if at > until {
-            self.set_time(until);
+            self.now = until;
             return Ok(false);
         }
         let ((at, _), happening) = self.queue.pop_first().expect("it was there just now");
-        self.set_time(at);
+        self.now = at;
         self.limit()?;
+        let Some((node, _)) = happening.node() else {
+            let everywhere = happening.is_anywhere();
+            self.happens(happening)?;
+            let touched = if everywhere { 0..self.agents.len() } else { 0..0 };
+            for node in touched {
+                self.listen(node)?;
+            }
+            return Ok(true);
+        };
+        if let Some(later) = self.hangs(node, &happening) {
+            self.at(later.since(at), happening);
+            return Ok(true);
+        }
+        let agent = &self.agents[node];
+        agent.engine.set_time(agent.clock.at(at).wall);
         self.happens(happening)?;
-        self.listen();
-        self.checks.engines(&self.agents)?;
+        self.listen(node)?;
         Ok(true)
     }
 
-    pub fn set_time(&mut self, at: Timestamp) {
-        self.now = at;
-        for agent in &self.agents {
-            agent.engine.set_time(at);
-        }
+    /// Until when what is to happen does not, since the process or the engine hangs.
+    fn hangs(&self, node: usize, happening: &Happening) -> Option<Timestamp> {
+        let agent = &self.agents[node];
+        let of_process = happening.node().is_some_and(|(_, process)| process);
+        let asks = matches!(happening, Happening::AgentLooks { .. } | Happening::AgentCalls { .. });
+        let process = of_process.then_some(agent.hangs_until);
+        let engine = asks.then_some(agent.engine_hangs_until);
+        process.into_iter().chain(engine).filter(|until| *until > self.now).max()
     }
 
-    pub fn limit(&mut self) -> Checked {
+    fn limit(&mut self) -> Checked {
         if self.at_once.0 == self.now {
             self.at_once.1 += 1;
         } else {
@@ -280,7 +225,7 @@ impl Cluster {
         }
     }
 
-    pub fn happens(&mut self, happening: Happening) -> Checked {
+    fn happens(&mut self, happening: Happening) -> Checked {
         match happening {
             Happening::MasterStarts => self.start_master(),
             Happening::MasterTurns { life } => {
@@ -300,7 +245,7 @@ impl Cluster {
             Happening::AtAgent { node, life, id, answer } => {
                 return self.at_agent(node, life, id, answer);
             }
-            Happening::AgentStarts { node } => self.start_agent(node),
+            Happening::AgentStarts { node } => return self.start_agent(node),
             Happening::AgentLooks { node, life } => self.look(node, life),
             Happening::AgentCalls { node, life, pod } => return self.call(node, life, &pod),
             Happening::AgentSends { node, life, what } => self.send(node, life, what),
@@ -308,28 +253,18 @@ impl Cluster {
             Happening::Fetched { node, life, pod, container, image, attempt } => {
                 self.fetched(node, life, &pod, container, &image, attempt);
             }
-            Happening::HookEnds { node, life, pod, note } => {
-                let now = self.now;
-                if let Some(process) = self.process(node, life) {
-                    process.note(&pod, note, now);
-                    self.look_later(node);
-                }
-            }
+            Happening::HookEnds { node, life, pod, note } => self.note(node, life, &pod, note),
             Happening::Probes { node, life, key } => self.probe(node, life, key),
             Happening::ProcessEnds { node, id, started_at, code } => {
                 self.process_ends(node, &id, started_at, code);
             }
-            Happening::EngineBack { node } => {
-                self.agents[node].engine.world().down = false;
-                self.say(|| format!("n{node} engine is back"));
-            }
-            Happening::LinkBack { node } => {
-                (self.agents[node].cut, self.agents[node].deaf) = (false, false);
-                self.say(|| format!("n{node} link is back"));
-            }
-            Happening::RegistryBack { node } => {
-                self.agents[node].engine.world().registry = Repo::images().collect();
-            }
+            Happening::EngineBack { node }
+            | Happening::LinkBack { node }
+            | Happening::RegistryBack { node }
+            | Happening::DiskFreed { node } => self.relents(node, &happening),
+            Happening::NodeRemoved { node } => self.take_out(node),
+            Happening::BackupTaken => self.take_backup(),
+            Happening::LoadChanges => self.change_load(),
             Happening::Chaos => self.chaos(),
         }
         Ok(())
@@ -337,7 +272,7 @@ impl Cluster {
 
     /// Whether a fault that strikes at something strikes now; counted where it does.
     pub fn strikes(&mut self, fault: Fault) -> bool {
-        let strikes = self.chaos_left > 0 && self.weather.strikes(fault, &mut self.random);
+        let strikes = !self.calm && self.weather.strikes(fault, &mut self.random);
         if strikes {
             self.strike(fault);
         }
@@ -348,10 +283,15 @@ impl Cluster {
         self.say(|| format!("!! {fault:?}"));
         let moments = self.moments();
         self.coverage.met(fault, &moments);
+        if !fault.is_small() {
+            let members = self.members().count();
+            self.hours.fault(self.now, members);
+        }
     }
 
-    /// What is going on just now.
-    pub fn moments(&self) -> BTreeSet<&'static str> {
+    /// What is going on just now: calls that agents are about to make, and what the master sees
+    /// under way.
+    fn moments(&self) -> BTreeSet<&'static str> {
         let jobs = self.agents.iter().filter_map(|agent| agent.process.as_ref());
         let calls = jobs.flat_map(|process| process.jobs.values());
         let mut moments: BTreeSet<&'static str> =
@@ -366,11 +306,27 @@ impl Cluster {
         let owners: Vec<&ObjectKey> = sets.map(|set| &set.value.owner).collect();
         let distinct: BTreeSet<&&ObjectKey> = owners.iter().collect();
         note(distinct.len() < owners.len(), "rolling");
-        note(world.pods.values().any(|pod| pod.deletion.is_some()), "stopping");
-        note(world.pods.values().any(|pod| pod.placed.is_none()), "unplaced");
+        let mut sets = world.stateful_sets.values();
+        note(sets.any(|set| set.current_revision != set.update_revision), "set-roll");
+        let mut daemons = world.daemon_sets.values();
+        note(daemons.any(|set| set.updated < set.desired), "ds-roll");
+        for pod in world.pods.values() {
+            note(pod.deletion.is_some(), "stopping");
+            note(pod.placed.is_none(), "unplaced");
+            note(pod.nominated.is_some(), "preempt");
+        }
         note(world.jobs.values().any(|job| job.finished.is_none()), "job");
+        note(world.cron_jobs.values().any(|cron| !cron.active.is_empty()), "cron");
+        note(world.autoscalers.values().any(|it| it.desired.is_some()), "scaling");
+        note(world.nodes.values().any(|node| node.drain.is_some()), "drain");
         note(world.meta.held.is_some(), "held");
+        note(world.meta.restored, "restored");
+        note(world.objects.values().any(|row| row.deletion.is_some()), "delete");
         moments
+    }
+
+    pub fn has_autoscalers(&self) -> bool {
+        self.world.objects_of(Kind::HorizontalPodAutoscaler).next().is_some()
     }
 }
 
@@ -380,9 +336,9 @@ fn join(agent: &Agent) -> Event {
         version: 1,
         token: String::new(),
         node: agent.name.clone(),
-        labels: BTreeMap::new(),
+        labels: agent.labels(),
         certificate_request: String::new(),
-        network: kgit_protocol::assignment::PodNetwork { range: agent.range },
+        network: PodNetwork { range: agent.range },
     };
     let key_digest = Digest::of(agent.name.as_str().as_bytes());
     Event::Join { join: Box::new(join), key_digest, spends: None, reply }

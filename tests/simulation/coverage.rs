@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::people::Order;
 use crate::repo::Commit;
 use crate::weather::Fault;
 
@@ -9,10 +10,14 @@ use crate::weather::Fault;
 pub struct Coverage {
     pub met: BTreeMap<(Fault, &'static str), u64>,
     pub commits: BTreeMap<Commit, u64>,
+    pub orders: BTreeMap<Order, u64>,
     pub turns: u64,
     pub transactions: u64,
     pub calls: u64,
+    pub looks: u64,
     pub virtual_seconds: u64,
+    /// See `hours`.
+    pub hours_that_count: u64,
 }
 
 impl Coverage {
@@ -30,6 +35,11 @@ impl Coverage {
         for (key, count) in &other.commits {
             *self.commits.entry(*key).or_default() += count;
         }
+        for (key, count) in &other.orders {
+            *self.orders.entry(*key).or_default() += count;
+        }
+        self.looks += other.looks;
+        self.hours_that_count += other.hours_that_count;
         self.turns += other.turns;
         self.transactions += other.transactions;
         self.calls += other.calls;
@@ -39,12 +49,17 @@ impl Coverage {
     pub fn table(&self) -> String {
         let moments: BTreeSet<&str> = self.met.keys().map(|(_, moment)| *moment).collect();
         let mut lines = vec![format!(
-            "{} turns, {} transactions, {} engine calls, {} virtual hours; commits {:?}",
+            "{} cluster-hours, {} of them with {}; {} turns, {} transactions, {} looks, {} engine \
+             calls\ncommits {:?}\norders {:?}",
+            self.virtual_seconds / 3600,
+            self.hours_that_count,
+            "5 nodes, a commit and 3 faults or more",
             self.turns,
             self.transactions,
+            self.looks,
             self.calls,
-            self.virtual_seconds / 3600,
-            self.commits
+            self.commits,
+            self.orders
         )];
         let cells = |name: &str, cell: &dyn Fn(&str) -> String| {
             let row: Vec<String> =

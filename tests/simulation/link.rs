@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use kgit_protocol::ids::BootId;
 use kgit_protocol::messages::Report;
+use kgit_protocol::usage::{ContainerUsage, NodeUsage, PodUsage, Usage};
 
-use crate::agent::{Pending, Process};
 use crate::checks::Checked;
-use crate::cluster::{Answer, Cluster, Happening, Request, Sabotage, Sends};
+use crate::cluster::Cluster;
+use crate::happening::{Answer, Happening, Request, Sabotage, Sends};
+use crate::process::{Pending, Process};
 use crate::weather::Fault;
 
-/// As in the agent's tasks and its link.
-const POLL_LIMIT: Duration = Duration::from_secs(40);
+/// As in the agent's tasks and its link; a pull may take so much longer than it is held.
+const POLL_GRACE: Duration = Duration::from_secs(15);
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// A quarter of the shortest lease.
 const BEAT: Duration = Duration::from_secs(10);
+const USAGE: Duration = Duration::from_secs(15);
 
 impl Cluster {
     pub fn travel(&mut self) -> Vec<Duration> {
@@ -32,7 +36,7 @@ impl Cluster {
     }
 
     pub fn reply(&mut self, node: usize, id: u64, answer: Answer) {
-        if self.agents[node].cut || self.agents[node].deaf {
+        if self.agents[node].link.deaf {
             return;
         }
         let life = self.agents[node].life;
@@ -43,7 +47,11 @@ impl Cluster {
     }
 
     pub fn send(&mut self, node: usize, life: u64, what: Sends) {
+        if what == Sends::Usage {
+            return self.send_usage(node, life);
+        }
         self.requests += 1;
+        let poll_limit = self.pace.poll + POLL_GRACE;
         let pending = Pending { id: self.requests };
         let loses = self.sabotage == Sabotage::LosesReports;
         let Some(process) = self.process(node, life) else { return };
@@ -51,12 +59,13 @@ impl Cluster {
             Sends::Pull => {
                 process.pull = Some(pending);
                 let (have, witness) = (process.have.clone(), process.witness.clone());
-                (Request::Pull { have, witness }, POLL_LIMIT)
+                (Request::Pull { have, witness }, poll_limit)
             }
             Sends::Beat => {
                 process.beat = Some(pending);
                 (Request::Heartbeat, REQUEST_LIMIT)
             }
+            Sends::Usage => return,
             Sends::Report => {
                 if process.reporting.as_ref().is_some_and(|(pending, _)| pending.id > 0) {
                     return;
@@ -71,7 +80,7 @@ impl Cluster {
             }
         };
         self.at(limit, Happening::TimedOut { node, life, id: pending.id });
-        if self.agents[node].cut {
+        if self.agents[node].link.mute {
             return;
         }
         for delay in self.travel() {
@@ -111,7 +120,8 @@ impl Cluster {
                 if process.beat.is_some_and(|pending| pending.id == id) {
                     process.beat = None;
                     process.failures = 0;
-                    self.at(BEAT, Happening::AgentSends { node, life, what: Sends::Beat });
+                    let delay = self.next_of(BEAT);
+                    self.at(delay, Happening::AgentSends { node, life, what: Sends::Beat });
                 }
             }
             Answer::Acknowledged(sequence) => {
@@ -126,7 +136,10 @@ impl Cluster {
             Answer::Pulled(pulled) => {
                 // An answer that comes late or twice is taken as well: orders are fenced.
                 let current = process.pull.take_if(|pending| pending.id == id).is_some();
-                let (taken, have) = process.take_orders(*pulled, now);
+                let Ok((taken, have)) = process.take_orders(*pulled, now) else {
+                    self.journal_fails(node);
+                    return Ok(());
+                };
                 if current {
                     process.have = have;
                     process.failures = 0;
@@ -156,6 +169,62 @@ impl Cluster {
         agent.newest = Some(place);
         agent.given.extend(set.pods.keys().cloned());
         Ok(())
+    }
+}
+
+impl Cluster {
+    /// When something that is done every so often is next done: together with others, if so.
+    pub fn next_of(&self, period: Duration) -> Duration {
+        if !self.pace.beats_together {
+            return period;
+        }
+        let period = period.as_millis();
+        let gone = u128::from(self.now.since(self.start).as_millis() as u64) % period;
+        Duration::from_millis(u64::try_from(period - gone).unwrap_or(0))
+    }
+
+    /// What each pod uses: its share of what its workload has to do.
+    fn send_usage(&mut self, node: usize, life: u64) {
+        if self.process(node, life).is_none() {
+            return;
+        }
+        let period = if self.pace.hours == 0 { USAGE } else { USAGE * 4 };
+        let delay = self.next_of(period);
+        self.at(delay, Happening::AgentSends { node, life, what: Sends::Usage });
+        if self.agents[node].link.mute || !self.has_autoscalers() {
+            return;
+        }
+        let usage = self.usage(node);
+        for delay in self.travel() {
+            let request = Request::Usage(Box::new(usage.clone()));
+            self.at(delay, Happening::AtMaster { node, life, id: 0, request });
+        }
+    }
+
+    fn usage(&self, node: usize) -> Usage {
+        let agent = &self.agents[node];
+        let at = agent.clock.at(self.now).wall;
+        let share = |name: &str| {
+            let (workload, load) =
+                self.load.iter().find(|(it, _)| name.starts_with(it.as_str()))?;
+            let pods = self.world.pods.keys().filter(|key| key.name.starts_with(workload.as_str()));
+            Some(load / (pods.count().max(1) as u64))
+        };
+        let engine = agent.engine.world();
+        let alive = engine.containers.values().filter(|seen| seen.state.is_alive());
+        let main = alive.filter(|seen| seen.identity.container == "main");
+        let pods = main.map(|seen| PodUsage {
+            uid: seen.identity.pod.clone(),
+            at,
+            window_seconds: 15,
+            containers: vec![ContainerUsage {
+                name: "main".to_owned(),
+                cpu_millis: share(&seen.identity.pod_name).unwrap_or(10),
+                memory_bytes: 1 << 20,
+            }],
+        });
+        let boot = BootId::new(format!("{}-{}", agent.name, agent.life));
+        Usage { version: 1, boot, node: NodeUsage::default(), pods: pods.collect() }
     }
 }
 

@@ -11,7 +11,7 @@ use kgit::master::core::Core;
 use kgit::master::event::{Event, Refused};
 use kgit::master::view::{SourceStatus, View};
 use kgit::plan::assignments;
-use kgit::store::Store;
+use kgit::store::{Store, backup};
 use kgit_protocol::assignment::{AssignmentSet, Stamp};
 use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::{Orders, Pulled};
@@ -19,6 +19,7 @@ use kgit_protocol::time::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::agent::HostClock;
 use crate::repo::Tree;
 
 /// Sets of the past that a delta may start from; an agent that was away longer gets all.
@@ -39,6 +40,7 @@ pub struct Master {
     pub life: u64,
     /// When the loop turns next.
     pub turn_at: Option<Timestamp>,
+    pub clock: HostClock,
 }
 
 pub struct Running {
@@ -53,6 +55,8 @@ pub struct Running {
     /// The tree that was delivered last.
     delivered: Tree,
     pub delivered_head: usize,
+    /// Every file that was delivered last can be read.
+    pub readable: bool,
 }
 
 /// A pull that waits for something new.
@@ -65,6 +69,7 @@ pub struct Held {
 
 impl Master {
     pub fn new(dir: &Path) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
         drop(Store::open(dir).unwrap());
         let database = database(dir);
         let put = |name: &str, value: &[u8]| {
@@ -74,13 +79,20 @@ impl Master {
         put("cluster", CLUSTER.as_bytes());
         put("secret_key", &KEY);
         put("audit_key", &KEY);
-        Self { dir: dir.to_owned(), running: None, life: 0, turn_at: None }
+        Self {
+            dir: dir.to_owned(),
+            running: None,
+            life: 0,
+            turn_at: None,
+            clock: HostClock::default(),
+        }
     }
 
     /// Starts from what is on disk.
     pub fn start(&mut self, now: Timestamp) {
         let store = Store::open(&self.dir).unwrap();
-        let core = Core::new(store.load().unwrap(), SourceStatus::default(), now);
+        let wall = self.clock.at(now).wall;
+        let core = Core::new(store.load().unwrap(), SourceStatus::default(), wall);
         self.life += 1;
         self.turn_at = Some(now);
         self.running = Some(Running {
@@ -92,6 +104,7 @@ impl Master {
             past: BTreeMap::new(),
             delivered: Tree::new(),
             delivered_head: 0,
+            readable: true,
         });
     }
 
@@ -100,6 +113,21 @@ impl Master {
         self.life += 1;
         self.turn_at = None;
         self.running = None;
+    }
+
+    /// A copy of everything in a file beside the data.
+    pub fn backup(&self, to: &Path) {
+        let running = self.running.as_ref().expect("a backup is asked of a running master");
+        // The newest one is enough.
+        let _ = std::fs::remove_file(to);
+        running.store.reader().backup(to).unwrap();
+    }
+
+    /// Puts the copy in place of everything; nobody runs.
+    pub fn restore(&mut self, from: &Path, now: Timestamp) {
+        assert!(self.running.is_none(), "a restore needs the data directory for itself");
+        let wall = self.clock.at(now).wall;
+        backup::restore(from, &self.dir, wall, "ann").unwrap();
     }
 
     /// Lets every transaction fail, as on a full disk, or ends that.

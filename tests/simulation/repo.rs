@@ -1,9 +1,10 @@
-//! The repo that is followed: a few workloads as data, the files that they are written in, and
-//! the changes that somebody makes to them.
+//! The repo that is followed: a few workloads, and the changes that somebody makes to them.
 
 use std::collections::BTreeMap;
 
+use crate::item::{Item, VERSIONS, What};
 use crate::random::Random;
+use crate::text;
 
 pub type Tree = BTreeMap<String, String>;
 
@@ -20,13 +21,19 @@ pub enum Commit {
     Break,
     Mend,
     Config,
+    /// A config that some need comes or goes.
+    Extra,
     Emptied,
     Moved,
     Pause,
+    /// Another place, size, priority or budget.
+    Placing,
+    /// Another way to roll.
+    Strategy,
 }
 
 impl Commit {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::Image,
         Self::BadImage,
@@ -36,52 +43,17 @@ impl Commit {
         Self::Break,
         Self::Mend,
         Self::Config,
+        Self::Extra,
         Self::Emptied,
         Self::Moved,
         Self::Pause,
+        Self::Placing,
+        Self::Strategy,
     ];
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Web {
-        strategy: usize,
-        probe: bool,
-        two: bool,
-        config: bool,
-        min_ready: u32,
-        paused: bool,
-    },
-    /// A Deployment of one pod with a claim.
-    Store,
-    Job {
-        completions: u32,
-        parallelism: u32,
-    },
-    /// A Pod with a claim.
-    Pod,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Item {
-    what: What,
-    replicas: u32,
-    image: String,
-    folder: &'static str,
-}
-
-const STRATEGIES: [&str; 4] = [
-    "{type: RollingUpdate}",
-    "{type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}",
-    "{type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}",
-    "{type: Recreate}",
-];
-
-/// Versions of each image that the registries have.
-const VERSIONS: usize = 4;
-
 /// Workloads in a repo at most: more only make a run longer.
-const MAX_ITEMS: usize = 6;
+const MAX_ITEMS: usize = 7;
 
 const BROKEN: &str = "zz-broken.yaml";
 
@@ -89,26 +61,35 @@ const BROKEN: &str = "zz-broken.yaml";
 pub struct Repo {
     items: BTreeMap<String, Item>,
     mode: u64,
-    broken: bool,
+    extra: bool,
+    broken: Option<usize>,
     emptied: bool,
     made: usize,
     past: Vec<(BTreeMap<String, Item>, u64)>,
+    probe_seconds: u32,
+    rebalances: bool,
+    /// Whether pods may keep apart from each other.
+    roomy: bool,
     /// How many commits there are.
     pub head: usize,
 }
 
 impl Repo {
-    pub fn new(random: &mut Random) -> Self {
+    pub fn new(random: &mut Random, probe_seconds: u32, roomy: bool) -> Self {
         let mut repo = Self {
             items: BTreeMap::new(),
             mode: 0,
-            broken: false,
+            extra: true,
+            broken: None,
             emptied: false,
             made: 0,
             past: Vec::new(),
+            probe_seconds,
+            rebalances: random.permille(300),
+            roomy,
             head: 1,
         };
-        for _ in 0..1 + random.below(3) {
+        for _ in 0..1 + random.below(4) {
             repo.create(random);
         }
         repo
@@ -125,12 +106,21 @@ impl Repo {
         if self.emptied {
             return tree;
         }
-        tree.insert("settings.yaml".into(), settings(self.mode));
-        for (name, item) in &self.items {
-            tree.insert(format!("{}{name}.yaml", item.folder), item.text(name));
+        tree.insert("settings.yaml".into(), text::config("ConfigMap", "settings", self.mode / 2));
+        tree.insert("keys.yaml".into(), text::config("Secret", "keys", self.mode / 3));
+        tree.insert("classes.yaml".into(), text::classes());
+        if self.rebalances {
+            tree.insert("cluster.yaml".into(), text::CLUSTER.into());
         }
-        if self.broken {
-            tree.insert(BROKEN.into(), "kind: [\n".into());
+        if self.extra {
+            tree.insert("extra.yaml".into(), text::config("ConfigMap", "extra", 0));
+        }
+        for (name, item) in &self.items {
+            let text = text::text(item, name, self.probe_seconds);
+            tree.insert(format!("{}{name}.yaml", item.folder), text);
+        }
+        if let Some(broken) = self.broken {
+            tree.insert(BROKEN.into(), text::BROKEN[broken].into());
         }
         tree
     }
@@ -154,24 +144,20 @@ impl Repo {
         match kind {
             Commit::Create if self.items.len() >= MAX_ITEMS => None,
             Commit::Create => Some(format!("create {}", self.create(random))),
-            Commit::Image => self.edit(random, |item, random| {
-                let kind = item.kind();
-                item.image = format!("{kind}:{}", 1 + random.below(VERSIONS));
-            }),
-            Commit::BadImage => self.edit(random, |item, random| {
-                item.image = random.pick(&["nowhere:1".to_owned(), "crash:1".to_owned()]);
-            }),
-            Commit::Scale => self.edit(random, |item, random| {
-                item.replicas = u32::try_from(random.below(6)).unwrap_or(0);
-            }),
-            Commit::Pause => self.edit(random, |item, _| {
-                if let What::Web { paused, .. } = &mut item.what {
-                    *paused = !*paused;
-                }
-            }),
-            Commit::Moved => self.edit(random, |item, _| {
-                item.folder = if item.folder.is_empty() { "apps/" } else { "" };
-            }),
+            Commit::Image
+            | Commit::BadImage
+            | Commit::Scale
+            | Commit::Pause
+            | Commit::Moved
+            | Commit::Placing
+            | Commit::Strategy => {
+                let name = self.any(random)?;
+                let scales = matches!(kind, Commit::Scale | Commit::Moved);
+                let item = self.items.get_mut(&name).filter(|item| scales || item.rolls())?;
+                edit(kind, item, random);
+                item.fit(self.roomy);
+                Some(format!("{name}: {item:?}"))
+            }
             Commit::Delete => {
                 let name = self.any(random)?;
                 self.items.remove(&name);
@@ -182,21 +168,25 @@ impl Repo {
                 Some("revert".to_owned())
             }
             Commit::Break => {
-                self.broken = true;
+                self.broken = Some(random.below(text::BROKEN.len()));
                 // What the broken file may define is no longer anywhere else.
                 if random.permille(500) {
                     let name = self.any(random)?;
                     self.items.remove(&name);
                 }
-                Some("break a file".to_owned())
+                Some(format!("break a file, {:?}", self.broken))
             }
             Commit::Mend => {
-                (self.broken, self.emptied) = (false, false);
+                (self.broken, self.emptied) = (None, false);
                 Some("mend".to_owned())
             }
             Commit::Config => {
                 self.mode += 1;
                 Some("config".to_owned())
+            }
+            Commit::Extra => {
+                self.extra = !self.extra;
+                Some(format!("extra config: {}", self.extra))
             }
             Commit::Emptied => {
                 self.emptied = true;
@@ -210,145 +200,79 @@ impl Repo {
         (!names.is_empty()).then(|| random.pick(&names))
     }
 
-    fn edit(&mut self, random: &mut Random, edit: fn(&mut Item, &mut Random)) -> Option<String> {
-        let name = self.any(random)?;
-        let item = self.items.get_mut(&name)?;
-        edit(item, random);
-        Some(format!("{name}: {item:?}"))
-    }
-
     fn create(&mut self, random: &mut Random) -> String {
         self.made += 1;
-        let web = What::Web {
-            strategy: random.below(STRATEGIES.len()),
-            probe: random.permille(400),
-            two: random.permille(300),
-            config: random.permille(300),
-            min_ready: random.pick(&[0, 0, 5]),
-            paused: false,
-        };
-        let job = What::Job {
-            completions: 1 + u32::try_from(random.below(3)).unwrap_or(0),
-            parallelism: 1 + u32::try_from(random.below(2)).unwrap_or(0),
-        };
-        let what = random.pick(&[web, web, web, What::Store, job, What::Pod]);
-        let replicas = 1 + u32::try_from(random.below(4)).unwrap_or(0);
-        let mut item = Item { what, replicas, image: String::new(), folder: "" };
-        item.image = format!("{}:1", item.kind());
-        let name = format!("{}-{}", item.kind(), self.made);
+        let mut item = Item::of(random);
+        item.fit(self.roomy);
+        let name = format!("{}-{}", item.name_kind(), self.made);
         self.items.insert(name.clone(), item);
         name
     }
 
+    pub fn needs_mending(&self) -> bool {
+        self.broken.is_some() || self.emptied
+    }
+
+    /// Names of the workloads, for who wants to make load.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.items.keys()
+    }
+
     /// Only what can be reached is asked for from now on.
     pub fn heal(&mut self) {
-        (self.broken, self.emptied) = (false, false);
-        for item in self.items.values_mut() {
-            if item.image.starts_with("nowhere") || item.image.starts_with("crash") {
-                item.image = format!("{}:2", item.kind());
-            }
-            if let What::Web { paused, .. } = &mut item.what {
-                *paused = false;
-            }
-        }
+        (self.broken, self.emptied, self.extra) = (None, false, true);
+        self.items.values_mut().for_each(Item::heal);
         self.head += 1;
     }
 }
 
-impl Item {
-    fn kind(&self) -> &'static str {
-        match self.what {
-            What::Web { .. } => "web",
-            What::Store | What::Pod => "store",
-            What::Job { .. } => "job",
+fn edit(kind: Commit, item: &mut Item, random: &mut Random) {
+    match kind {
+        Commit::Image => {
+            item.image = format!("{}:{}", item.image_kind(), 1 + random.below(VERSIONS))
         }
-    }
-
-    fn text(&self, name: &str) -> String {
-        match self.what {
-            What::Web { strategy, min_ready, paused, .. } => {
-                let pods = self.pods(name);
-                let strategy = STRATEGIES[strategy];
-                deployment(name, self.replicas, strategy, min_ready, paused, &pods) + &service(name)
+        Commit::BadImage => {
+            // A Job that waits for an image for ever is not there any more to be mended.
+            let once = matches!(item.what, What::Cron { .. });
+            let nowhere = !once && random.permille(500);
+            item.image = (if nowhere { "nowhere:1" } else { "crash:1" }).to_owned();
+        }
+        Commit::Scale => item.replicas = u32::try_from(random.below(6)).unwrap_or(0),
+        Commit::Pause => {
+            if let What::Web(web) = &mut item.what {
+                web.paused = !web.paused;
             }
-            What::Store => {
-                let pods = self.pods(name);
-                deployment(name, 1, STRATEGIES[3], 0, false, &pods) + &claim(name)
+        }
+        Commit::Moved => item.folder = if item.folder.is_empty() { "apps/" } else { "" },
+        Commit::Placing => match random.below(4) {
+            0 => item.place = random.below(text::PLACES.len()),
+            1 => item.requests = random.below(text::REQUESTS.len()),
+            2 => item.priority = random.below(text::PRIORITIES.len()),
+            _ => item.budget = random.below(text::BUDGETS.len()),
+        },
+        Commit::Strategy => match &mut item.what {
+            What::Web(web) => {
+                web.strategy = random.below(text::STRATEGIES.len());
+                web.scaled = random.permille(300);
             }
-            What::Job { completions, parallelism } => format!(
-                "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  \
-                 completions: {completions}\n  parallelism: {parallelism}\n  backoffLimit: 3\n  \
-                 template:\n    spec:\n      restartPolicy: Never\n      containers:\n      \
-                 - {{name: main, image: {}}}\n",
-                self.image
-            ),
-            What::Pod => format!(
-                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{}{}",
-                self.with_claim(name, "  "),
-                claim(name)
-            ),
-        }
+            What::Set(set) => {
+                set.update = random.below(text::SET_UPDATES.len());
+                set.retention = random.below(text::RETENTIONS.len());
+            }
+            What::Daemon { update, .. } => *update = random.below(text::DAEMON_UPDATES.len()),
+            What::Cron { schedule, policy } => {
+                *schedule = random.below(text::SCHEDULES.len());
+                *policy = random.below(text::POLICIES.len());
+            }
+            What::Store { .. } | What::Job { .. } | What::Pod | What::Controller => {}
+        },
+        Commit::Create
+        | Commit::Delete
+        | Commit::Revert
+        | Commit::Break
+        | Commit::Mend
+        | Commit::Config
+        | Commit::Extra
+        | Commit::Emptied => {}
     }
-
-    fn pods(&self, name: &str) -> String {
-        let What::Web { probe, two, config, .. } = self.what else {
-            return self.with_claim(name, "      ");
-        };
-        let mut main = format!("name: main, image: {}", self.image);
-        if probe {
-            main += ", readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 5}";
-        }
-        if config {
-            main += ", envFrom: [{configMapRef: {name: settings}}]";
-        }
-        let side = if two { "      - {name: side, image: \"side:1\"}\n" } else { "" };
-        format!(
-            "      terminationGracePeriodSeconds: 10\n      containers:\n      - {{{main}}}\n{side}"
-        )
-    }
-
-    fn with_claim(&self, name: &str, indent: &str) -> String {
-        format!(
-            "{indent}terminationGracePeriodSeconds: 10\n{indent}containers:\n{indent}\
-             - {{name: main, image: {}, volumeMounts: [{{name: data, mountPath: /data}}]}}\n{indent}\
-             volumes:\n{indent}- {{name: data, persistentVolumeClaim: {{claimName: {name}}}}}\n",
-            self.image
-        )
-    }
-}
-
-fn deployment(
-    name: &str,
-    replicas: u32,
-    strategy: &str,
-    min_ready: u32,
-    paused: bool,
-    pods: &str,
-) -> String {
-    format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  \
-         replicas: {replicas}\n  minReadySeconds: {min_ready}\n  paused: {paused}\n  \
-         strategy: {strategy}\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    \
-         metadata: {{labels: {{app: {name}}}}}\n    spec:\n{pods}"
-    )
-}
-
-fn service(name: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
-         type: NodePort\n  selector: {{app: {name}}}\n  ports: [{{port: 80}}]\n"
-    )
-}
-
-fn claim(name: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\nspec:\n  \
-         accessModes: [ReadWriteOnce]\n  resources: {{requests: {{storage: 1Gi}}}}\n"
-    )
-}
-
-fn settings(mode: u64) -> String {
-    format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata: {{MODE: \"{mode}\"}}\n"
-    )
 }

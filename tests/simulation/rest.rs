@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kgit::domain::key::ObjectKey;
+use kgit::domain::node::Node;
+use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::Spec;
-use kgit::domain::world::World;
-use kgit::master::event::Event;
+use kgit::domain::template::PodTemplate;
+use kgit::domain::workload::{DaemonUpdate, StatefulUpdate};
+use kgit::domain::world::{Recorded, World};
 use kgit::master::view::View;
 use kgit::plan::{forecast, text};
 use kgit_agent::runtime::PAUSE;
 use kgit_protocol::ids::{NodeName, PodUid};
 use kgit_protocol::observation::PodPhase;
-use tokio::sync::oneshot;
 
 use crate::checks::{Checked, pods_of};
 use crate::cluster::Cluster;
@@ -37,7 +39,10 @@ impl Cluster {
     }
 
     fn agents_at_rest(&self, world: &World) -> Checked {
-        for agent in &self.agents {
+        if world.nodes.len() != self.members().count() {
+            return Err(format!("{} nodes are members", world.nodes.len()));
+        }
+        for agent in self.members() {
             let process = agent.process.as_ref().ok_or("an agent is away")?;
             let node = world.nodes.values().find(|node| node.name == agent.name);
             let node = node.ok_or("a node is missing")?;
@@ -63,7 +68,7 @@ impl Cluster {
                 owed.insert(at, pod.key.clone());
             }
         }
-        for agent in &self.agents {
+        for agent in self.members() {
             let engine = agent.engine.world();
             for seen in engine.containers.values() {
                 let identity = &seen.identity;
@@ -86,16 +91,6 @@ impl Cluster {
         }
     }
 
-    /// Somebody approves what the brakes hold.
-    pub fn approve(&mut self) {
-        let Some(running) = &mut self.master.running else { return };
-        let Some(held) = running.world().meta.held.clone() else { return };
-        let (reply, _) = oneshot::channel();
-        let by = "ann".to_owned();
-        running.inbox.push(Event::Approve { plan: held.plan, by, reply });
-        self.say(|| "somebody approves".to_owned());
-    }
-
     pub fn audit_is_sound(&self) -> Checked {
         let Some(running) = &self.master.running else { return Ok(()) };
         let witnesses: Vec<_> = self
@@ -106,6 +101,9 @@ impl Cluster {
                 Some((agent.name.clone(), witness))
             })
             .collect();
+        // What agents witnessed of a log that was lost is not in the one that was restored, and
+        // whoever verifies it is told so.
+        let witnesses = if self.restores == 0 { witnesses } else { Vec::new() };
         let report = running.store.reader().verify(&witnesses).map_err(|e| e.to_string())?;
         match report.is_sound() {
             true => Ok(()),
@@ -117,43 +115,73 @@ impl Cluster {
 fn objects_as_asked(view: &View) -> Checked {
     let desired = view.catalog.desired(Default::default());
     let asked: BTreeSet<&ObjectKey> = desired.objects.keys().collect();
-    let there: BTreeSet<&ObjectKey> = view
-        .world
-        .objects
-        .iter()
-        .filter(|(_, row)| row.retained.is_none())
-        .map(|(key, _)| key)
-        .collect();
+    let rows = view.world.objects.iter();
+    let of_manifests = rows.filter(|(_, row)| row.retained.is_none() && row.owner.is_none());
+    let there: BTreeSet<&ObjectKey> = of_manifests.map(|(key, _)| key).collect();
     match asked.symmetric_difference(&there).next() {
         Some(key) => Err(format!("{key} is not as the repo says")),
         None => Ok(()),
     }
 }
 
+/// What a workload's data was on is gone for good, and somebody said so: it waits for a person.
+fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
+    let lost = |claim: &ObjectKey| {
+        world.claims.get(claim).is_some_and(|state| state.phase == ClaimPhase::Lost)
+    };
+    let set = format!("-{}-", workload.name);
+    let mut claims = world
+        .claims
+        .keys()
+        .filter(|claim| *claim.name == *workload.name || claim.name.contains(&set));
+    claims.any(lost)
+}
+
 fn workloads_done(world: &World) -> Checked {
     for pod in world.pods.values() {
         let settled = pod.deletion.is_none() && (pod.is_ready() || pod.is_finished());
-        if !settled {
+        if !settled && !lost_its_data(world, &world.workload_of(pod)) {
             return Err(format!("{} is {:?}", pod.key, pod.phase()));
         }
     }
     for (key, row) in &world.objects {
-        match &row.value.resource.spec {
-            Spec::Deployment(spec) => {
-                let pods = pods_of(world, key);
-                let right = pods.iter().filter(|pod| pod.template == spec.template).count();
-                if right != spec.replicas as usize || pods.len() != right {
-                    return Err(format!("{key} has {right} of {} pods", spec.replicas));
-                }
-            }
-            Spec::Job(_) if world.jobs.get(key).is_none_or(|job| job.finished.is_none()) => {
-                return Err(format!("{key} is not finished"));
-            }
-            Spec::Pod(_) if world.pods_of(key).next().is_none() => {
-                return Err(format!("{key} has no pod"));
-            }
-            _ => {}
+        if !lost_its_data(world, key) {
+            workload_done(world, key, &row.value.resource.spec)?;
         }
     }
     Ok(())
+}
+
+fn workload_done(world: &World, key: &ObjectKey, spec: &Spec) -> Checked {
+    let has = |template: Option<&PodTemplate>, wanted: usize| {
+        let pods = pods_of(world, key);
+        let fits = |pod: &&&Pod| template.is_none_or(|it| it.containers == pod.template.containers);
+        let right = pods.iter().filter(|pod| pod.is_ready()).filter(fits).count();
+        match right == wanted && pods.len() == right {
+            true => Ok(()),
+            false => Err(format!("{key} has {right} of {wanted} pods")),
+        }
+    };
+    let replicas = |written: u32| world.replicas_of(key, written) as usize;
+    match spec {
+        Spec::Deployment(spec) => has(Some(&spec.template), replicas(spec.replicas)),
+        Spec::ReplicaSet(spec) => has(None, replicas(spec.replicas)),
+        Spec::StatefulSet(spec) => {
+            let rolls = matches!(spec.update, StatefulUpdate::RollingUpdate { partition: 0, .. });
+            has(rolls.then_some(&*spec.template), replicas(spec.replicas))
+        }
+        Spec::DaemonSet(spec) => {
+            let selector = &spec.template.placement.node_selector;
+            let chosen = |node: &&Recorded<Node>| {
+                selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+            };
+            let rolls = !matches!(spec.update, DaemonUpdate::OnDelete);
+            has(rolls.then_some(&*spec.template), world.nodes.values().filter(chosen).count())
+        }
+        Spec::Job(_) if world.jobs.get(key).is_none_or(|job| job.finished.is_none()) => {
+            Err(format!("{key} is not finished"))
+        }
+        Spec::Pod(_) if world.pods_of(key).next().is_none() => Err(format!("{key} has no pod")),
+        _ => Ok(()),
+    }
 }

@@ -1,20 +1,27 @@
 //! The master's part in the cluster: its process comes and goes, turns, and answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kgit::domain::audit::Body;
 use kgit::domain::world::World;
 use kgit::master::event::Event;
+use kgit::plan::text;
+use kgit::store::reader::EntryQuery;
 use kgit_protocol::messages::Orders;
 use tokio::sync::oneshot;
 
 use crate::checks::{Checked, Turned};
-use crate::cluster::{Answer, Cluster, Happening, Request};
+use crate::cluster::Cluster;
+use crate::happening::{Answer, Happening, Request};
 use crate::master::Held;
 use crate::weather::Fault;
 use crate::words::{differences, word};
 
-/// How long a pull is held, as the agent asks for it.
-const POLL: Duration = Duration::from_secs(25);
+/// As in the master's loop.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// What comes within this is heard in one turn, where many beat together.
+const TOGETHER: Duration = Duration::from_millis(40);
 
 impl Cluster {
     pub fn wake_master(&mut self, delay: Duration) {
@@ -32,6 +39,7 @@ impl Cluster {
         }
         self.say(|| "master starts".to_owned());
         self.master.start(self.now);
+        self.world = self.master.running.as_ref().expect("it was just started").world();
         self.wake_master(Duration::ZERO);
         let life = self.master.life;
         let delay = self.random.millis(0, 5000);
@@ -46,7 +54,7 @@ impl Cluster {
     }
 
     pub fn deliver(&mut self, life: u64) {
-        let (head, now) = (self.repo.head, self.now);
+        let (head, now) = (self.repo.head, self.master.clock.at(self.now).wall);
         let Some(running) = &mut self.master.running else { return };
         if life != self.master.life || running.delivered_head == head {
             return;
@@ -62,16 +70,20 @@ impl Cluster {
             return Ok(());
         }
         self.coverage.turns += 1;
-        let now = self.now;
+        let moment = self.master.clock.at(self.now);
+        let before = self.world.clone();
         let Some(running) = &mut self.master.running else { return Ok(()) };
-        let before = running.world();
         let events = std::mem::take(&mut running.inbox);
         let said: Vec<String> = match self.trace.kept {
             true => events.iter().map(word).collect(),
             false => Vec::new(),
         };
-        let turn = running.core.turn(events, now, &mut running.store);
+        let reads = events.iter().any(|event| matches!(event, Event::Source { .. }));
+        let turn = running.core.turn(events, moment.wall, &mut running.store);
         let view = running.core.view(&running.store);
+        if reads {
+            running.readable = view.catalog.desired(Arc::default()).unreadable.is_empty();
+        }
         running.note_issued(&view.world);
         let read = view.source.commit.is_some();
         let wake = running.core.next_wake();
@@ -80,37 +92,36 @@ impl Cluster {
         }
         self.coverage.transactions += u64::from(turn.committed.is_some());
         self.say_turn(&said, &before, &view.world);
-        let readable = view.catalog.desired(Default::default()).unreadable.is_empty();
+        let Some(running) = &mut self.master.running else { return Ok(()) };
         let turned = Turned {
             before: &before,
             after: &view.world,
             waits: &view.waits,
-            now,
-            readable,
+            now: moment.wall,
+            readable: running.readable,
             read,
             through: turn.failed.is_none(),
         };
         self.checks.turn(&turned)?;
-        self.world = view.world.clone();
-        self.waits = view.waits.clone();
+        (self.world, self.waits) = (view.world, view.waits);
         self.master.turn_at = None;
         if self.strikes(Fault::MasterDiesAfterCommit) {
             self.kill_master();
-            return self.on_disk(&view.world);
+            return self.on_disk();
         }
         self.answer_reports();
-        self.answer_pulls(&view.world);
-        if let Some(wake) = wake {
-            self.wake_master(wake.since(now).max(Duration::from_millis(1)));
-        }
+        self.answer_pulls();
+        let sleep = wake.map_or(LONGEST_SLEEP, |wake| wake.since(moment.wall)).min(LONGEST_SLEEP);
+        self.wake_master(sleep.max(Duration::from_millis(1)));
         Ok(())
     }
 
     /// What was committed is what a restart finds.
-    pub fn on_disk(&mut self, world: &World) -> Checked {
+    pub fn on_disk(&mut self) -> Checked {
         if self.store_fails {
             return Ok(());
         }
+        let world = &self.world;
         self.master.start(self.now);
         let loaded = self.master.view().expect("it was just started").world;
         self.master.die();
@@ -131,6 +142,18 @@ impl Cluster {
         for line in differences(before, after) {
             self.say(|| format!("    {line}"));
         }
+        let Some(running) = &self.master.running else { return };
+        let query = EntryQuery { reconcile: None, before: None, limit: 4 };
+        let mut entries = running.store.reader().entries(query).unwrap_or_default();
+        entries.sort_by_key(|entry| entry.sequence);
+        let said = self.said_entry;
+        for entry in entries.into_iter().filter(|entry| entry.sequence > said) {
+            self.said_entry = entry.sequence;
+            let Body::Planned { steps, .. } = entry.body else { continue };
+            for step in steps {
+                self.say(|| format!("    > {} because {:?}", text::said(&step.said), step.reasons));
+            }
+        }
     }
 
     pub fn answer_reports(&mut self) {
@@ -145,14 +168,15 @@ impl Cluster {
         }
     }
 
-    pub fn answer_pulls(&mut self, world: &World) {
-        let now = self.now;
+    pub fn answer_pulls(&mut self) {
+        let (now, world) = (self.now, &self.world);
+        let wall = self.master.clock.at(now).wall;
         let Some(running) = &mut self.master.running else { return };
         let mut answers = Vec::new();
         for (node, held) in &running.held {
             let orders = running.orders(world, &self.agents[*node].name, held.have.as_ref());
             if orders != Orders::Unchanged || held.until <= now {
-                answers.push((*node, held.id, running.pulled(orders, now)));
+                answers.push((*node, held.id, running.pulled(orders, wall)));
             }
         }
         for (node, _, _) in &answers {
@@ -164,7 +188,7 @@ impl Cluster {
     }
 
     pub fn at_master(&mut self, node: usize, life: u64, id: u64, request: Request) {
-        let now = self.now;
+        let (now, poll) = (self.now, self.pace.poll);
         if life != self.agents[node].life {
             // A dead process's connection is dead. Were its last report to come after the first
             // one of the next process, the master could not tell which is newer: boot ids have no
@@ -178,11 +202,12 @@ impl Cluster {
                 Happening::AtAgent { node, life, id, answer: Answer::Failed },
             );
         };
+        let together = matches!(request, Request::Heartbeat | Request::Usage(_));
         match request {
             Request::Pull { have, witness } => {
-                running.held.insert(node, Held { id, have: have.clone(), until: now.after(POLL) });
+                running.held.insert(node, Held { id, have: have.clone(), until: now.after(poll) });
                 running.inbox.push(Event::Pull { node: name, have, witness });
-                self.at(POLL, Happening::MasterTurns { life: self.master.life });
+                self.at(poll, Happening::MasterTurns { life: self.master.life });
             }
             Request::Report(report) => {
                 let (reply, answer) = oneshot::channel();
@@ -194,8 +219,14 @@ impl Cluster {
                 running.inbox.push(Event::Heartbeat { node: name, boot });
                 self.reply(node, id, Answer::Lease);
             }
+            Request::Usage(usage) => {
+                running.inbox.push(Event::Usage { node: name, usage: Arc::from(usage) });
+            }
         }
-        let delay = self.random.millis(0, 4);
+        let delay = match together && self.pace.beats_together {
+            true => TOGETHER,
+            false => self.random.millis(0, 4),
+        };
         self.wake_master(delay);
     }
 }

@@ -1,5 +1,6 @@
 //! The agents' part in the cluster: their processes come and go, look, and work call by call.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use kgit_agent::decide::outcome::{Note, ProbeResult, PullTold};
@@ -7,10 +8,11 @@ use kgit_agent::runtime::{EventKind, RunState, Runtime as _, Seen};
 use kgit_protocol::ids::{Attempt, PodUid};
 use kgit_protocol::time::Timestamp;
 
-use crate::agent::Process;
 use crate::calls::{Call, Outcome, now as at_once};
 use crate::checks::Checked;
-use crate::cluster::{Cluster, Happening, Sabotage, Sends};
+use crate::cluster::Cluster;
+use crate::happening::{Happening, Sabotage, Sends};
+use crate::process::Process;
 use crate::weather::Fault;
 
 impl Cluster {
@@ -19,17 +21,24 @@ impl Cluster {
         if agent.life == life { agent.process.as_mut() } else { None }
     }
 
-    pub fn start_agent(&mut self, node: usize) {
-        if self.agents[node].process.is_some() {
-            return;
+    pub fn start_agent(&mut self, node: usize) -> Checked {
+        let agent = &mut self.agents[node];
+        if agent.process.is_some() || agent.dead || agent.left {
+            return Ok(());
         }
+        agent.disk.platter().lies = self.sabotage == Sabotage::SyncsNothing;
+        agent.start(self.now, self.pace.resync).map_err(|error| {
+            format!("{}'s agent can't start: {error}: {:?}", agent.name, error.source())
+        })?;
         self.say(|| format!("n{node} agent starts"));
-        self.agents[node].start(self.now);
         let life = self.agents[node].life;
-        self.at(Duration::from_millis(200), Happening::AgentLooks { node, life });
-        for what in [Sends::Pull, Sends::Report, Sends::Beat] {
+        // What the journal has was taken, even if the power went before anybody saw it.
+        self.took(node)?;
+        self.look_later(node);
+        for what in [Sends::Pull, Sends::Report, Sends::Beat, Sends::Usage] {
             self.at(Duration::from_millis(1), Happening::AgentSends { node, life, what });
         }
+        Ok(())
     }
 
     pub fn kill_agent(&mut self, node: usize) {
@@ -39,40 +48,66 @@ impl Cluster {
         self.at(Duration::from_millis(delay), Happening::AgentStarts { node });
     }
 
-    /// Agents hear what their engines told, and look when something calls for it.
-    pub fn listen(&mut self) {
-        for node in 0..self.agents.len() {
-            self.agents[node].hear(self.now);
-            let waiting = self.agents[node].process.as_ref().map(|process| process.look_at);
-            if waiting.is_some_and(|at| at <= self.now.after(Duration::from_millis(25))) {
-                self.look_later(node);
-            }
+    /// The journal could not be written: the process ends, or the whole machine does.
+    pub fn journal_fails(&mut self, node: usize) {
+        self.say(|| format!("n{node} journal can't be written"));
+        if self.agents[node].disk.platter().dead {
+            return self.reboot(node);
         }
+        self.kill_agent(node);
+    }
+
+    /// The power goes, and comes back.
+    pub fn reboot(&mut self, node: usize) {
+        self.kill_agent(node);
+        self.agents[node].host_boot += 1;
+        self.end_all(node, 137);
+        self.agents[node].disk.power_cut(&mut self.random);
+    }
+
+    /// The agent hears what its engine told, and looks when something calls for it.
+    pub fn listen(&mut self, node: usize) -> Checked {
+        self.agents[node].hear(self.now);
+        let waiting = self.agents[node].process.as_ref().map(|process| process.look_at);
+        if waiting.is_some_and(|at| at <= self.now.after(Duration::from_millis(25))) {
+            self.look_later(node);
+        }
+        self.checks.engine(&self.agents[node])
     }
 
     pub fn look_later(&mut self, node: usize) {
-        let agent = &self.agents[node];
-        let Some(process) = &agent.process else { return };
-        let (delay, life) = (process.look_at.since(self.now), agent.life);
-        let due = (self.now.after(delay), u64::MAX);
-        let soon = self.queue.range(..due).any(|(_, happening)| {
-            matches!(happening, Happening::AgentLooks { node: n, life: l } if *n == node && *l == life)
-        });
-        if !soon {
-            self.at(delay, Happening::AgentLooks { node, life });
+        let agent = &mut self.agents[node];
+        let Some(process) = &mut agent.process else { return };
+        let at = process.look_at.max(self.now);
+        if process.look_queued.is_some_and(|queued| queued <= at) {
+            return;
         }
+        process.look_queued = Some(at);
+        let (delay, life) = (at.since(self.now), agent.life);
+        self.at(delay, Happening::AgentLooks { node, life });
     }
 
     pub fn look(&mut self, node: usize, life: u64) {
         let now = self.now;
-        match self.process(node, life) {
-            None => return,
-            Some(process) if process.look_at > now => return self.look_later(node),
-            Some(_) => {}
+        let Some(process) = self.process(node, life) else { return };
+        if process.look_queued.is_some_and(|queued| queued <= now) {
+            process.look_queued = None;
         }
-        let Some(looked) = self.agents[node].look(now) else { return };
+        if process.look_at > now {
+            return self.look_later(node);
+        }
+        if self.strikes(Fault::PowerFails) {
+            let left = u32::try_from(self.random.below(9)).unwrap_or(0);
+            self.agents[node].disk.platter().dies_in = Some(left);
+        }
+        let Ok(looked) = self.agents[node].look(now) else { return self.journal_fails(node) };
+        let Some(looked) = looked else { return };
+        self.coverage.looks += 1;
         if self.strikes(Fault::AgentDiesBetweenJournalAndWork) {
             return self.kill_agent(node);
+        }
+        for volume in looked.removed {
+            self.say(|| format!("n{node} removes volume {volume}"));
         }
         for pod in looked.work {
             if self.trace.kept {
@@ -86,6 +121,14 @@ impl Cluster {
             self.at(Duration::from_secs(initial), Happening::Probes { node, life, key });
         }
         self.send(node, life, Sends::Report);
+        self.look_later(node);
+    }
+
+    /// Something that was done apart ended.
+    pub fn note(&mut self, node: usize, life: u64, pod: &PodUid, note: Note) {
+        let moment = self.agents[node].clock.at(self.now);
+        let Some(process) = self.process(node, life) else { return };
+        process.note(pod, note, moment);
         self.look_later(node);
     }
 
@@ -111,7 +154,7 @@ impl Cluster {
             self.maybe_fail_call(node, pod);
         }
         self.coverage.calls += 1;
-        let now = self.now;
+        let (now, moment) = (self.now, self.agents[node].clock.at(self.now));
         let scope = self.agents[node].scope(&self.world.cluster);
         let engine = self.agents[node].engine.clone();
         let sabotage = self.sabotage;
@@ -160,7 +203,7 @@ impl Cluster {
         let Some(process) = self.process(node, life) else { return Ok(()) };
         process.jobs.insert(pod.clone(), job);
         if let Some(note) = note {
-            process.note(pod, note, now);
+            process.note(pod, note, moment);
         }
         if end {
             process.finished(pod, failed, now);
@@ -195,8 +238,16 @@ impl Cluster {
                 };
                 let id = format!("{}-again", seen.id);
                 world.containers.insert(id.clone(), Seen { id, ..seen });
+                world.told += 1;
             }
-            (Sabotage::RemovesVolumes, Call::Clean) => world.volumes.clear(),
+            (Sabotage::SharesClaims, Call::Run { .. }) if started => {
+                drop(world);
+                self.share_claim(node, pod);
+            }
+            (Sabotage::RemovesVolumes, Call::Clean) => {
+                world.volumes.clear();
+                world.told += 1;
+            }
             (Sabotage::StartsWhatIsGone, Call::Clean) => {
                 let gone =
                     self.agents[node].told.iter().rev().find_map(|event| match &event.kind {
@@ -206,21 +257,41 @@ impl Cluster {
                         _ => None,
                     });
                 if let Some(identity) = gone {
-                    let state = RunState::Running { started_at: self.now };
+                    let state = RunState::Running { started_at: world.now };
                     let (id, image) = (format!("{pod}-ghost"), "web:1".to_owned());
                     let seen = Seen { id: id.clone(), identity, state, image, address: None };
                     world.containers.insert(id, seen);
+                    world.told += 1;
                 }
             }
             _ => {}
         }
     }
 
+    /// A pod with a claim runs on another node as well, as if that had been ordered.
+    fn share_claim(&mut self, node: usize, pod: &PodUid) {
+        let other = (node + 1) % self.agents.len();
+        let Some(twin) = self.checks.with_claim(pod, &self.agents[other].name) else { return };
+        let world = self.agents[node].engine.world();
+        let seen = world.containers.values().find(|seen| seen.identity.pod == *pod).cloned();
+        drop(world);
+        let Some(mut seen) = seen.filter(|_| other != node) else { return };
+        seen.identity.pod = twin.clone();
+        seen.id.push_str("-shared");
+        self.agents[other].given.insert(twin);
+        let mut world = self.agents[other].engine.world();
+        world.told += 1;
+        world.containers.insert(seen.id.clone(), seen);
+    }
+
     /// Starts what is done apart from the other calls.
     pub fn apart(&mut self, node: usize, life: u64, pod: &PodUid, call: &Call) {
         match call {
             Call::Pull { container, image, attempt } => {
-                let delay = self.random.pick(&[20, 500, 3_000, 40_000]);
+                let delay = match self.strikes(Fault::PullSlow) {
+                    true => self.random.pick(&[120_000, 600_000, 1_200_000]),
+                    false => self.random.pick(&[20, 500, 3_000, 40_000]),
+                };
                 let (pod, container, image) = (pod.clone(), container.clone(), image.clone());
                 let attempt = *attempt;
                 self.at(
@@ -251,23 +322,24 @@ impl Cluster {
         image: &str,
         attempt: Attempt,
     ) {
-        let now = self.now;
         let engine = self.agents[node].engine.clone();
         if self.process(node, life).is_none() {
             return;
         }
         let here = engine.world().images.contains(image);
-        let note = match here.then_some(()).ok_or(()).or_else(|()| at_once(engine.pull(image, &[])))
-        {
+        let pulled = match (here, self.strikes(Fault::PullFails)) {
+            (true, _) => Ok(()),
+            (false, true) => Err("connection reset".to_owned()),
+            (false, false) => at_once(engine.pull(image, &[])).map_err(|error| error.to_string()),
+        };
+        let note = match pulled {
             Ok(()) => {
                 let told = PullTold::Fetched(image.to_owned());
                 Note::Pulled { container, attempt, told }
             }
-            Err(error) => Note::PullFailed { container, message: error.to_string() },
+            Err(message) => Note::PullFailed { container, message },
         };
-        let Some(process) = self.process(node, life) else { return };
-        process.note(pod, note, now);
-        self.look_later(node);
+        self.note(node, life, pod, note);
     }
 
     /// A process begins: those of jobs end by themselves, and those of bad images crash.
@@ -275,7 +347,7 @@ impl Cluster {
         let seen = self.agents[node].engine.world().containers.get(id).cloned();
         let Some(seen) = seen else { return };
         let RunState::Running { started_at } = seen.state else { return };
-        let fails = self.chaos_left > 0 && self.random.permille(200);
+        let fails = !self.calm && self.random.permille(200);
         let (delay, code) = match seen.image.split(':').next() {
             Some("job") => (self.random.millis(500, 30_000), i64::from(fails)),
             Some("crash") => (self.random.millis(100, 3_000), 1),
@@ -302,7 +374,6 @@ impl Cluster {
     }
 
     pub fn probe(&mut self, node: usize, life: u64, key: (String, u8)) {
-        let now = self.now;
         let Some(process) = self.process(node, life) else { return };
         let Some((pod, target)) = process.probes.get(&key).cloned() else { return };
         let fails = self.strikes(Fault::ProbeFails);
@@ -312,11 +383,7 @@ impl Cluster {
         };
         let period = Duration::from_secs(u64::from(target.probe.period_seconds.max(1)));
         let (container, id, kind, probe) = (target.container, target.id, target.kind, target.probe);
-        let note = Note::Probed { container, id, kind, probe, result };
-        if let Some(process) = self.process(node, life) {
-            process.note(&pod, note, now);
-        }
-        self.look_later(node);
+        self.note(node, life, &pod, Note::Probed { container, id, kind, probe, result });
         self.at(period, Happening::Probes { node, life, key });
     }
 }

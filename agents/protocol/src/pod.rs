@@ -42,6 +42,10 @@ pub struct PodSpec {
     /// From the pod's imagePullSecrets. The node's own logins are tried as well.
     #[serde(default)]
     pub registry_logins: Vec<RegistryLogin>,
+    /// The pod may be moved while its node is cut off: counted from when the agent sent its last
+    /// request that was answered, the agent stops it for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_after_seconds: Option<u32>,
 }
 
 impl PodSpec {

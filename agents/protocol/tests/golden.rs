@@ -185,6 +185,7 @@ fn spec() -> PodSpec {
             username: text("ann"),
             password: text("secret"),
         }],
+        fence_after_seconds: None,
     }
 }
 

@@ -36,6 +36,9 @@ pub struct PodFacts {
     pub trouble: Option<Trouble>,
     /// Everything of the pod was seen to be gone.
     pub gone: bool,
+    /// Stopped for good, because the node was cut off for as long as the pod allows.
+    #[serde(default)]
+    pub fenced: bool,
     /// Traffic is being led elsewhere, so that the pod can be stopped.
     #[serde(default)]
     pub drain: Option<Drain>,

@@ -112,6 +112,8 @@ pub struct Input<'a> {
     pub served: bool,
     /// Exits in this window were the engine's (or host's) restart, not the containers' own.
     pub outage: Option<Outage>,
+    /// For how long the master gave no answer; `None`: it gave none since the host started.
+    pub cut_off: Option<Duration>,
     pub now: Timestamp,
 }
 
@@ -161,6 +163,36 @@ impl Draft<'_> {
 /// Decides about one pod and notes in `facts` what was learned and what is about to be done.
 /// The facts must be durable before the steps are carried out.
 pub fn decide(input: Input<'_>, facts: &mut PodFacts) -> Decision {
+    let fence = input.assignment.filter(|pod| is_running(pod)).and_then(|pod| fence(pod, &input));
+    facts.fenced |= fence == Some(Duration::ZERO);
+    let stopped = input.assignment.filter(|pod| facts.fenced && is_running(pod)).map(stopped);
+    let input = Input { assignment: stopped.as_ref().or(input.assignment), ..input };
+    let mut decision = decide_as_ordered(input, facts);
+    if let Some(left) = fence.filter(|_| !facts.fenced) {
+        let due = input.now.after(left);
+        decision.wake = Some(decision.wake.map_or(due, |wake| wake.min(due)));
+    }
+    decision
+}
+
+fn is_running(pod: &PodAssignment) -> bool {
+    matches!(pod.order, Order::Run)
+}
+
+/// How long the pod may still run while the node is cut off; `None`: as long as it likes.
+fn fence(pod: &PodAssignment, input: &Input<'_>) -> Option<Duration> {
+    let allowed = Duration::from_secs(pod.spec.fence_after_seconds?.into());
+    // After a start of the host nobody knows for how long it was away.
+    Some(input.cut_off.map_or(Duration::ZERO, |cut_off| allowed.saturating_sub(cut_off)))
+}
+
+/// It may run elsewhere by the time that the master is heard again, so it never runs here again.
+fn stopped(pod: &PodAssignment) -> PodAssignment {
+    let grace_seconds = pod.spec.termination_grace_seconds;
+    PodAssignment { order: Order::Stop { grace_seconds }, ..pod.clone() }
+}
+
+fn decide_as_ordered(input: Input<'_>, facts: &mut PodFacts) -> Decision {
     let mut draft = Draft { input, steps: Vec::new(), events: Vec::new(), wake: None };
     if facts.gone && input.assignment.is_some_and(|pod| matches!(pod.order, Order::Run)) {
         // Ordered anew after it was seen to be gone: nothing of its former life counts.

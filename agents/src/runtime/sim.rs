@@ -51,6 +51,8 @@ pub struct World {
     pub faults: BTreeMap<String, u32>,
     /// How many changing calls were made.
     pub calls: u64,
+    /// How many events were told, of calls and of what happened without one.
+    pub told: u64,
     made: u64,
 }
 
@@ -114,6 +116,7 @@ impl World {
             let identity = seen.identity.clone();
             let kind = EventKind::Container { id: id.to_owned(), identity, change };
             self.events.push_back(Event { at: self.now, kind });
+            self.told += 1;
         }
     }
 

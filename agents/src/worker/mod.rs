@@ -8,6 +8,7 @@
 
 pub mod carry_out;
 mod catalogue;
+pub mod contact;
 pub mod facts;
 pub mod images;
 mod orders;
@@ -47,6 +48,7 @@ use crate::runtime::{
 };
 use crate::volumes::Places;
 use crate::worker::catalogue::Catalogue;
+use crate::worker::contact::Contact;
 use crate::worker::images::{InUse, Puller};
 use crate::worker::outbox::Outbox;
 use crate::worker::probing::Probers;
@@ -67,6 +69,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const ENGINE_DYING: Duration = Duration::from_secs(20);
 /// The engine settles what ended with it this soon after it is back.
 const ENGINE_SETTLING: Duration = Duration::from_secs(5);
+/// All pods are told of anew this often: a master that was restored from a backup may have lost what
+/// it was told, and can't know that it did.
+pub const COMPLETE_EVERY: Duration = Duration::from_secs(300);
 /// Inputs waiting for the loop; tasks wait when it is full.
 const INPUTS: usize = 1024;
 
@@ -107,6 +112,7 @@ pub struct Shared<R> {
     pub inputs: mpsc::Sender<Input>,
     pub in_flight: Semaphore,
     pub range: Ipv4Net,
+    pub contact: Contact,
     /// What the last look at the engine saw.
     pub seen: watch::Sender<Arc<Vec<Seen>>>,
 }
@@ -137,7 +143,8 @@ pub struct Worker<R, L> {
     engine: EngineState,
     look_at: Instant,
     witness: Option<AuditHead>,
-    complete_sent: bool,
+    /// When all pods are told of next.
+    complete_at: Instant,
     removals: Removals,
     sizes_at: Instant,
     silence_at: Instant,
@@ -194,6 +201,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             inputs: sender,
             in_flight: Semaphore::new(PODS_IN_FLIGHT),
             range: start.range,
+            contact: Contact::new(start.journal.contact(&start.host_boot)?),
             seen: watch::Sender::default(),
         });
         Ok(Self {
@@ -213,7 +221,7 @@ impl<R: Runtime, L: Link> Worker<R, L> {
             engine: EngineState::Up { seen_at: now },
             look_at: Instant::now() + tasks::REPLAY,
             witness,
-            complete_sent: false,
+            complete_at: Instant::now(),
             removals: Removals::default(),
             sizes_at: Instant::now() + sizes::EVERY,
             silence_at: Instant::now() + silence::EVERY,
@@ -233,13 +241,17 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         tasks.spawn(tasks::follow_engine(self.shared(), since));
         tasks.spawn(tasks::pull(
             Arc::clone(&self.link),
-            self.shared.inputs.clone(),
+            self.shared(),
             self.have(),
             self.witness.clone(),
             Arc::clone(&self.outbox),
         ));
         tasks.spawn(tasks::report(Arc::clone(&self.link), Arc::clone(&self.outbox)));
-        tasks.spawn(tasks::heartbeat(Arc::clone(&self.link), Arc::clone(&self.outbox)));
+        tasks.spawn(tasks::heartbeat(
+            self.shared(),
+            Arc::clone(&self.link),
+            Arc::clone(&self.outbox),
+        ));
         tasks.spawn(usage::tell(self.shared(), Arc::clone(&self.link), Arc::clone(&self.outbox)));
         tasks.spawn(tunnel::keep(self.shared(), Arc::clone(&self.link)));
         tasks.spawn(facts::watch_node(self.shared(), Arc::clone(&self.outbox)));
@@ -371,8 +383,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         self.engine_answered(now);
         self.shared.seen.send_replace(Arc::new(view.containers.clone()));
         self.view = view;
+        self.node.cut_off_for(self.shared.contact.lost_for());
         let round = self.node.decide(&self.view, self.outage, now);
         self.remember()?;
+        self.remember_contact();
         if let Some(traffic) = &mut self.traffic {
             traffic.feed(&self.node, &self.catalogue);
         }
@@ -425,10 +439,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
 
     fn dispatch(&mut self, round: Round, now: Timestamp) {
         self.outbox.events(round.events);
-        if self.complete_sent || self.node.set().is_none() {
+        if Instant::now() < self.complete_at || self.node.set().is_none() {
             self.outbox.observations(round.observations);
         } else {
-            self.complete_sent = true;
+            self.complete_at = Instant::now() + COMPLETE_EVERY;
             self.outbox.complete(self.node.observations());
         }
         self.probers.keep(&self.shared, round.probes);
@@ -438,6 +452,17 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         }
         if let Some(at) = round.wake {
             self.look_within(at.since(now).max(BETWEEN_LOOKS));
+        }
+    }
+
+    /// A restarted agent has to know since when nobody answers, where pods depend on it.
+    fn remember_contact(&self) {
+        let Some(last) = self.shared.contact.last().filter(|_| self.node.may_be_fenced()) else {
+            return;
+        };
+        if let Err(error) = self.journal.keep_contact(&self.host_boot, last) {
+            // An older moment only has the pods stopped earlier.
+            tracing::warn!(%error, "the last contact with the master can't be kept");
         }
     }
 

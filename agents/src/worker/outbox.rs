@@ -8,7 +8,7 @@ use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{BootId, Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, PROTOCOL_VERSION, Report};
 use kgit_protocol::observation::{
-    NodeCondition, NodeObservation, PodEvent, PodObservation, ServiceTrouble,
+    Capacity, NodeCondition, NodeObservation, PodEvent, PodObservation, ServiceTrouble,
 };
 use tokio::sync::Notify;
 
@@ -76,10 +76,12 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Everything that is on the node: the first report of a process.
+    /// Everything that is on the node, and the node itself as far as it was looked at.
     pub fn complete(&self, pods: Vec<PodObservation>) {
-        self.lock().complete = true;
-        self.lock().pods.extend(pods.into_iter().map(|pod| (pod.uid.clone(), pod)));
+        let mut waiting = self.lock();
+        waiting.complete = true;
+        waiting.node_changed |= waiting.node.capacity != Capacity::default();
+        waiting.pods.extend(pods.into_iter().map(|pod| (pod.uid.clone(), pod)));
         self.filled.notify_one();
     }
 
@@ -222,6 +224,19 @@ mod tests {
             drifts: Vec::new(),
             silent_ports: Vec::new(),
         }
+    }
+
+    /// A master that was restored from a backup may have lost what the node is like.
+    #[tokio::test]
+    async fn a_complete_report_tells_of_the_node_once_it_was_looked_at() {
+        let outbox = Outbox::new("boot".into());
+        outbox.complete(Vec::new());
+        assert_eq!(outbox.next().await.node, None);
+        let capacity = Capacity { pods: 110, ..Capacity::default() };
+        outbox.node(NodeObservation { capacity, ..NodeObservation::default() });
+        assert!(outbox.next().await.node.is_some());
+        outbox.complete(Vec::new());
+        assert_eq!(outbox.next().await.node.map(|node| node.capacity.pods), Some(110));
     }
 
     #[tokio::test]

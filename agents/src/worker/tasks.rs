@@ -7,11 +7,12 @@ use futures_util::StreamExt as _;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::messages::{AuditHead, Heartbeat, PROTOCOL_VERSION, Pull};
 use kgit_protocol::time::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::link::retry::Backoff;
 use crate::link::{Link, LinkError};
 use crate::runtime::Runtime;
+use crate::worker::contact::uptime;
 use crate::worker::outbox::Outbox;
 use crate::worker::{Have, Input, Shared, now};
 
@@ -51,9 +52,9 @@ pub(super) async fn follow_engine<R: Runtime>(shared: Arc<Shared<R>>, from: Time
 }
 
 /// Asks the master for orders, again and again.
-pub(super) async fn pull<L: Link>(
+pub(super) async fn pull<R: Runtime, L: Link>(
     link: Arc<L>,
-    inputs: mpsc::Sender<Input>,
+    shared: Arc<Shared<R>>,
     mut have: Have,
     witness: Option<AuditHead>,
     outbox: Arc<Outbox>,
@@ -70,12 +71,14 @@ pub(super) async fn pull<L: Link>(
             wait_seconds: POLL_SECONDS,
             audit_witness: outbox.witnessed(),
         };
+        let sent = uptime();
         match link.pull(&request).await {
             Ok(pulled) => {
+                shared.contact.answered(sent);
                 let told_directory = pulled.directory.is_some();
                 let (reply, answer) = oneshot::channel();
                 let input = Input::Pulled(Box::new(pulled), reply);
-                if inputs.send(input).await.is_err() {
+                if shared.inputs.send(input).await.is_err() {
                     return;
                 }
                 have = match answer.await {
@@ -145,12 +148,18 @@ pub(super) async fn report<L: Link>(link: Arc<L>, outbox: Arc<Outbox>) {
 }
 
 /// Keeps the node's lease.
-pub(super) async fn heartbeat<L: Link>(link: Arc<L>, outbox: Arc<Outbox>) {
+pub(super) async fn heartbeat<R: Runtime, L: Link>(
+    shared: Arc<Shared<R>>,
+    link: Arc<L>,
+    outbox: Arc<Outbox>,
+) {
     let mut backoff = Backoff::default();
     let beat = Heartbeat { version: PROTOCOL_VERSION, boot: outbox.boot().clone() };
     loop {
+        let sent = uptime();
         match link.heartbeat(&beat).await {
             Ok(granted) => {
+                shared.contact.answered(sent);
                 backoff.reset();
                 let quarter = Duration::from_secs(u64::from(granted.seconds)) / 4;
                 tokio::time::sleep(quarter.max(SHORTEST_BEAT)).await;

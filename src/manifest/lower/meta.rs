@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::resource::{ReferenceKind, annotation};
 use crate::domain::selector::Labels;
+use crate::domain::stage;
+use crate::manifest::findings::did_you_mean;
 use crate::manifest::lower::Object;
 use crate::manifest::lower::names::Shape;
 use crate::manifest::path::Path;
@@ -59,6 +61,7 @@ pub fn metadata(object: &mut Object<'_, '_>, key: &ObjectKey, meta: &ObjectMeta)
     object.labels(&path.key("labels"), &labels);
     object.annotations(&path.key("annotations"), &annotations);
     depends_on(object, key, &annotations);
+    stages(object, &annotations);
     Meta { labels, annotations }
 }
 
@@ -97,6 +100,44 @@ fn depends_on(object: &mut Object<'_, '_>, key: &ObjectKey, annotations: &Labels
                 Some("write `Kind/name` or `Kind/namespace/name`".to_owned()),
             ),
         }
+    }
+}
+
+/// What Argo CD runs when an application is deleted: a source as a whole is not, here.
+const NEVER_RUN: [&str; 2] = ["PreDelete", "PostDelete"];
+const SKIP: &str = "Skip";
+const DELETE_POLICIES: [&str; 3] = ["BeforeHookCreation", "HookSucceeded", "HookFailed"];
+
+/// Waves and hooks; what they say is read from the annotations again where it is needed.
+fn stages(object: &mut Object<'_, '_>, annotations: &Labels) {
+    let metadata = Path::ROOT.key("metadata");
+    let parent = metadata.key("annotations");
+    if let Some((name, written)) = stage::annotation(annotations, stage::WAVE)
+        && written.trim().parse::<i32>().is_err()
+    {
+        let hint = Some("a whole number in quotes, such as \"-1\"".to_owned());
+        object.error_with_hint(&parent.key(&name), format!("`{written}` is not a wave"), hint);
+    }
+    let phases = stage::Phase::WORDS.map(|(word, _)| word);
+    let known: Vec<&str> = phases.into_iter().chain([SKIP]).chain(NEVER_RUN).collect();
+    if let Some((name, written)) = stage::annotation(annotations, stage::HOOK) {
+        words(object, &parent.key(&name), written, &known);
+        if stage::parts(written).any(|part| NEVER_RUN.contains(&part)) {
+            let message = "nothing deletes a source as a whole, so this hook never runs";
+            object.warn(&parent.key(&name), "no-effect", message);
+        }
+    }
+    if let Some((name, written)) = stage::annotation(annotations, stage::HOOK_DELETE_POLICY) {
+        words(object, &parent.key(&name), written, &DELETE_POLICIES);
+    }
+}
+
+fn words(object: &mut Object<'_, '_>, path: &Path<'_>, written: &str, known: &[&str]) {
+    for word in stage::parts(written).filter(|word| !known.contains(word)) {
+        let listed: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
+        let message = format!("`{word}` is not one of {}", listed.join(", "));
+        let hint = did_you_mean(word, known.iter().copied());
+        object.error_with_hint(path, message, hint);
     }
 }
 

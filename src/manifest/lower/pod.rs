@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kgit_protocol::pod::{HostAlias, RestartPolicy};
 
 use crate::domain::key::Kind;
-use crate::domain::resource::ReferenceKind;
+use crate::domain::resource::{LEAST_FENCE_SECONDS, ReferenceKind, annotation};
 use crate::domain::template::{ContainerTemplate, PodNetworking, PodTemplate, VolumeTemplate};
 use crate::manifest::lower::Object;
 use crate::manifest::lower::container::{Around, Place, container, each};
@@ -77,6 +77,18 @@ pub fn template_with(
     pod_with(object, &path.key("spec"), &meta, spec, restarts, further)
 }
 
+fn fencing(object: &mut Object<'_, '_>, spec: &Path<'_>, meta: &ObjectMeta) {
+    let written = meta.annotations.as_ref().and_then(|all| all.get(annotation::FENCE_AFTER));
+    let Some(written) = written else { return };
+    if written.parse().is_ok_and(|seconds: u32| seconds >= LEAST_FENCE_SECONDS) {
+        return;
+    }
+    let (metadata, least) = (spec.sibling("metadata"), LEAST_FENCE_SECONDS);
+    let annotations = metadata.key("annotations");
+    let message = format!("`{written}` is not a number of seconds from {least} on");
+    object.error(&annotations.key(annotation::FENCE_AFTER), message);
+}
+
 pub fn pod(
     object: &mut Object<'_, '_>,
     path: &Path<'_>,
@@ -111,6 +123,7 @@ fn pod_with(
         object.required(&path.key("containers"));
     }
     check_unique(object, path, &init_containers, &containers);
+    fencing(object, path, meta);
     let grace = written.termination_grace_period_seconds;
     let deadline = written.active_deadline_seconds;
     PodTemplate {

@@ -94,6 +94,7 @@ fn put_namespace(world: &mut World, line: &str) {
         resource: lowered(&text, &key),
         uid: name.to_owned(),
         created: NOW,
+        changed: NOW,
         generation: 1,
         commit: Arc::default(),
         changes: Vec::new(),
@@ -232,6 +233,7 @@ fn decided() -> PodSpec {
         active_deadline_seconds: None,
         security: Default::default(),
         registry_logins: Vec::new(),
+        fence_after_seconds: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! whatever a seed makes of it.
 
 mod chaos;
+mod cut_off;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,6 +102,10 @@ impl World {
         }
         self.sim.world().events.clear();
         self.restart();
+    }
+
+    async fn view(&self) -> crate::runtime::View {
+        self.sim.view(RANGE.parse().unwrap()).await.unwrap()
     }
 
     async fn hear(&mut self) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kgit_protocol::ids::Epoch;
+use kgit_protocol::messages::Orders;
 use kgit_protocol::observation::{ContainerState, DriftKind, PodPhase};
 use serde_json::json;
 
@@ -211,6 +213,22 @@ async fn a_node_that_was_never_told_anything_removes_nothing() {
     world.node = Node::new(SpecKey([1; 32]), None, BTreeMap::new());
     world.settle().await;
     assert_eq!(world.drain(), "start m 0");
+}
+
+/// It was restored from a backup, and has lost what it was told since.
+#[tokio::test]
+async fn a_master_of_another_epoch_is_told_everything_anew() {
+    let mut world = World::new();
+    world.order(pod("a", json!({ "containers": [member("m")] })));
+    world.settle().await;
+    world.publish();
+    let view = world.view().await;
+    assert!(world.node.decide(&view, None, world.now).observations.is_empty());
+    let mut set = world.node.set().cloned().unwrap();
+    set.stamp.epoch = Epoch(2);
+    world.node.take(Orders::Set(set));
+    let told = world.node.decide(&view, None, world.now).observations;
+    assert_eq!(told.iter().map(|told| told.phase).collect::<Vec<_>>(), [PodPhase::Running]);
 }
 
 #[tokio::test]

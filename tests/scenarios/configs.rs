@@ -1,0 +1,97 @@
+//! ConfigMaps and Secrets that change: what rolls, what is swapped under running pods, what stays.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use kgit_protocol::assignment::Order;
+use kgit_protocol::pod::VolumeSource;
+
+use crate::cluster::Cluster;
+use crate::manifests::{config, job, web};
+
+const USES: &str = "        envFrom: [{configMapRef: {name: settings}}]
+        volumeMounts: [{name: settings, mountPath: /etc/settings}]
+      volumes: [{name: settings, configMap: {name: settings}}]
+";
+const STAYS: &str = "      annotations: {kgit.dev/roll-on-config: \"false\"}\n";
+
+/// Of each pod that node `a` is to run: the variable, and the file.
+fn seen(cluster: &Cluster) -> String {
+    use base64::Engine as _;
+    let orders = cluster.orders("a");
+    let running = orders.pods.values().filter(|pod| pod.order == Order::Run);
+    let lines = running.map(|pod| {
+        let env = &pod.spec.containers[0].env;
+        let env = env.iter().find(|env| env.name == "MODE").map(|env| env.value.clone());
+        let file = pod.spec.volumes.iter().find_map(|volume| match &volume.source {
+            VolumeSource::Files { files, .. } => files.first().map(|file| file.content.clone()),
+            _ => None,
+        });
+        let file = file.map(|file| {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(file).unwrap();
+            String::from_utf8(bytes).unwrap()
+        });
+        format!("{}: variable {env:?}, file {file:?}", pod.name)
+    });
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+fn staying(manifest: &str) -> String {
+    manifest.replace("    metadata:\n", &format!("    metadata:\n{STAYS}"))
+}
+
+#[test]
+fn files_are_swapped_under_pods_that_do_not_roll_and_new_pods_have_it_all() {
+    let mut cluster = Cluster::new(&["a"]);
+    let web = |replicas| staying(&web("web:1", replicas)) + USES;
+    cluster.commit(&[("c.yaml", &config("old")), ("web.yaml", &web(1))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", &config("new"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    ConfigMap/default/settings
+    ~ update    Pod/default/web-glvtdpfpht-sfgch  its files, as it runs  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    assert_snapshot!(seen(&cluster), @r#"web-glvtdpfpht-sfgch: variable Some("old"), file Some("new")"#);
+    cluster.commit(&[("web.yaml", &web(2))]);
+    cluster.settle();
+    assert_snapshot!(seen(&cluster), @r#"
+    web-glvtdpfpht-r2t6n: variable Some("new"), file Some("new")
+    web-glvtdpfpht-sfgch: variable Some("old"), file Some("new")
+    "#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn every_kind_that_keeps_its_pods_has_their_files_swapped() {
+    for (kind, more) in [
+        ("StatefulSet", "  serviceName: web\n"),
+        ("DaemonSet", ""),
+        ("ReplicaSet", "  replicas: 1\n"),
+    ] {
+        let mut cluster = Cluster::new(&["a"]);
+        let set = staying(&web("web:1", 1)) + USES;
+        let set = set.replace("Deployment", kind).replace("  replicas: 1\n", more);
+        cluster.commit(&[("c.yaml", &config("old")), ("web.yaml", &set)]);
+        cluster.settle();
+        cluster.commit(&[("c.yaml", &config("new"))]);
+        let seen = seen(&cluster);
+        assert!(seen.contains("variable Some(\"old\"), file Some(\"new\")"), "{kind}: {seen}");
+        cluster.ends_quietly();
+    }
+}
+
+#[test]
+fn a_running_job_is_not_begun_anew_because_of_a_config() {
+    let mut cluster = Cluster::new(&["a"]);
+    let job = job("migrate", "migrate:1", "") + USES;
+    cluster.commit(&[("c.yaml", &config("old")), ("job.yaml", &job)]);
+    cluster.pass(Duration::from_secs(5));
+    cluster.commit(&[("c.yaml", &config("new"))]);
+    assert_snapshot!(seen(&cluster), @r#"migrate-jbtt9: variable Some("old"), file Some("new")"#);
+    cluster.ends_quietly();
+    assert_eq!(cluster.pods().len(), 1);
+}
