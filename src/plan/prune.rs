@@ -85,6 +85,10 @@ fn brake(draft: &Draft<'_>, deletions: usize) -> Option<Brake> {
         let reason = "the master was restored from a backup and knows less than its agents".into();
         return Some(Brake { reason, approvable: true });
     }
+    // These may always go, and what there is need not be counted for them.
+    if deletions <= meta.settings.prune_budget_floor as usize {
+        return None;
+    }
     let written = draft.world.objects.values().filter(|applied| applied.owner.is_none()).count();
     let total = u32::try_from(written).unwrap_or(u32::MAX);
     let budget = meta.settings.prune_budget.of_rounding_down(total);

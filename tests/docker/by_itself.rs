@@ -18,7 +18,7 @@ const SCALED: Duration = Duration::from_secs(150);
 /// Three slots, the wait for the first of them, and a pod's life.
 const SLOTS: Duration = Duration::from_secs(240);
 
-/// Burns what it may while there is a file `on`.
+/// Burns what it may while there is a file `on`: little, since other tests run beside this one.
 const BUSY: &str = "
 apiVersion: apps/v1
 kind: Deployment
@@ -33,7 +33,7 @@ spec:
       - name: busy
         image: kgit-test/busybox:1
         command: [sh, -c, 'while :; do test -e /switch/on && seq 5000 >/dev/null || sleep 0.2; done']
-        resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 200m}}
+        resources: {requests: {cpu: 50m, memory: 16Mi}, limits: {cpu: 100m}}
         volumeMounts: [{name: switch, mountPath: /switch}]
       volumes: [{name: switch, hostPath: {path: SWITCH}}]
 ---
@@ -180,7 +180,7 @@ fn what_was_measured_is_shown(cluster: &Cluster) {
     let top = within(cluster, SCALED, "figures of all three pods", || {
         let top = cluster.kubectl(&["top", "pods", "-l", "app=busy", "--no-headers"]);
         let cores: Vec<u32> = top.out.lines().filter_map(millicores).collect();
-        (cores.len() == 3 && cores.iter().all(|cores| *cores >= 50)).then_some(top)
+        (cores.len() == 3 && cores.iter().all(|cores| *cores >= 25)).then_some(top)
     });
     assert!(top.out.lines().all(|line| line.trim_end().ends_with("Mi")), "memory too: {top}");
     for ran in [cluster.kgit(&["top", "pods"]), cluster.kgit(&["top", "nodes"])] {
@@ -188,7 +188,7 @@ fn what_was_measured_is_shown(cluster: &Cluster) {
     }
     let nodes = cluster.kubectl(&["top", "nodes", "--no-headers"]);
     let cores: Vec<u32> = nodes.out.lines().filter_map(millicores).collect();
-    assert!(cores.len() == 1 && cores[0] >= 150, "{nodes}");
+    assert!(cores.len() == 1 && cores[0] >= 75, "{nodes}");
     let hpa = cluster.kubectl(&["get", "hpa", "busy", "--no-headers"]);
     let words: Vec<&str> = hpa.out.split_whitespace().collect();
     assert_eq!((words[1], words[2]), ("Deployment/busy", "cpu:"), "{hpa}");
