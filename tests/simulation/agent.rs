@@ -119,7 +119,7 @@ impl Agent {
     pub fn labels(&self) -> BTreeMap<String, String> {
         let zone = format!("z{}", self.index % 3);
         let mut labels = BTreeMap::from([("zone".to_owned(), zone)]);
-        if self.index % 2 == 0 {
+        if self.index.is_multiple_of(2) {
             labels.insert("disk".to_owned(), "ssd".to_owned());
         }
         labels

@@ -79,7 +79,7 @@ fn simulate_each(
             }
         }
         let done = seed + 1 - seeds.start;
-        if done % TOLD_EVERY == 0 {
+        if done.is_multiple_of(TOLD_EVERY) {
             let seconds = begun.elapsed().as_secs_f64();
             eprintln!("{done} seeds in {seconds:.0} s, {:.1} a second", done as f64 / seconds);
         }
