@@ -8,6 +8,7 @@ use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::node::Node;
 use kgit::domain::record::Pod;
 use kgit::domain::resource::Spec;
+use kgit::domain::template::effect;
 use kgit::domain::workload::{DaemonSetSpec, DaemonUpdate, StatefulSetSpec, StatefulUpdate};
 use kgit::domain::world::{World, node_key};
 use kgit_protocol::ids::PodUid;
@@ -93,7 +94,8 @@ impl Turned<'_> {
         let count = u32::try_from(chosen.len()).unwrap();
         let least = u32::from(max_surge.of_rounding_up(count) == 0);
         let allowed = max_unavailable.of_rounding_up(count).max(least);
-        let heard = chosen.iter().filter(|node| node.ready == Some(true));
+        let open = |node: &&&Node| node.ready == Some(true) && node.taints.is_empty();
+        let heard = chosen.iter().filter(open);
         let on = |node: &Node| {
             self.pods(key).filter(|pod| pod.node() == Some(&node.name)).collect::<Vec<_>>()
         };
@@ -141,7 +143,15 @@ impl Turned<'_> {
 
     fn was_stopped_serving(&self, pod: &Pod) -> bool {
         let before = self.before.pods.get(&pod.key).is_some_and(|before| before.deletion.is_none());
-        before && pod.deletion.is_some() && pod.serves() && self.is_heard(pod)
+        let stopped = before && pod.deletion.is_some() && pod.serves() && self.is_heard(pod);
+        stopped && !self.is_cleared(pod)
+    }
+
+    /// Its node is being cleared, whatever the pod's set is in the middle of.
+    fn is_cleared(&self, pod: &Pod) -> bool {
+        let node = pod.node().and_then(|node| self.after.nodes.get(&node_key(node)));
+        let driven = |node: &Node| node.taints.iter().any(|it| it.effect == effect::NO_EXECUTE);
+        node.is_some_and(|node| node.drain.is_some() || driven(node))
     }
 }
 

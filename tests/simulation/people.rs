@@ -195,12 +195,7 @@ impl Cluster {
             }
             self.carry_out(Order::Uncordon, node);
             self.carry_out(Order::Untaint, node);
-            let value = (node % 2 == 0).then(|| "ssd".to_owned());
-            let labels = BTreeMap::from([("disk".to_owned(), value)]);
-            self.order_node(node, NodeOrder::Label { labels });
-        }
-        let first = self.members().next().map(|agent| agent.index);
-        if let Some(node) = first {
+            // Data may be on any node that once had the label that its pods ask for.
             let labels = BTreeMap::from([("disk".to_owned(), Some("ssd".to_owned()))]);
             self.order_node(node, NodeOrder::Label { labels });
         }

@@ -64,15 +64,21 @@ fn drained(turned: &Turned<'_>, pod: &Pod) -> bool {
     };
     let workload = world.workload_of(pod);
     let Some(row) = world.objects.get(&workload) else { return false };
-    let (template, replicas) = match &row.resource.spec {
-        Spec::Deployment(spec) => (&spec.template, spec.replicas),
-        Spec::StatefulSet(spec) => (&spec.template, spec.replicas),
+    let (newest, replicas) = match &row.resource.spec {
+        Spec::Deployment(spec) => {
+            let newest = world.sets_of(&workload).max_by_key(|set| set.revision);
+            (newest.map(|set| &set.value.revision_digest), spec.replicas)
+        }
+        Spec::StatefulSet(spec) => {
+            let newest = world.revisions_of(&workload).max_by_key(|revision| revision.number);
+            (newest.map(|revision| &revision.value.revision_digest), spec.replicas)
+        }
         _ => return false,
     };
     let replicas = world.replicas_of(&workload, replicas) as usize;
     let active = pods_of(world, &workload).iter().filter(|pod| pod.is_active()).count();
     only_drained(node)
-        && pod.template.containers == template.containers
+        && newest == Some(&pod.revision_digest)
         && active < replicas
         && pod.phase() != PodPhase::Pending
 }
