@@ -125,6 +125,9 @@ impl Item {
         if self.place == crate::text::APART {
             self.place = if roomy { self.place } else { 0 };
             self.replicas = self.replicas.min(2);
+            if let What::Web(web) = &mut self.what {
+                web.scaled = false;
+            }
         }
     }
 

@@ -27,6 +27,11 @@ impl Cluster {
             return Ok(());
         }
         agent.disk.platter().lies = self.sabotage == Sabotage::SyncsNothing;
+        if agent.disk.platter().full && agent.newest.is_none() {
+            // It can't even keep its key, and is started again and again until it can.
+            self.at(Duration::from_secs(20), Happening::AgentStarts { node });
+            return Ok(());
+        }
         agent.start(self.now, self.pace.resync).map_err(|error| {
             format!("{}'s agent can't start: {error}: {:?}", agent.name, error.source())
         })?;

@@ -67,6 +67,9 @@ fn drained(turned: &Turned<'_>, pod: &Pod) -> bool {
     let (newest, replicas) = match &row.resource.spec {
         Spec::Deployment(spec) => {
             let newest = world.sets_of(&workload).max_by_key(|set| set.revision);
+            // While it is scaled, too, pods go for that.
+            let wanted = world.replicas_of(&workload, spec.replicas);
+            let newest = newest.filter(|set| set.replicas == wanted);
             (newest.map(|set| &set.value.revision_digest), spec.replicas)
         }
         Spec::StatefulSet(spec) => {
