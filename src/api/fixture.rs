@@ -354,6 +354,7 @@ fn view_of(world: World) -> View {
         heartbeats: Default::default(),
         usages: Default::default(),
         reconciling: None,
+        store_error: None,
     }
 }
 

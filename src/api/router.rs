@@ -1,6 +1,8 @@
 //! Which path leads where, and what a request must bring to get there.
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::get;
 
@@ -18,11 +20,19 @@ pub fn router(api: &Api) -> Router {
     Router::new()
         .route("/healthz", healthy())
         .route("/livez", healthy())
-        .route("/readyz", healthy())
+        .route("/readyz", get(ready))
         .nest("/agent/v1", agent::routes(api))
         .merge(behind_token(api))
         .layer(middleware::from_fn_with_state(api.clone(), limit))
         .with_state(api.clone())
+}
+
+/// A master that can't record anything serves what it knows, and changes nothing.
+async fn ready(State(api): State<Api>) -> Result<&'static str, (StatusCode, String)> {
+    match &api.master.view().store_error {
+        None => Ok("ok"),
+        Some(error) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("the store: {error}"))),
+    }
 }
 
 /// What takes a token. A path that is not there is only told to those who have one.

@@ -32,6 +32,7 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError>
     let unwell = status.objects.iter().any(|line| line.health > Health::Suspended)
         || status.nodes.iter().any(|node| node.ready != Some(true))
         || status.sync.as_ref().is_some_and(|sync| sync.failed)
+        || status.store_error.is_some()
         || status.source.error.is_some();
     Ok(if args.exit_code && unwell { Exit::Found } else { Exit::Success })
 }
@@ -71,6 +72,10 @@ fn source(status: &ClusterStatus) -> String {
         });
     }
     let state = match (&source.error, &status.suspended_by, status.reconciling) {
+        _ if status.store_error.is_some() => {
+            let error = status.store_error.as_deref().unwrap_or_default();
+            format!("nothing can be recorded, so nothing is done: {error}")
+        }
         (Some(error), _, _) => format!("the source can't be read: {error}"),
         (None, Some(by), _) => format!("suspended by {by}; `kgit resume` goes on"),
         (None, None, Some(reconcile)) => format!("reconcile {reconcile} is under way"),

@@ -2,10 +2,11 @@
 //! budgets, priorities.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kgit_protocol::ids::PodUid;
 use kgit_protocol::time::Timestamp;
-use kgit_protocol::usage::PodUsage;
+use kgit_protocol::usage::{PodUsage, USAGE_PERIOD_SECONDS};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::key::ObjectKey;
@@ -36,6 +37,18 @@ pub enum MeasuredResource {
     Cpu,
     Memory,
 }
+
+impl MeasuredResource {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// How old figures may be: four that did not come are more than a hiccup.
+pub const STALE_AFTER: Duration = Duration::from_secs(4 * USAGE_PERIOD_SECONDS as u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetricTarget {

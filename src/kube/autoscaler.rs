@@ -72,20 +72,13 @@ fn metric(metric: &ResourceMetric) -> Value {
 
 /// In the field that its type asks for.
 fn wrapped(metric: &ResourceMetric, field: &str, value: Value) -> Value {
-    let name = resource_name(metric.resource);
+    let name = metric.resource.name();
     match &metric.container {
         None => json!({"type": "Resource", "resource": {"name": name, field: value}}),
         Some(container) => json!({
             "type": "ContainerResource",
             "containerResource": {"name": name, "container": container, field: value},
         }),
-    }
-}
-
-fn resource_name(resource: MeasuredResource) -> &'static str {
-    match resource {
-        MeasuredResource::Cpu => "cpu",
-        MeasuredResource::Memory => "memory",
     }
 }
 

@@ -31,6 +31,9 @@ pub struct ClusterStatus {
     /// The master was restored from a backup and removes nothing until told.
     pub restored: bool,
     pub reconciling: Option<u64>,
+    /// Why nothing can be recorded at the moment, and so nothing is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_error: Option<String>,
     pub held: Option<HeldDeletions>,
     /// The commit on its way through waves and hooks.
     #[serde(default, skip_serializing_if = "Option::is_none")]

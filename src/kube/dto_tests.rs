@@ -143,6 +143,7 @@ fn the_status() {
             suspended_by: Some(text("ann")),
             restored: true,
             reconciling: Some(8),
+            store_error: None,
             held: Some(held),
             sync: None,
             nodes: vec![node],

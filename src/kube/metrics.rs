@@ -5,6 +5,7 @@ use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::PodUsage;
 use serde_json::{Value, json};
 
+use crate::domain::autoscaling::STALE_AFTER;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Pod;
 use crate::kube::human;
@@ -17,9 +18,6 @@ pub const VERSION: &str = "v1beta1";
 pub const NODE_COLUMNS: &[Column] =
     &[Column::name(), Column::text("cpu"), Column::text("memory"), Column::text("Window")];
 pub const POD_COLUMNS: &[Column] = NODE_COLUMNS;
-
-/// How old figures may be before nothing is known: as an autoscaler has it.
-const STALE_MILLIS: i64 = 60_000;
 
 /// Rows of nodes and of pods that have figures.
 pub fn keys(seen: &Seen<'_>, kind: Kind, namespace: Option<&str>) -> Vec<ObjectKey> {
@@ -80,7 +78,7 @@ fn figures<'a>(seen: &Seen<'a>, pod: &Pod) -> Option<&'a PodUsage> {
 }
 
 fn is_fresh(seen: &Seen<'_>, at: Timestamp) -> bool {
-    seen.now.0 - at.0 <= STALE_MILLIS
+    seen.now.since(at) <= STALE_AFTER
 }
 
 fn metadata(key: &ObjectKey, labels: &crate::domain::selector::Labels, at: Timestamp) -> Value {

@@ -52,6 +52,8 @@ pub struct Core {
     started: Timestamp,
     /// When a failed transaction is tried again.
     retry: Option<Timestamp>,
+    /// Why it failed.
+    store_error: Option<Arc<str>>,
     /// The newest commit that was read in a turn that was taken back: it is not told again.
     unplanned: Option<Trigger>,
     /// A turn was through since the start.
@@ -93,6 +95,7 @@ impl Core {
             reconcile: None,
             started: now,
             retry: None,
+            store_error: None,
             unplanned: None,
             turned: false,
         };
@@ -363,6 +366,7 @@ impl Core {
         match outcome {
             Ok(()) => {
                 self.retry = None;
+                self.store_error = None;
                 self.turned = true;
                 let changes = self.changes(&before.world, &batch);
                 batch.answers.into_iter().for_each(|answer| answer.give(Ok(())));
@@ -371,6 +375,8 @@ impl Core {
                 Turn { committed, failed: None }
             }
             Err(error) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                self.store_error = Some(format!("{error}{}", cause.unwrap_or_default()).into());
                 let refused = Refused { reason: "StoreFailed", message: error.to_string() };
                 let answers = std::mem::take(&mut batch.answers);
                 self.take_back(before, batch);
@@ -439,6 +445,7 @@ impl Core {
             heartbeats: self.heartbeats.clone(),
             usages: self.usages.clone(),
             reconciling: self.reconcile.as_ref().and_then(|_| store.newest_reconcile()),
+            store_error: self.store_error.clone(),
         }
     }
 }

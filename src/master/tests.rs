@@ -178,10 +178,13 @@ fn what_is_due_waits_for_the_retry_while_the_store_fails() {
     master.disk_is_full(true);
     assert!(master.try_turn(vec![Event::Timer]).failed.is_some());
     assert!(master.core.next_wake().unwrap() > master.now);
+    let told = master.core.view(&master.store).store_error;
+    assert!(told.is_some_and(|error| error.contains("disk full")), "everybody is told");
 
     master.disk_is_full(false);
     master.turn(vec![Event::Timer]);
     assert_eq!(master.node("a").ready, Some(false));
+    assert_eq!(master.core.view(&master.store).store_error, None);
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub struct View {
     pub usages: imbl::OrdMap<NodeName, Arc<Usage>>,
     /// The reconcile under way: the sequence of its `Triggered` entry.
     pub reconciling: Option<u64>,
+    /// Why nothing can be recorded at the moment: what is shown is from before, and nothing is
+    /// planned until it can be.
+    pub store_error: Option<Arc<str>>,
 }
 
 /// How the following of the source goes.

@@ -11,7 +11,7 @@ use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::{ContainerUsage, PodUsage, USAGE_PERIOD_SECONDS, Usage};
 
 use crate::domain::autoscaling::{
-    AutoscalerSpec, AutoscalerState, MeasuredResource, ResourceMetric,
+    AutoscalerSpec, AutoscalerState, MeasuredResource, ResourceMetric, STALE_AFTER,
 };
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::{Reason, Said, Verb};
@@ -25,8 +25,6 @@ use crate::plan::pods::is_reachable;
 
 /// How often a number is worked out anew. Source: `--horizontal-pod-autoscaler-sync-period`.
 const PERIOD: Duration = Duration::from_secs(USAGE_PERIOD_SECONDS as u64);
-/// How old figures may be: four that did not come are more than a hiccup.
-const STALE: Duration = Duration::from_secs(4 * USAGE_PERIOD_SECONDS as u64);
 /// For how long after its start a pod's cpu figures count only if they are of a time when it was
 /// ready. Source: upstream's `--horizontal-pod-autoscaler-cpu-initialization-period`.
 const CPU_INITIALIZATION: Duration = Duration::from_secs(5 * 60);
@@ -176,7 +174,7 @@ impl Autoscaler<'_> {
         let containers = pod.template.containers.iter();
         let sidecars = pod.template.init_containers.iter().filter(|container| container.sidecar);
         let requests = containers.chain(sidecars).filter(measured).map(|it| request(it, metric));
-        let figures = self.state.usages.get(&pod.uid).filter(|it| now.since(it.at) <= STALE);
+        let figures = self.state.usages.get(&pod.uid).filter(|it| now.since(it.at) <= STALE_AFTER);
         let state = match figures.and_then(|figures| used(figures, metric)) {
             None => SampleState::Missing,
             Some(_) if is_warming_up(world, pod, metric, figures, now) => SampleState::Unready,
@@ -261,7 +259,7 @@ fn no_figures(pods: usize) -> String {
 
 fn words(metric: &ResourceMetric, wish: &autoscaling::Wish) -> String {
     use crate::domain::autoscaling::MetricTarget;
-    let name = resource_name(metric.resource);
+    let name = metric.resource.name();
     match (metric.target, wish.value.utilization) {
         (MetricTarget::Utilization(aim), Some(found)) => {
             format!("{name} is at {found} % of the request, and {aim} % is aimed at")
@@ -271,13 +269,6 @@ fn words(metric: &ResourceMetric, wish: &autoscaling::Wish) -> String {
             let (found, unit) = (wish.value.average, unit(metric.resource));
             format!("{name} is at {found}{unit} on average, and {aim}{unit} is aimed at")
         }
-    }
-}
-
-pub fn resource_name(resource: MeasuredResource) -> &'static str {
-    match resource {
-        MeasuredResource::Cpu => "cpu",
-        MeasuredResource::Memory => "memory",
     }
 }
 

@@ -29,6 +29,7 @@ pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
         suspended_by: meta.suspended.clone(),
         restored: meta.restored,
         reconciling: view.reconciling,
+        store_error: view.store_error.as_deref().map(str::to_owned),
         held: meta.held.as_ref().map(held),
         sync: meta.sync.as_ref().filter(|sync| sync.open).map(sync),
         nodes: nodes(&view),

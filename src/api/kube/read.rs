@@ -294,7 +294,9 @@ async fn own_nouns(
     Ok(match noun {
         Noun::ComponentStatus => {
             let store = api.read(|records| records.reconciles(None, 1)).await.err();
-            show_components(store.map(|error| error.to_string()), view.source.error.clone())
+            let store =
+                view.store_error.as_deref().map(str::to_owned).or(store.map(|it| it.to_string()));
+            show_components(store, view.source.error.clone())
         }
         Noun::Plan => show_plans(&sight(api, caller, view)),
         Noun::Source => {
