@@ -28,7 +28,7 @@ pub mod namespace;
 pub mod node;
 pub mod openapi;
 #[cfg(test)]
-mod own_fixture;
+pub mod own_fixture;
 pub mod plain;
 pub mod pod;
 pub mod pod_status;

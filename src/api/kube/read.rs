@@ -285,7 +285,7 @@ fn page_of_rows(
 }
 
 /// The nouns that are shown from the audit log and from the view itself.
-async fn own_nouns(
+pub async fn own_nouns(
     api: &Api,
     caller: &Caller,
     view: &View,

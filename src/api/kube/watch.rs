@@ -18,13 +18,13 @@ use crate::api::error::ApiError;
 use crate::api::kube::accept::Form;
 use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::read::{
-    ListRequest, Options, Wanted, heard, in_form, include, is_true, secret_values,
+    ListRequest, Options, Wanted, heard, in_form, include, is_true, own_nouns, secret_values,
 };
 use crate::api::limit::Seat;
 use crate::api::state::Api;
 use crate::domain::key::ObjectKey;
 use crate::kube::json::object;
-use crate::kube::resource_type::ResourceType;
+use crate::kube::resource_type::{Noun, ResourceType};
 use crate::kube::seen::{self, SecretValues, Seen, Shown, ShownKey};
 use crate::kube::status::Status;
 use crate::master::view::View;
@@ -34,6 +34,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How often a watcher that takes bookmarks is told how far it has seen.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a watcher of what has to be read anew waits after a change: more may come with it.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// How long a version that was shown already may take to get into the history.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
@@ -59,6 +61,10 @@ pub async fn watch(
         }
         started => started?,
     };
+    let own = match is_own(request.ty.noun) {
+        true => Some(own_shown(api, caller, &base, request.ty.noun, &wanted).await?),
+        false => None,
+    };
     let timeout = request.options.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let watcher = Watcher {
         api: api.clone(),
@@ -69,6 +75,8 @@ pub async fn watch(
         secrets: secret_values(caller.role),
         bookmarks: is_true(&request.options.allow_watch_bookmarks),
         options: request.options,
+        caller: caller.clone(),
+        own,
         base,
         pending,
         ends: Instant::now() + timeout.min(MAX_TIMEOUT),
@@ -160,6 +168,9 @@ struct Watcher {
     secrets: SecretValues,
     bookmarks: bool,
     options: Options,
+    caller: Caller,
+    /// What was told of what no row stands for: of the audit log, of the view itself.
+    own: Option<BTreeMap<ShownKey, Shown>>,
     /// Everything up to here was told.
     base: Arc<View>,
     pending: Pending,
@@ -182,7 +193,10 @@ impl Watcher {
         loop {
             let mut newest = self.api.history.newest();
             if *newest.borrow_and_update() > self.base.world.version {
-                let lines = self.changes();
+                let lines = match self.own.take() {
+                    Some(told) => self.own_changes(told).await?,
+                    None => self.changes(),
+                };
                 if !lines.is_empty() {
                     return Some(lines);
                 }
@@ -205,6 +219,11 @@ impl Watcher {
         let with_bookmark = self.pending == Pending::InitialThenBookmark;
         self.pending = Pending::Nothing;
         let view = Arc::clone(&self.base);
+        if let Some(own) = self.own.clone() {
+            let mut lines = Vec::new();
+            self.difference(&mut lines, BTreeMap::new(), own, view.world.version);
+            return self.initially(lines, with_bookmark);
+        }
         let seen = self.seen(&view);
         let keys = seen::keys(&seen, self.ty.noun, self.namespace.as_deref());
         let mut lines = Vec::new();
@@ -213,11 +232,29 @@ impl Watcher {
                 self.line(&mut lines, "ADDED", shown);
             }
         }
-        let mut lines = Bytes::from(lines);
-        if with_bookmark {
-            lines = [lines, self.bookmark(true)].concat().into();
+        self.initially(lines, with_bookmark)
+    }
+
+    fn initially(&self, lines: Vec<u8>, with_bookmark: bool) -> Bytes {
+        let lines = Bytes::from(lines);
+        match with_bookmark {
+            true => [lines, self.bookmark(true)].concat().into(),
+            false => lines,
         }
-        lines
+    }
+
+    /// The same as [`Self::changes`] of what no row stands for; it is all looked at anew, so not
+    /// too often. `None` if it can't be read: the watch ends, and the client comes back.
+    async fn own_changes(&mut self, told: BTreeMap<ShownKey, Shown>) -> Option<Bytes> {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let newest = caught_up(&self.api, 0).await.ok()?;
+        let noun = self.ty.noun;
+        let shown = own_shown(&self.api, &self.caller, &newest, noun, &self.wanted).await.ok()?;
+        let mut lines = Vec::new();
+        self.difference(&mut lines, told, shown.clone(), newest.world.version);
+        self.own = Some(shown);
+        self.base = newest;
+        Some(Bytes::from(lines))
     }
 
     /// The difference between what was told and what is.
@@ -306,6 +343,22 @@ impl Watcher {
         }
         line_of("BOOKMARK", &shown)
     }
+}
+
+fn is_own(noun: Noun) -> bool {
+    matches!(noun, Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source)
+}
+
+async fn own_shown(
+    api: &Api,
+    caller: &Caller,
+    view: &View,
+    noun: Noun,
+    wanted: &Wanted,
+) -> Result<BTreeMap<ShownKey, Shown>, ApiError> {
+    let all = own_nouns(api, caller, view, noun).await?.into_iter();
+    let wanted = all.filter(|shown| wanted.matches(&shown.object));
+    Ok(wanted.map(|shown| (shown.key.clone(), shown)).collect())
 }
 
 /// Equal but for the version: a row may change in what this type does not show.

@@ -9,6 +9,7 @@ use crate::api::kube::tests::{Lines, Reader, pod};
 use crate::domain::record::Pod;
 use crate::domain::token::Role;
 use crate::domain::world::{Effect, Record, Table};
+use crate::kube::own_fixture::reconciles;
 
 /// The last change of a test: whoever was told of it was told of all.
 const LAST: &str = "zz-last";
@@ -181,4 +182,21 @@ async fn after_a_restart_a_watch_goes_on_or_is_sent_back_and_loses_nothing() {
     let writing = after.commit(vec![removed("meanwhile"), made(&after, LAST, "")]);
     tokio::join!(known.follow(&after, lines), writing);
     assert_eq!(known, Known::list(&after).await.0);
+}
+
+#[tokio::test]
+async fn what_is_shown_from_the_audit_log_is_watched_too() {
+    let reader = Reader::start(Role::Read).await;
+    let path = "/apis/kgit.dev/v1/reconciles";
+    let list = reader.get(path).await;
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut lines = reader.watch(&format!("{path}?watch=1&resourceVersion={version}")).await;
+    let [entries, _] = reconciles();
+    for (entry, told) in entries.into_iter().zip(["ADDED 1", "MODIFIED 1"]) {
+        reader.server.records.entries.lock().unwrap().push(entry);
+        reader.commit(vec![made(&reader, told, "")]).await;
+        assert_eq!(lines.next().await, told);
+    }
+    let mut all = reader.watch(&format!("{path}?watch=1")).await;
+    assert_eq!(all.next().await, "ADDED 1");
 }
