@@ -52,8 +52,8 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
     }
 }
 
-/// A pod with a manifest of its own is not replaced: its name is taken until its node says that
-/// it is gone, and a node that comes back is to find it as it was.
+/// A pod with a name of its own is not replaced while its node is away: the name is taken until the
+/// node says that the pod is gone, or is certain to have stopped it.
 pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
     match lost_node(&draft.world, pod) {
         lost if pod.deletion.is_some() => end_when_safe(draft, workload, pod, lost),

@@ -11,12 +11,12 @@ use kgit_protocol::ids::NodeName;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
+use crate::domain::plan::{Reason, WaitKind, Waiting};
 use crate::domain::record::Pod;
 use crate::domain::resource::{LEAST_FENCE_SECONDS, annotation};
 use crate::domain::template::PodTemplate;
-use crate::domain::world::{Effect, Table};
-use crate::plan::draft::{Draft, said};
+use crate::plan::draft::Draft;
+use crate::plan::pods;
 
 /// By how much, in percent, the clocks of master and node may differ in speed.
 const DRIFT_PERCENT: u32 = 1;
@@ -56,10 +56,7 @@ pub fn replace_when_safe(
         "was cut off for longer than the {} s after which it stops the pod",
         safe.as_secs()
     );
-    let words = Said { node: Some(node.clone()), ..said(Verb::Stop, &pod.key) };
-    let gone = [Table::Pod, Table::Events].map(|table| Effect::Remove(pod.key.clone(), table));
-    draft.step(words, vec![Reason::Node { node: node.clone(), what }], gone.into());
-    draft.queue.insert(workload.clone());
+    pods::count_as_gone(draft, workload, pod, Reason::Node { node: node.clone(), what });
     true
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::domain::desired::Desired;
 use crate::domain::key::ObjectKey;
 use crate::domain::plan::Reason;
 use crate::domain::resource::Resource;
@@ -13,6 +14,14 @@ use crate::plan::draft::Draft;
 use crate::plan::health::{Health, detail, health};
 use crate::plan::stages::Obstacle;
 use crate::plan::{objects, prune};
+
+/// The hooks that have a part in a phase, whatever their wave.
+pub fn of_phase(desired: &Desired, phase: Phase) -> impl Iterator<Item = &ObjectKey> {
+    desired.staged.iter().filter(move |key| {
+        let hook = desired.objects.get(*key).and_then(|it| stage::hook(&it.annotations));
+        hook.is_some_and(|hook| hook.phases.contains(&phase))
+    })
+}
 
 /// Takes the hooks of a stage as far as they can go now; true if something was done.
 pub fn advance(draft: &mut Draft<'_>, sync: &mut Sync, stage: Stage, hooks: &[ObjectKey]) -> bool {
@@ -25,16 +34,7 @@ pub fn advance(draft: &mut Draft<'_>, sync: &mut Sync, stage: Stage, hooks: &[Ob
 
 /// The same of the hooks for a sync that failed.
 pub fn advance_failed(draft: &mut Draft<'_>, sync: &mut Sync) -> bool {
-    let hooks: Vec<ObjectKey> = draft
-        .desired
-        .staged
-        .iter()
-        .filter(|key| {
-            let hook = resource(draft, key).and_then(|it| stage::hook(&it.annotations));
-            hook.is_some_and(|hook| hook.phases.contains(&Phase::SyncFail))
-        })
-        .cloned()
-        .collect();
+    let hooks: Vec<ObjectKey> = of_phase(draft.desired, Phase::SyncFail).cloned().collect();
     let wave = 0;
     advance(draft, sync, Stage { phase: Phase::SyncFail, wave }, &hooks)
 }

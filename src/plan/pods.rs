@@ -296,13 +296,22 @@ pub fn follow(draft: &mut Draft<'_>, workload: &ObjectKey, pods: &[Arc<Pod>]) {
 
 /// A pod that its node says is gone: told to end, or stopped by the node itself when it was cut off.
 fn forget(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
-    let gone = [Table::Pod, Table::Events].map(|table| Effect::Remove(pod.key.clone(), table));
-    if pod.deletion.is_some() {
-        return gone.into_iter().for_each(|effect| draft.note_effect(effect));
+    if pod.deletion.is_none() {
+        return count_as_gone(draft, workload, pod, Reason::PodGone { pod: pod.key.clone() });
     }
+    rows_of(pod).into_iter().for_each(|effect| draft.note_effect(effect));
+}
+
+/// Takes a pod for gone that nobody ordered to end, or that nobody can ask; `workload` replaces it.
+pub fn count_as_gone(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod, reason: Reason) {
     let words = Said { node: pod.node().cloned(), ..said(Verb::Stop, &pod.key) };
-    draft.step(words, vec![Reason::PodGone { pod: pod.key.clone() }], gone.into());
+    draft.step(words, vec![reason], rows_of(pod).into());
     draft.queue.insert(workload.clone());
+}
+
+/// What a pod that is gone leaves nothing of.
+fn rows_of(pod: &Pod) -> [Effect; 2] {
+    [Table::Pod, Table::Events].map(|table| Effect::Remove(pod.key.clone(), table))
 }
 
 /// By when a pod that was told to end ought to be gone.

@@ -42,9 +42,7 @@ pub fn plan_gone(
         .partition(|(key, applied)| key.kind.holds_data() || !applied.resource.may_be_pruned());
     if let Some(brake) = brake(draft, stay.len() + go.len()) {
         let keys: Vec<ObjectKey> = stay.iter().chain(&go).map(|(key, _)| key.clone()).collect();
-        if !keys.is_empty() {
-            return hold(draft, keys, brake);
-        }
+        return hold(draft, keys, brake);
     }
     release(draft, dirty);
     for (key, applied) in stay {

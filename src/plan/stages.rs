@@ -66,6 +66,9 @@ pub fn take_in(draft: &mut Draft<'_>, changed: BTreeSet<ObjectKey>, deletes: boo
     let commit = Arc::clone(&draft.desired.commit);
     let before = draft.world.meta.sync.as_ref();
     let other = before.is_none_or(|sync| sync.commit.id != commit.id);
+    if changed.is_empty() && !other {
+        return;
+    }
     let mut sync = match before {
         _ if other && (!changed.is_empty() || deletes || open(draft).is_some()) => {
             Sync::new(commit, before)
@@ -106,12 +109,8 @@ pub fn in_reverse(draft: &mut Draft<'_>, go: Vec<ObjectKey>) -> (Vec<ObjectKey>,
 /// Whether a hook still has to run before anything changes, and that includes what goes.
 fn is_before_sync(draft: &Draft<'_>) -> bool {
     let Some(sync) = open(draft) else { return false };
-    draft.desired.staged.iter().any(|key| {
-        let annotations = draft.desired.objects.get(key).map(|it| &it.annotations);
-        let hook = annotations.and_then(stage::hook);
-        hook.is_some_and(|hook| hook.phases.contains(&Phase::PreSync))
-            && sync.hook(Phase::PreSync, key) != Some(HookState::Succeeded)
-    })
+    let succeeded = |key| sync.hook(Phase::PreSync, key) == Some(HookState::Succeeded);
+    hooks::of_phase(draft.desired, Phase::PreSync).any(|key| !succeeded(key))
 }
 
 fn wave_in_force(world: &World, key: &ObjectKey) -> i32 {
@@ -142,7 +141,6 @@ pub fn go_on(draft: &mut Draft<'_>) -> bool {
     }
     let Some(mut sync) = open(draft).cloned() else { return false };
     let stages = work(draft, &mut sync);
-    let last = stages.keys().next_back().copied();
     for (stage, work) in &stages {
         if !work.changes.is_empty() {
             objects::carry_out_all(draft, &work.changes);
@@ -151,19 +149,30 @@ pub fn go_on(draft: &mut Draft<'_>) -> bool {
             set(draft, sync);
             return true;
         }
-        let obstacle = if hooks::advance(draft, &mut sync, *stage, &work.hooks) {
+        if hooks::advance(draft, &mut sync, *stage, &work.hooks) {
             set(draft, sync);
             return true;
-        } else {
-            hooks::unfinished(draft, &sync, *stage, &work.hooks)
-                .or_else(|| unhealthy(draft, work).filter(|_| Some(*stage) != last))
-                .or_else(|| deletions(&sync, &stages, *stage))
-        };
-        if let Some(obstacle) = obstacle {
+        }
+        if let Some(obstacle) = obstacle(draft, &sync, &stages, *stage) {
             return stop_at(draft, sync, *stage, &obstacle);
         }
     }
     finish(draft, sync)
+}
+
+/// What the stages behind this one wait for. Behind the last one there is nothing whose turn
+/// depends on health.
+fn obstacle(
+    draft: &Draft<'_>,
+    sync: &Sync,
+    stages: &BTreeMap<Stage, Work>,
+    stage: Stage,
+) -> Option<Obstacle> {
+    let work = stages.get(&stage)?;
+    let is_last = stages.range(stage..).nth(1).is_none();
+    hooks::unfinished(draft, sync, stage, &work.hooks)
+        .or_else(|| unhealthy(draft, work).filter(|_| !is_last))
+        .or_else(|| deletions(sync, stages, stage))
 }
 
 /// Everything that is to be done and to be waited for, by stage.
@@ -314,11 +323,7 @@ pub fn tell(draft: &mut Draft<'_>) {
     };
     let mut again = sync.clone();
     let stages = work(draft, &mut again);
-    let Some(work) = stages.get(&stage) else { return };
-    let obstacle = hooks::unfinished(draft, &sync, stage, &work.hooks)
-        .or_else(|| unhealthy(draft, work))
-        .or_else(|| deletions(&sync, &stages, stage));
-    let Some(obstacle) = obstacle else { return };
+    let Some(obstacle) = obstacle(draft, &sync, &stages, stage) else { return };
     let due = deadline(draft, since);
     let failed = obstacle.failed || due <= draft.now;
     let behind = stages.range(stage..).nth(1).map(|(next, _)| format!("{next} and what follows"));
