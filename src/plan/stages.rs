@@ -64,6 +64,10 @@ pub fn is_hook(annotations: &Labels) -> bool {
 /// is on its way, begins a new sync, with hooks of its own.
 pub fn take_in(draft: &mut Draft<'_>, changed: BTreeSet<ObjectKey>, deletes: bool) {
     let commit = Arc::clone(&draft.desired.commit);
+    // As long as the source was not read, no commit takes the place of the one on its way.
+    if commit.id.is_empty() {
+        return;
+    }
     let before = draft.world.meta.sync.as_ref();
     let other = before.is_none_or(|sync| sync.commit.id != commit.id);
     if changed.is_empty() && !other {

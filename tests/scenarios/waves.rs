@@ -265,6 +265,33 @@ fn a_hook_in_the_middle_of_its_work_is_left_to_end_before_a_newer_commit_runs_it
 }
 
 #[test]
+fn a_hook_is_not_run_again_by_a_master_that_starts_anew() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[
+        ("b.yaml", &hook("migrate", "PreSync")),
+        ("a.yaml", &hook("told", "PostSync")),
+        ("web.yaml", &web("web:1", 1)),
+    ]);
+    cluster.settle();
+    cluster.restart_master();
+    cluster.behaviour.clear();
+    cluster.settle();
+    cluster.restart_master();
+    cluster.settle();
+    let mut steps = cluster.all_steps();
+    steps.retain(|step| step.contains("Job/") || step.contains("Deployment/"));
+    assert_snapshot!(steps.join("\n"), @"
+    + create    Job/default/migrate  PreSync hook
+    ~ finish    Job/default/migrate  complete
+    + create    Deployment/default/web
+    + create    Job/default/told  PostSync hook
+    ~ finish    Job/default/told  complete
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn a_claim_that_waits_for_its_first_consumer_does_not_hold_up_the_consumers_wave() {
     let mut cluster = Cluster::new(&["a"]);
     let data = wave(&claim("data", ""), -1);

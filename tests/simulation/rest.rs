@@ -6,6 +6,7 @@ use kgit::domain::key::ObjectKey;
 use kgit::domain::node::Node;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::Spec;
+use kgit::domain::stage;
 use kgit::domain::template::PodTemplate;
 use kgit::domain::workload::{DaemonUpdate, StatefulUpdate};
 use kgit::domain::world::{Recorded, World};
@@ -28,9 +29,12 @@ impl Cluster {
             return Err("the source has something newer".to_owned());
         }
         self.agents_at_rest(&view.world)?;
-        objects_as_asked(&view)?;
         workloads_done(&view.world)?;
         self.engines_hold_what_is_owed(&view.world)?;
+        if held_up_by_lost_data(&view.world) {
+            return Ok(());
+        }
+        objects_as_asked(&view)?;
         let forecast =
             forecast::forecast(&view.world, &view.catalog.desired(Default::default()), self.now);
         match forecast.steps.is_empty() {
@@ -115,12 +119,24 @@ impl Cluster {
     }
 }
 
+/// What stands in later waves than a workload whose data is gone for good waits as it does.
+fn held_up_by_lost_data(world: &World) -> bool {
+    let waits = world.meta.sync.as_ref().is_some_and(|sync| sync.open && sync.waits_at.is_some());
+    waits && world.claims.values().any(|state| state.phase == ClaimPhase::Lost)
+}
+
 fn objects_as_asked(view: &View) -> Checked {
     let desired = view.catalog.desired(Default::default());
-    let asked: BTreeSet<&ObjectKey> = desired.objects.keys().collect();
+    // A hook is there after it ran, and not for long where its policy says so.
+    let once = |key: &ObjectKey| {
+        let annotations = desired.objects.get(key).map(|resource| &resource.annotations);
+        annotations.and_then(stage::hook).is_some()
+    };
+    let asked: BTreeSet<&ObjectKey> = desired.objects.keys().filter(|key| !once(key)).collect();
     let rows = view.world.objects.iter();
     let of_manifests = rows.filter(|(_, row)| row.retained.is_none() && row.owner.is_none());
-    let there: BTreeSet<&ObjectKey> = of_manifests.map(|(key, _)| key).collect();
+    let there: BTreeSet<&ObjectKey> =
+        of_manifests.map(|(key, _)| key).filter(|key| !once(key)).collect();
     match asked.symmetric_difference(&there).next() {
         Some(key) => Err(format!("{key} is not as the repo says")),
         None => Ok(()),

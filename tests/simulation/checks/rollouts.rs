@@ -91,11 +91,30 @@ pub(super) fn surge(turned: &Turned<'_>) -> Checked {
     Ok(())
 }
 
+/// A turn that makes pods of a set with a manifest of its own leaves no more than are wanted.
+pub(super) fn sets_of_their_own(turned: &Turned<'_>) -> Checked {
+    for (key, row) in &turned.after.objects {
+        let Spec::ReplicaSet(spec) = &row.value.resource.spec else { continue };
+        let pods = pods_of(turned.after, key);
+        let made = pods.iter().any(|pod| !turned.before.pods.contains_key(&pod.key));
+        let active = pods.iter().filter(|pod| pod.is_active()).count();
+        let wanted = turned.after.replicas_of(key, spec.replicas) as usize;
+        if made && active > wanted {
+            return Err(format!("{key}: {active} pods, of {wanted}"));
+        }
+    }
+    Ok(())
+}
+
 /// A finished job makes no pods, unless its template changed.
 pub(super) fn finished_jobs_rest(turned: &Turned<'_>) -> Checked {
     for (key, job) in &turned.before.jobs {
         let Some(row) = turned.after.objects.get(key) else { continue };
         let Spec::Job(spec) = &row.value.resource.spec else { continue };
+        // A hook's Job is another one for each commit.
+        if turned.before.objects.get(key).is_none_or(|old| old.uid != row.uid) {
+            continue;
+        }
         if job.finished.is_none() || job.template_digest != Some(spec.template.digest()) {
             continue;
         }
