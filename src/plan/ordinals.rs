@@ -157,11 +157,7 @@ fn take_down(order: Order, condemned: &[State]) -> Turn {
             State::Missing => continue,
             State::Ending if order.parallel => continue,
             State::Ending => turn.waits_for = Some(Wait::Condemned(index)),
-            State::Ended
-            | State::Unplaced
-            | State::Unready
-            | State::Ready
-            | State::Available => {
+            State::Ended | State::Unplaced | State::Unready | State::Ready | State::Available => {
                 turn.acts.push(Act::Dismiss(index));
             }
         }

@@ -192,7 +192,8 @@ fn work(draft: &Draft<'_>, sync: &mut Sync) -> BTreeMap<Stage, Work> {
         }
     }
     sync.touched.retain(|key| world.objects.contains_key(key));
-    for key in &sync.touched {
+    // One that changes once more in a later stage would wait for itself.
+    for key in sync.touched.difference(&sync.pending) {
         let stage = stage::stage(&world.objects[key].resource.annotations);
         stages.entry(stage).or_default().touched.insert(key.clone());
     }

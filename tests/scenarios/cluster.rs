@@ -215,10 +215,10 @@ impl Cluster {
         self.core = Core::new(self.world(), SourceStatus::default(), self.now);
         self.turn(Vec::new());
         let content = |text: &String| FileContent::Bytes(text.as_bytes().into());
-        let upserted = self.files.iter().map(|(path, text)| SourceFile {
-            path: path.as_str().into(),
-            content: content(text),
-        });
+        let upserted = self
+            .files
+            .iter()
+            .map(|(path, text)| SourceFile { path: path.as_str().into(), content: content(text) });
         let change = TreeChange { upserted: upserted.collect(), removed: Vec::new() };
         let commit = Arc::new(self.newest_commit());
         self.turn(vec![Event::Source { commit, change }]);

@@ -359,6 +359,52 @@ fn a_deletion_that_waits_is_not_carried_out_when_its_manifest_comes_back_or_cann
 }
 
 #[test]
+fn what_the_brakes_hold_is_not_forgotten_for_what_waits_for_its_turn() {
+    let mut cluster = Cluster::new(&["a"]);
+    let named = |name: &str| named(&web("web:1", 1), name);
+    cluster.commit(&[
+        ("b.yaml", &hook("migrate", "PreSync")),
+        ("one.yaml", &named("one")),
+        ("two.yaml", &named("two")),
+        ("three.yaml", &named("three")),
+    ]);
+    cluster.settle();
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("one.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/one waits for PreSync: the hook Job/default/migrate to end (running)
+    Job/default/migrate waits for 1 of 1 completions
+    ");
+    cluster.commit(&[("two.yaml", ""), ("broken.yaml", "kind: [")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/one waits for the manifests of 2 objects: `broken.yaml` can't be read, so what it defines is not known
+    Job/default/migrate waits for 1 of 1 completions
+    ");
+    cluster.commit(&[("broken.yaml", "")]);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(running(&cluster), "migrate three");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_changes_in_a_later_wave_than_before_does_not_wait_for_itself() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("db".to_owned(), Behaviour::NeverReady);
+    let db = |image: &str, at: i32| wave(&named(&web(image, 1), "db"), at);
+    cluster.commit(&[("db.yaml", &db("db:1", -1)), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    assert_eq!(running(&cluster), "db");
+    cluster.commit(&[("db.yaml", &db("db:2", 1))]);
+    cluster.behaviour.clear();
+    cluster.agents_act_on_new_pods_only();
+    assert_eq!(running(&cluster), "db web");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn an_order_that_cannot_be_is_an_error_with_its_path() {
     let mut cluster = Cluster::new(&["a"]);
     let early =

@@ -168,6 +168,8 @@ impl Item {
             self.image = format!("{}:2", self.image_kind());
         }
         self.requests = 0;
+        // A place that is taken by something in a later wave is not given up before its turn.
+        self.wave = 0;
         self.replicas = self.replicas.min(3);
         if self.place == crate::text::APART {
             self.place = 0;

@@ -6,7 +6,7 @@ use kgit::domain::key::ObjectKey;
 use kgit::domain::node::Node;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::Spec;
-use kgit::domain::stage;
+use kgit::domain::stage::{self, Phase};
 use kgit::domain::template::PodTemplate;
 use kgit::domain::workload::{DaemonUpdate, StatefulUpdate};
 use kgit::domain::world::{Recorded, World};
@@ -29,7 +29,7 @@ impl Cluster {
             return Err("the source has something newer".to_owned());
         }
         self.agents_at_rest(&view.world)?;
-        workloads_done(&view.world)?;
+        workloads_done(&view)?;
         self.engines_hold_what_is_owed(&view.world)?;
         if held_up_by_lost_data(&view.world) {
             return Ok(());
@@ -37,9 +37,10 @@ impl Cluster {
         objects_as_asked(&view)?;
         let forecast =
             forecast::forecast(&view.world, &view.catalog.desired(Default::default()), self.now);
-        match forecast.steps.is_empty() {
-            true => Ok(()),
-            false => Err(format!("the forecast has {}", text::said(&forecast.steps[0].said))),
+        let mut steps = forecast.steps.iter().map(|step| &step.said);
+        match steps.find(|said| !is_for_failures(&view, &said.object)) {
+            None => Ok(()),
+            Some(said) => Err(format!("the forecast has {}", text::said(said))),
         }
     }
 
@@ -156,15 +157,25 @@ fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
     claims.any(lost)
 }
 
-fn workloads_done(world: &World) -> Checked {
+/// What ran for a sync that failed, and may never end, is nobody's business until the next one
+/// fails.
+fn is_for_failures(view: &View, key: &ObjectKey) -> bool {
+    let desired = view.catalog.desired(Default::default());
+    let hook = desired.objects.get(key).and_then(|it| stage::hook(&it.annotations));
+    hook.is_some_and(|hook| hook.phases == [Phase::SyncFail])
+}
+
+fn workloads_done(view: &View) -> Checked {
+    let world = &view.world;
     for pod in world.pods.values() {
         let settled = pod.deletion.is_none() && (pod.is_ready() || pod.is_finished());
-        if !settled && !lost_its_data(world, &world.workload_of(pod)) {
+        let workload = world.workload_of(pod);
+        if !settled && !lost_its_data(world, &workload) && !is_for_failures(view, &workload) {
             return Err(format!("{} is {:?}", pod.key, pod.phase()));
         }
     }
     for (key, row) in &world.objects {
-        if !lost_its_data(world, key) {
+        if !lost_its_data(world, key) && !is_for_failures(view, key) {
             workload_done(world, key, &row.value.resource.spec)?;
         }
     }

@@ -128,7 +128,10 @@ impl Checks {
                 known.gone = true;
                 // Its node was to stop it by itself, and is not in a state to.
                 let stops = old.placed.as_ref().filter(|it| it.spec.fence_after_seconds.is_some());
-                known.lost |= stops.is_some_and(|placed| self.excused.contains(&placed.node));
+                if stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
+                    known.lost = true;
+                    self.engines.look_anew();
+                }
                 changed.push(old.uid.clone());
             }
         }

@@ -68,6 +68,15 @@ impl Checks {
             self.hook_may_run(turned, &hook, &before, &now)?;
         }
         // One that rolls for a config came long before.
+        for key in gone(turned).filter(|key| !self.ordered_away.contains(*key)) {
+            let hooks = turned
+                .hooks
+                .iter()
+                .filter(|hook| hook.stages.iter().any(|stage| stage.phase == Phase::PreSync));
+            for hook in hooks.filter(|hook| !self.ended_before(&hook.key)) {
+                return Err(format!("{key} went before the hook {} ended well", hook.key));
+            }
+        }
         for key in now.iter().filter(|key| differs(turned, key)) {
             let stage = stage::stage(&turned.after.objects[key].resource.annotations);
             self.may_come(turned, key, stage, &now)?;
@@ -148,8 +157,10 @@ impl Checks {
     }
 
     fn ended_before(&self, hook: &ObjectKey) -> bool {
-        let pods = self.stages.pods.get(hook);
-        pods.is_some_and(|pods| self.succeeded.iter().any(|(pod, _)| pods.contains(pod)))
+        let Some(pods) = self.stages.pods.get(hook) else { return false };
+        // A pod of a restored master's forgotten life ends as it did then.
+        let is_lost = |pod| self.pods.get(pod).is_some_and(|known| known.lost);
+        pods.iter().any(is_lost) || self.succeeded.iter().any(|(pod, _)| pods.contains(pod))
     }
 }
 
@@ -195,6 +206,14 @@ fn changed(turned: &Turned<'_>) -> BTreeSet<ObjectKey> {
         .collect();
     changed.extend(users);
     changed
+}
+
+/// What this turn deleted, unless somebody approved of that. What is retained is there still.
+fn gone<'a>(turned: &Turned<'a>) -> impl Iterator<Item = &'a ObjectKey> {
+    let (before, after) = (turned.before, turned.after);
+    let written = before.objects.iter().filter(|(_, row)| is_written(row));
+    let gone = written.filter(|(key, _)| !after.objects.contains_key(*key)).map(|(key, _)| key);
+    gone.filter(|_| before.meta.held.is_none() && !before.meta.restored)
 }
 
 /// A manifest says so, and it is no hook.
