@@ -152,7 +152,8 @@ impl Agent {
                 first.unwrap_or(self.told.len())
             }
         };
-        let outbox = Outbox::new(BootId::new(format!("{}-{}", self.name, self.life)));
+        let boot = BootId::new(format!("{}-{}", self.name, self.life));
+        let outbox = Outbox::new(boot, node.stamp().cloned());
         outbox.node(about_node());
         let witness = journal.witness()?;
         let mut process = Process::new(node, journal, outbox, remembered, moment, resync);
