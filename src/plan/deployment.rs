@@ -116,7 +116,7 @@ impl Rollout<'_> {
                 active.pop().map(|set| set.key.clone()).or_else(|| new.map(|s| s.key.clone()));
             let only = only.or_else(|| self.sets(draft).last().map(|set| set.key.clone()));
             if let Some(only) = only {
-                self.scale(draft, &only, self.spec.replicas);
+                self.scale_only(draft, &only);
             }
             return;
         }
@@ -137,6 +137,20 @@ impl Rollout<'_> {
         }
     }
 
+    /// Scales the only revision that is to have pods. Beyond upstream, it grows beside no pods of
+    /// others that are still there, where none may be together.
+    fn scale_only(&self, draft: &mut Draft<'_>, only: &ObjectKey) {
+        let replicas = draft.world.replica_sets.get(only).map_or(0, |set| set.replicas);
+        let others = self.sets(draft).into_iter().filter(|set| set.key != *only);
+        let left: Vec<Arc<Pod>> =
+            others.flat_map(|set| replicas::pods_of(&draft.world, &set.key)).collect();
+        let apart = self.spec.strategy == Strategy::Recreate && replicas < self.spec.replicas;
+        match apart && !left.is_empty() {
+            true => self.wait_for_the_old(draft, &left),
+            false => self.scale(draft, only, self.spec.replicas),
+        }
+    }
+
     fn recreate(
         &self,
         draft: &mut Draft<'_>,
@@ -151,23 +165,25 @@ impl Rollout<'_> {
         let left: Vec<Arc<Pod>> =
             old.iter().flat_map(|set| replicas::pods_of(&draft.world, &set.key)).collect();
         if !left.is_empty() {
-            let (deadline, kind) =
-                pods::ought_all_to_be_gone(left.iter().map(|pod| &**pod), draft.now);
-            if kind == WaitKind::Progress {
-                draft.wake(self.key, deadline);
-            }
-            draft.wait(Waiting {
-                object: self.key.clone(),
-                for_what: format!("{} pods of the old revision to be gone (Recreate)", left.len()),
-                kind,
-                deadline: Some(deadline),
-                consequence: "the new revision is not started".to_owned(),
-                unplaced: None,
-            });
-            return;
+            return self.wait_for_the_old(draft, &left);
         }
         let key = self.new_set(draft, new, digest, needs, self.spec.replicas);
         self.scale(draft, &key, self.spec.replicas);
+    }
+
+    fn wait_for_the_old(&self, draft: &mut Draft<'_>, left: &[Arc<Pod>]) {
+        let (deadline, kind) = pods::ought_all_to_be_gone(left.iter().map(|pod| &**pod), draft.now);
+        if kind == WaitKind::Progress {
+            draft.wake(self.key, deadline);
+        }
+        draft.wait(Waiting {
+            object: self.key.clone(),
+            for_what: format!("{} pods of the old revision to be gone (Recreate)", left.len()),
+            kind,
+            deadline: Some(deadline),
+            consequence: "the new revision is not started".to_owned(),
+            unplaced: None,
+        });
     }
 
     fn roll(

@@ -21,7 +21,12 @@ pub fn plan_objects(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
     if draft.world.meta.suspended.is_some() {
         return;
     }
-    let dirty: BTreeSet<ObjectKey> = dirty.iter().cloned().chain(stages::pending(draft)).collect();
+    let pending = stages::pending(draft);
+    // What waits for its turn is looked at in every tick, and what the brakes hold along with it:
+    // they would be judged, and remember, only a part of what is gone.
+    let held = draft.world.meta.held.as_ref().filter(|_| !pending.is_empty());
+    let held = held.into_iter().flat_map(|held| held.objects.iter().cloned());
+    let dirty: BTreeSet<ObjectKey> = dirty.iter().cloned().chain(held).chain(pending).collect();
     let mut now: BTreeSet<ObjectKey> = BTreeSet::new();
     let mut in_stages: BTreeSet<ObjectKey> = BTreeSet::new();
     let mut gone: BTreeMap<ObjectKey, Arc<Applied>> = BTreeMap::new();

@@ -12,6 +12,8 @@ pub enum State {
     Ended,
     /// Told to end, not gone yet.
     Ending,
+    /// No node can take it now, and it never had one.
+    Unplaced,
     Unready,
     /// Ready, but not for minReadySeconds yet.
     Ready,
@@ -102,19 +104,18 @@ pub fn next(order: Order, replicas: &[Replica], condemned: &[State]) -> Turn {
 /// A pod that never got ready and is of a revision that is not wanted any more would hold up
 /// everything, the rollback that gets rid of it first of all. Beyond upstream, it is replaced at
 /// once, since nothing is lost with it. The same goes for the current revision where none of the
-/// pods serves.
+/// pods serves, and for a pod of it that has no place: the update may be what fits.
 fn give_up(order: Order, replicas: &[Replica]) -> Turn {
     let Some(rolling) = order.rolling else { return Turn::default() };
     let serving = replicas.iter().any(|it| matches!(it.state, State::Ready | State::Available));
-    let hopeless = |index: usize, replica: &Replica| match replica.version {
-        Version::Update => false,
-        Version::Other => true,
-        Version::Current => index >= rolling.partition && !serving,
+    let hopeless = |index: usize, replica: &Replica| match (replica.version, replica.state) {
+        (Version::Update, _) => false,
+        (Version::Other, State::Unplaced | State::Unready) => true,
+        (Version::Current, State::Unplaced) => index >= rolling.partition,
+        (Version::Current, State::Unready) => index >= rolling.partition && !serving,
+        (Version::Current | Version::Other, _) => false,
     };
-    let acts = replicas
-        .iter()
-        .enumerate()
-        .filter(|(index, replica)| replica.state == State::Unready && hopeless(*index, replica));
+    let acts = replicas.iter().enumerate().filter(|(index, replica)| hopeless(*index, replica));
     Turn { acts: acts.map(|(index, _)| Act::GiveUp(index)).collect(), waits_for: None }
 }
 
@@ -125,8 +126,10 @@ fn bring_up(order: Order, replicas: &[Replica]) -> Turn {
             State::Missing => turn.acts.push(Act::Make(index, wanted(order, index))),
             State::Ended => turn.acts.push(Act::Clear(index)),
             State::Available => continue,
-            State::Ending | State::Unready | State::Ready if order.parallel => continue,
-            State::Ending | State::Unready | State::Ready => {
+            State::Ending | State::Unplaced | State::Unready | State::Ready if order.parallel => {
+                continue;
+            }
+            State::Ending | State::Unplaced | State::Unready | State::Ready => {
                 turn.waits_for = Some(Wait::Replica(index));
             }
         }
@@ -154,7 +157,7 @@ fn take_down(order: Order, condemned: &[State]) -> Turn {
             State::Missing => continue,
             State::Ending if order.parallel => continue,
             State::Ending => turn.waits_for = Some(Wait::Condemned(index)),
-            State::Ended | State::Unready | State::Ready | State::Available => {
+            State::Ended | State::Unplaced | State::Unready | State::Ready | State::Available => {
                 turn.acts.push(Act::Dismiss(index));
             }
         }
@@ -178,7 +181,7 @@ fn roll(rolling: Rolling, replicas: &[Replica]) -> Turn {
             (Version::Update, _) | (_, State::Missing | State::Ended | State::Ending) => {
                 turn.waits_for = turn.waits_for.or(Some(Wait::Replica(index)));
             }
-            (Version::Current | Version::Other, State::Unready) => {
+            (Version::Current | Version::Other, State::Unplaced | State::Unready) => {
                 turn.acts.push(Act::Replace(index));
             }
             (Version::Current | Version::Other, State::Available)
@@ -202,7 +205,7 @@ fn roll(rolling: Rolling, replicas: &[Replica]) -> Turn {
 mod tests {
     use super::*;
 
-    /// `-` missing, `x` ended, `t` ending, `n` not ready, `r` ready, `a` available; followed by
+    /// `-` missing, `x` ended, `t` ending, `p` not placed, `n` not ready, `r` ready, `a` available; followed by
     /// `'` for the current revision and by `?` for another one.
     fn replica(text: &str) -> Replica {
         let version = match text.chars().nth(1) {
@@ -219,6 +222,7 @@ mod tests {
             Some('-') => State::Missing,
             Some('x') => State::Ended,
             Some('t') => State::Ending,
+            Some('p') => State::Unplaced,
             Some('n') => State::Unready,
             Some('r') => State::Ready,
             Some('a') => State::Available,
@@ -389,6 +393,24 @@ mod tests {
         check(ORDERED, "a' n' a'", "wait 1");
         check(ORDERED, "n - -", "wait 0");
         check(PARALLEL, "a' a' n?", "give up 2");
+    }
+
+    #[test]
+    fn a_pod_that_finds_no_place_is_given_to_the_update() {
+        check(ORDERED, "a' p' -", "give up 1");
+        check(ORDERED, "a' p' a'", "give up 1");
+        check(ORDERED, "p' a' p'", "give up 0, give up 2");
+        check(ORDERED, "a' p?", "give up 1");
+        // It is of the update already, or it is to stay as it is.
+        check(ORDERED, "a' p", "wait 1");
+        check(ON_DELETE, "a' p' -", "wait 1");
+        let partition = Order { rolling: rolling(2, 1), ..ORDERED };
+        check(partition, "a' p' -", "wait 1");
+        check(partition, "a' a' p'", "give up 2");
+        // In parallel it never held up anything.
+        check(PARALLEL, "a' p' a'", "give up 1");
+        check(PARALLEL, "p a'", "wait 0");
+        check(ORDERED, "a | p", "dismiss 0");
     }
 
     #[test]

@@ -64,6 +64,10 @@ pub fn is_hook(annotations: &Labels) -> bool {
 /// is on its way, begins a new sync, with hooks of its own.
 pub fn take_in(draft: &mut Draft<'_>, changed: BTreeSet<ObjectKey>, deletes: bool) {
     let commit = Arc::clone(&draft.desired.commit);
+    // As long as the source was not read, no commit takes the place of the one on its way.
+    if commit.id.is_empty() {
+        return;
+    }
     let before = draft.world.meta.sync.as_ref();
     let other = before.is_none_or(|sync| sync.commit.id != commit.id);
     if changed.is_empty() && !other {
@@ -188,7 +192,8 @@ fn work(draft: &Draft<'_>, sync: &mut Sync) -> BTreeMap<Stage, Work> {
         }
     }
     sync.touched.retain(|key| world.objects.contains_key(key));
-    for key in &sync.touched {
+    // One that changes once more in a later stage would wait for itself.
+    for key in sync.touched.difference(&sync.pending) {
         let stage = stage::stage(&world.objects[key].resource.annotations);
         stages.entry(stage).or_default().touched.insert(key.clone());
     }

@@ -199,6 +199,8 @@ impl Set<'_> {
             State::Ending
         } else if ended && !refused(pod) {
             State::Ended
+        } else if pod.placed.is_none() {
+            State::Unplaced
         } else if !pod.is_ready() || !is_reachable(&draft.world, pod) {
             State::Unready
         } else if pod.is_available(self.spec.min_ready_seconds, draft.now) {
@@ -327,8 +329,6 @@ impl Set<'_> {
     fn wait_for(&self, draft: &mut Draft<'_>, pod: &Pod) {
         let name = &pod.key.name;
         match self.pod_state(draft, pod) {
-            // Where there is no node for it, that is waited for.
-            State::Unready if pod.placed.is_none() => {}
             State::Unready => {
                 let what = format!("pod `{name}` to be ready");
                 pods::wait_for_pods(draft, self.key, what, pod);
@@ -346,6 +346,8 @@ impl Set<'_> {
                 });
                 draft.wake(self.key, at);
             }
+            // Where there is no node for it, that is waited for.
+            State::Unplaced => {}
             State::Missing | State::Ended | State::Ending | State::Available => {}
         }
     }

@@ -225,6 +225,20 @@ impl Cluster {
         self.turn(vec![event]);
     }
 
+    /// The master starts anew with the World that is on disk, and reads its source only after its first turn.
+    pub fn restart_master(&mut self) {
+        self.core = Core::new(self.world(), SourceStatus::default(), self.now);
+        self.turn(Vec::new());
+        let content = |text: &String| FileContent::Bytes(text.as_bytes().into());
+        let upserted = self
+            .files
+            .iter()
+            .map(|(path, text)| SourceFile { path: path.as_str().into(), content: content(text) });
+        let change = TreeChange { upserted: upserted.collect(), removed: Vec::new() };
+        let commit = Arc::new(self.newest_commit());
+        self.turn(vec![Event::Source { commit, change }]);
+    }
+
     fn commit_event(&mut self, files: &[(&str, &str)]) -> Event {
         self.commits += 1;
         let mut change = TreeChange::default();
@@ -238,13 +252,16 @@ impl Cluster {
                 change.upserted.push(SourceFile { path: (*path).into(), content });
             }
         }
-        let commit = Commit {
+        Event::Source { commit: Arc::new(self.newest_commit()), change }
+    }
+
+    fn newest_commit(&self) -> Commit {
+        Commit {
             id: format!("{:040x}", self.commits),
             author: "Ann <ann@example.org>".to_owned(),
             at: self.now,
             summary: format!("change {}", self.commits),
-        };
-        Event::Source { commit: Arc::new(commit), change }
+        }
     }
 
     /// What `kgit diff` says of these files before they are committed.
@@ -495,6 +512,16 @@ impl Cluster {
         let mut entries = self.store.reader().entries(query).unwrap();
         entries.sort_by_key(|entry| entry.sequence);
         entries
+    }
+
+    /// What was done since the beginning, step by step.
+    pub fn all_steps(&self) -> Vec<String> {
+        let entries = self.entries();
+        let planned = entries.iter().filter_map(|entry| match &entry.body {
+            Body::Planned { steps, .. } => Some(steps),
+            _ => None,
+        });
+        planned.flatten().map(|step| text::said(&step.said)).collect()
     }
 
     /// What the last reconcile did, step by step, with its deviations.

@@ -330,3 +330,33 @@ fn what_was_told_of_a_forgotten_revision_is_forgotten_with_it() {
     cluster.commit(&[("web.yaml", "")]);
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_revision_that_none_may_be_beside_does_not_grow_beside_what_ends_though_it_is_scaled() {
+    let mut cluster = Cluster::new(&["a"]);
+    let with = |image: &str, more: &str| web(image, 3) + more;
+    cluster.commit(&[("web.yaml", &with("web:1", ""))]);
+    cluster.settle();
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    let one_more = "  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}\n";
+    cluster.commit(&[("web.yaml", &with("web:2", one_more))]);
+    cluster.agents_act_on_new_pods_only();
+    cluster.behaviour = [("web".to_owned(), Behaviour::NeverEnds)].into();
+    cluster.commit(&[("web.yaml", &with("web:2", "  strategy: {type: Recreate}\n"))]);
+    cluster.settle();
+    let paused = "  strategy: {type: Recreate}\n  paused: true\n";
+    cluster.commit(&[("web.yaml", &with("web:2", paused))]);
+    cluster.settle();
+    let active = cluster.pods().iter().filter(|pod| pod.is_active()).count();
+    assert_eq!(active, 1, "{:?}", cluster.waits());
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for 3 pods of the old revision to be gone (Recreate)
+    Deployment/default/web waits for pod `web-dz6clcrlxq-mr2cq` to end on a
+    Deployment/default/web waits for pod `web-dz6clcrlxq-tkvhw` to end on a
+    Deployment/default/web waits for pod `web-dz6clcrlxq-wlbpr` to end on a
+    ");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(cluster.pods().iter().filter(|pod| pod.is_ready()).count(), 3);
+    cluster.ends_quietly();
+}

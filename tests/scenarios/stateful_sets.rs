@@ -340,6 +340,54 @@ fn a_first_revision_that_never_gets_ready_does_not_hold_up_its_correction() {
     cluster.ends_quietly();
 }
 
+/// The set of `replicas` pods that ask for so much cpu; a node has 4.
+fn asking(replicas: u32, cpu: u32, more: &str) -> String {
+    let asks = format!("image: db:1\n        resources: {{requests: {{cpu: {cpu}}}}}\n");
+    stateful("db:1", replicas, more).replace("image: db:1\n", &asks)
+}
+
+#[test]
+fn a_pod_that_finds_no_place_does_not_hold_up_the_update_that_would() {
+    let mut cluster = Cluster::new(&["a"]);
+    commit(&mut cluster, &asking(2, 3, ""));
+    assert_snapshot!(cluster.waits().join("\n"), @"StatefulSet/default/db waits for a place for pod `db-1`: 0/1 nodes are available: 1 Insufficient cpu");
+    commit(&mut cluster, &asking(2, 1, ""));
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    StatefulSet/default/db
+    + create    ControllerRevision/default/db-fvpbmk8nmd  revision 2
+    - delete    Pod/default/db-1
+    + provision PersistentVolumeClaim/default/data-db-1  on a
+    + create    Pod/default/db-1  on a
+    - stop      Pod/default/db-0  on a
+    + create    Pod/default/db-0  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 2, data-db-0, ready
+    db-1 of revision 2, data-db-1, ready
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_finds_no_place_below_the_partition_keeps_its_revision() {
+    let mut cluster = Cluster::new(&["a"]);
+    let partition = "  updateStrategy: {rollingUpdate: {partition: 2}}\n";
+    commit(&mut cluster, &asking(2, 3, partition));
+    commit(&mut cluster, &asking(2, 1, partition));
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 1, data-db-0, ready
+    db-1 of revision 1, data-db-1, not ready
+    ");
+    assert_snapshot!(cluster.waits().join("\n"), @"StatefulSet/default/db waits for a place for pod `db-1`: 0/1 nodes are available: 1 Insufficient cpu");
+    commit(&mut cluster, &asking(2, 1, ""));
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 2, data-db-0, ready
+    db-1 of revision 2, data-db-1, ready
+    ");
+    cluster.ends_quietly();
+}
+
 #[test]
 fn on_delete_a_pod_gets_the_new_revision_when_it_is_made_again() {
     let mut cluster = Cluster::new(&["a"]);

@@ -265,6 +265,33 @@ fn a_hook_in_the_middle_of_its_work_is_left_to_end_before_a_newer_commit_runs_it
 }
 
 #[test]
+fn a_hook_is_not_run_again_by_a_master_that_starts_anew() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[
+        ("b.yaml", &hook("migrate", "PreSync")),
+        ("a.yaml", &hook("told", "PostSync")),
+        ("web.yaml", &web("web:1", 1)),
+    ]);
+    cluster.settle();
+    cluster.restart_master();
+    cluster.behaviour.clear();
+    cluster.settle();
+    cluster.restart_master();
+    cluster.settle();
+    let mut steps = cluster.all_steps();
+    steps.retain(|step| step.contains("Job/") || step.contains("Deployment/"));
+    assert_snapshot!(steps.join("\n"), @"
+    + create    Job/default/migrate  PreSync hook
+    ~ finish    Job/default/migrate  complete
+    + create    Deployment/default/web
+    + create    Job/default/told  PostSync hook
+    ~ finish    Job/default/told  complete
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn a_claim_that_waits_for_its_first_consumer_does_not_hold_up_the_consumers_wave() {
     let mut cluster = Cluster::new(&["a"]);
     let data = wave(&claim("data", ""), -1);
@@ -328,6 +355,52 @@ fn a_deletion_that_waits_is_not_carried_out_when_its_manifest_comes_back_or_cann
     cluster.commit(&[("broken.yaml", ""), ("db.yaml", &db)]);
     cluster.settle();
     assert_eq!(running(&cluster), "db");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_the_brakes_hold_is_not_forgotten_for_what_waits_for_its_turn() {
+    let mut cluster = Cluster::new(&["a"]);
+    let named = |name: &str| named(&web("web:1", 1), name);
+    cluster.commit(&[
+        ("b.yaml", &hook("migrate", "PreSync")),
+        ("one.yaml", &named("one")),
+        ("two.yaml", &named("two")),
+        ("three.yaml", &named("three")),
+    ]);
+    cluster.settle();
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("one.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/one waits for PreSync: the hook Job/default/migrate to end (running)
+    Job/default/migrate waits for 1 of 1 completions
+    ");
+    cluster.commit(&[("two.yaml", ""), ("broken.yaml", "kind: [")]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/one waits for the manifests of 2 objects: `broken.yaml` can't be read, so what it defines is not known
+    Job/default/migrate waits for 1 of 1 completions
+    ");
+    cluster.commit(&[("broken.yaml", "")]);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(running(&cluster), "migrate three");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_changes_in_a_later_wave_than_before_does_not_wait_for_itself() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("db".to_owned(), Behaviour::NeverReady);
+    let db = |image: &str, at: i32| wave(&named(&web(image, 1), "db"), at);
+    cluster.commit(&[("db.yaml", &db("db:1", -1)), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    assert_eq!(running(&cluster), "db");
+    cluster.commit(&[("db.yaml", &db("db:2", 1))]);
+    cluster.behaviour.clear();
+    cluster.agents_act_on_new_pods_only();
+    assert_eq!(running(&cluster), "db web");
     cluster.ends_quietly();
 }
 

@@ -45,6 +45,10 @@ pub struct Agent {
     pub given: BTreeSet<PodUid>,
     /// The newest place that the agent ever had orders of.
     pub newest: Option<(u64, u64)>,
+    /// When the last request was sent that the master answered, as nobody in the cluster knows it.
+    pub heard_at: Timestamp,
+    /// Until when the agent or the engine did not do its work, apart from hanging.
+    pub unfit_until: Timestamp,
 }
 
 /// What gets through between the agent and the master.
@@ -63,6 +67,8 @@ pub struct HostClock {
     /// Millionths; from `since` on.
     pub drift_ppm: i64,
     pub since: Timestamp,
+    /// By how many milliseconds it drifted before that.
+    drifted_ms: i64,
 }
 
 /// The time as it is, and as the machine tells it.
@@ -74,13 +80,23 @@ pub struct Moment {
 
 impl HostClock {
     pub fn at(&self, now: Timestamp) -> Moment {
-        let drifted = (now.0 - self.since.0) * self.drift_ppm / 1_000_000;
-        Moment { now, wall: Timestamp(now.0 + self.ahead_ms + drifted) }
+        Moment { now, wall: Timestamp(now.0 + self.ahead_ms + self.drift(now)) }
+    }
+
+    fn drift(&self, now: Timestamp) -> i64 {
+        (now.0 - self.since.0) * self.drift_ppm / 1_000_000
+    }
+
+    /// The clock that nobody can set; where it started means nothing.
+    pub fn uptime(&self, now: Timestamp) -> Duration {
+        let millis = now.0 + self.drifted_ms + self.drift(now);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
     /// Steps, and drifts differently from now on.
     pub fn set(&mut self, ahead_ms: i64, drift_ppm: i64, now: Timestamp) {
-        *self = Self { ahead_ms, drift_ppm, since: now };
+        let drifted_ms = self.drifted_ms + self.drift(now);
+        *self = Self { ahead_ms, drift_ppm, since: now, drifted_ms };
     }
 }
 
@@ -113,7 +129,16 @@ impl Agent {
             left: false,
             given: BTreeSet::new(),
             newest: None,
+            heard_at: now,
+            unfit_until: now,
         }
+    }
+
+    /// Since when agent and engine do their work, as far as is seen now.
+    pub fn fit_since(&self, now: Timestamp) -> Timestamp {
+        let away = self.process.is_none() || self.engine.world().down;
+        let hung = self.hangs_until.max(self.engine_hangs_until);
+        self.unfit_until.max(hung).max(if away { now } else { Timestamp(0) })
     }
 
     pub fn labels(&self) -> BTreeMap<String, String> {
@@ -156,10 +181,13 @@ impl Agent {
         let outbox = Outbox::new(boot, node.stamp().cloned());
         outbox.node(about_node());
         let witness = journal.witness()?;
+        let contact = journal.contact(&boot)?;
         let mut process = Process::new(node, journal, outbox, remembered, moment, resync);
         process.outage = rebooted.then_some(outage);
         process.heard = heard;
         process.witness = witness;
+        process.contact = contact;
+        self.unfit_until = now;
         self.process = Some(process);
         Ok(())
     }
@@ -168,6 +196,7 @@ impl Agent {
     pub fn die(&mut self) {
         self.life += 1;
         self.process = None;
+        self.unfit_until = self.unfit_until.max(self.hangs_until);
         self.hangs_until = Timestamp(0);
     }
 
@@ -191,7 +220,7 @@ impl Agent {
 
     /// Looks at the engine and decides.
     pub fn look(&mut self, now: Timestamp) -> Result<Option<Looked>, JournalError> {
-        let (range, moment) = (self.range, self.clock.at(now));
+        let (range, moment, uptime) = (self.range, self.clock.at(now), self.clock.uptime(now));
         let boot = self.host_boot.to_string();
         let engine = self.engine.clone();
         let Some(process) = self.process.as_mut() else { return Ok(None) };
@@ -220,8 +249,10 @@ impl Agent {
             }
         };
         process.engine_answered(moment);
+        process.node.cut_off_for(process.contact.map(|sent| uptime.saturating_sub(sent)));
         let round = process.node.decide(&view, process.outage, moment.wall);
         process.remember(&boot)?;
+        process.remember_contact(&boot);
         let mut looked = process.dispatch(round, moment);
         looked.removed = process.remove_ordered_volumes(&engine);
         Ok(Some(looked))

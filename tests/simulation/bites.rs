@@ -46,6 +46,23 @@ fn a_journal_that_is_not_synced_is_noticed() {
 }
 
 #[test]
+fn an_agent_that_does_not_stop_what_may_run_elsewhere_is_noticed() {
+    let weather = Weather {
+        faults: vec![Fault::LinkCut],
+        change: 0,
+        lasts: Duration::from_secs(3600),
+        ..Weather::calm()
+    };
+    let found = (0..4 * TRIES).find_map(|seed| {
+        let weather = Some(weather.clone());
+        simulate(Case { weather: weather.clone(), ..calm(seed, Sabotage::None) }).unwrap();
+        let why = simulate(Case { weather, ..calm(seed, Sabotage::IgnoresFence) }).err()?;
+        why.contains("the master saw it gone").then_some(why)
+    });
+    assert!(found.is_some(), "nobody misses what was to be stopped");
+}
+
+#[test]
 fn a_claim_on_two_nodes_is_noticed() {
     noticed(Sabotage::SharesClaims, "is in use by");
 }

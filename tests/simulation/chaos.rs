@@ -71,6 +71,7 @@ impl Cluster {
         let what = match happening {
             Happening::EngineBack { .. } => {
                 world.down = false;
+                agent.unfit_until = agent.unfit_until.max(self.now);
                 "engine is back"
             }
             Happening::RegistryBack { .. } => {
@@ -97,7 +98,7 @@ impl Cluster {
         self.calm = true;
         self.store_fails = false;
         self.master.fail_store(false);
-        self.master.clock.set(0, 0, self.now);
+        self.set_master_clock(0, 0);
         self.start_master();
         for node in 0..self.agents.len() {
             self.heal_node(node)?;
@@ -114,6 +115,7 @@ impl Cluster {
         agent.link = Link::default();
         agent.clock.set(0, 0, now);
         (agent.hangs_until, agent.engine_hangs_until) = (now, now);
+        agent.unfit_until = agent.unfit_until.max(now);
         {
             let mut world = agent.engine.world();
             world.down = false;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::plan::Waits;
+use kgit::domain::record::Pod;
 use kgit::domain::world::World;
 use kgit::master::event::Event;
 use kgit_protocol::assignment::PodNetwork;
@@ -66,6 +67,7 @@ pub struct Cluster {
     pub load: BTreeMap<String, u64>,
     pub backup: Option<(PathBuf, World)>,
     pub restores: u32,
+    pub master_clock_set: Timestamp,
     /// The newest audit entry that the trace has.
     pub said_entry: u64,
     pub dir: tempfile::TempDir,
@@ -112,6 +114,7 @@ impl Cluster {
             load: BTreeMap::new(),
             backup: None,
             restores: 0,
+            master_clock_set: now,
             said_entry: 0,
             dir,
         };
@@ -319,6 +322,13 @@ impl Cluster {
         note(world.cron_jobs.values().any(|cron| !cron.active.is_empty()), "cron");
         note(world.autoscalers.values().any(|it| it.desired.is_some()), "scaling");
         note(world.nodes.values().any(|node| node.drain.is_some()), "drain");
+        let fenced = |pod: &Pod| {
+            pod.placed.as_ref().is_some_and(|placed| placed.spec.fence_after_seconds.is_some())
+        };
+        let away = world.nodes.values().filter(|node| node.ready == Some(false));
+        let mut pods = away.flat_map(|node| world.pods_on(&node.name));
+        note(pods.any(|pod| fenced(pod)), "fencing");
+        note(world.meta.sync.as_ref().is_some_and(|sync| sync.open), "sync");
         note(world.meta.held.is_some(), "held");
         note(world.meta.restored, "restored");
         note(world.objects.values().any(|row| row.deletion.is_some()), "delete");

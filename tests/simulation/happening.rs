@@ -170,6 +170,8 @@ pub enum Sabotage {
     TampersWithAudit,
     /// The agents' disks keep nothing that they say they do.
     SyncsNothing,
+    /// The agents do not know that they are cut off.
+    IgnoresFence,
     /// A container of a pod with a claim is started on another node too.
     SharesClaims,
 }

@@ -5,6 +5,8 @@ use crate::random::Random;
 
 /// Versions of each image that the registries have.
 pub const VERSIONS: usize = 4;
+/// Of what comes into a repo with stages, in thousand: the hooks.
+const HOOKS: u32 = 250;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -12,6 +14,8 @@ pub enum What {
     /// A Deployment of one pod with a claim.
     Store {
         once_pod: bool,
+        /// Reachable from every node.
+        shared: bool,
     },
     Job {
         completions: u32,
@@ -27,11 +31,23 @@ pub enum What {
         selective: bool,
         min_ready: u32,
     },
-    Controller,
+    /// A ReplicaSet, or in older words a ReplicationController, with a manifest of its own.
+    Controller {
+        older: bool,
+    },
     Cron {
         schedule: usize,
         policy: usize,
     },
+    /// A Job that every commit runs.
+    Hook(Hook),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub phase: usize,
+    pub policy: usize,
+    pub wave: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +82,15 @@ pub struct Item {
     pub requests: usize,
     pub priority: usize,
     pub budget: usize,
+    /// Its pods may move when their node is cut off for long enough.
+    pub fenced: bool,
+    /// In a repo with stages; see [`crate::text::WAVES`].
+    pub wave: usize,
 }
 
 impl Item {
-    pub fn of(random: &mut Random) -> Self {
-        let what = what(random);
+    pub fn of(random: &mut Random, staged: bool) -> Self {
+        let what = what(random, staged);
         let replicas = 1 + u32::try_from(random.below(4)).unwrap_or(0);
         let usually_none = |random: &mut Random, of: usize| match random.permille(500) {
             true => 0,
@@ -85,7 +105,12 @@ impl Item {
             requests: usually_none(random, crate::text::REQUESTS.len()),
             priority: usually_none(random, crate::text::PRIORITIES.len()),
             budget: usually_none(random, crate::text::BUDGETS.len()),
+            fenced: random.permille(300),
+            wave: 0,
         };
+        if staged && !matches!(item.what, What::Hook(_)) {
+            item.wave = random.below(crate::text::WAVES.len());
+        }
         item.image = format!("{}:1", item.image_kind());
         if !item.rolls() {
             (item.place, item.requests) = (0, 0);
@@ -96,15 +121,15 @@ impl Item {
     /// What the images are called that do what this is to do.
     pub fn image_kind(&self) -> &'static str {
         match self.what {
-            What::Web(_) | What::Daemon { .. } | What::Controller => "web",
+            What::Web(_) | What::Daemon { .. } | What::Controller { .. } => "web",
             What::Store { .. } | What::Pod | What::Set(_) => "store",
-            What::Job { .. } | What::Cron { .. } => "job",
+            What::Job { .. } | What::Cron { .. } | What::Hook(_) => "job",
         }
     }
 
     /// Whether a change of its template changes the pods that there are.
     pub fn rolls(&self) -> bool {
-        !matches!(self.what, What::Controller)
+        !matches!(self.what, What::Controller { .. })
     }
 
     pub fn name_kind(&self) -> &'static str {
@@ -115,13 +140,19 @@ impl Item {
             What::Pod => "bare",
             What::Set(_) => "db",
             What::Daemon { .. } => "log",
-            What::Controller => "rc",
+            What::Controller { older: true } => "rc",
+            What::Controller { older: false } => "rs",
             What::Cron { .. } => "cron",
+            What::Hook(_) => "hook",
         }
     }
 
     /// Pods that keep apart need nodes, also for those that replace them.
     pub fn fit(&mut self, roomy: bool) {
+        if matches!(self.what, What::Hook(_)) {
+            // The classes come after those that come first.
+            self.priority = 0;
+        }
         if self.place == crate::text::APART {
             self.place = if roomy { self.place } else { 0 };
             self.replicas = self.replicas.min(2);
@@ -137,6 +168,8 @@ impl Item {
             self.image = format!("{}:2", self.image_kind());
         }
         self.requests = 0;
+        // A place that is taken by something in a later wave is not given up before its turn.
+        self.wave = 0;
         self.replicas = self.replicas.min(3);
         if self.place == crate::text::APART {
             self.place = 0;
@@ -151,10 +184,13 @@ impl Item {
     }
 }
 
-fn what(random: &mut Random) -> What {
-    match random.below(16) {
+fn what(random: &mut Random, staged: bool) -> What {
+    if staged && random.permille(HOOKS) {
+        return What::Hook(hook(random));
+    }
+    match random.below(17) {
         0..4 => What::Web(web(random)),
-        4..6 => What::Store { once_pod: random.permille(400) },
+        4..6 => What::Store { once_pod: random.permille(400), shared: random.permille(400) },
         6..8 => What::Job {
             completions: 1 + small(random, 3),
             parallelism: 1 + small(random, 2),
@@ -168,11 +204,19 @@ fn what(random: &mut Random) -> What {
             selective: random.permille(300),
             min_ready: random.pick(&[0, 0, 5]),
         },
-        14 => What::Controller,
+        14..16 => What::Controller { older: random.permille(400) },
         _ => What::Cron {
             schedule: random.below(crate::text::SCHEDULES.len()),
             policy: random.below(crate::text::POLICIES.len()),
         },
+    }
+}
+
+pub fn hook(random: &mut Random) -> Hook {
+    Hook {
+        phase: random.below(crate::text::HOOKS.len()),
+        policy: random.below(crate::text::HOOK_POLICIES.len()),
+        wave: random.below(crate::text::WAVES.len()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use kgit_protocol::ids::BootId;
 use kgit_protocol::messages::Report;
+use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::{ContainerUsage, NodeUsage, PodUsage, Usage};
 
 use crate::checks::Checked;
@@ -52,7 +53,8 @@ impl Cluster {
         }
         self.requests += 1;
         let poll_limit = self.pace.poll + POLL_GRACE;
-        let pending = Pending { id: self.requests };
+        let sent = self.agents[node].clock.uptime(self.now);
+        let pending = Pending { id: self.requests, sent };
         let loses = self.sabotage == Sabotage::LosesReports;
         let Some(process) = self.process(node, life) else { return };
         let (request, limit) = match what {
@@ -117,9 +119,9 @@ impl Cluster {
         match answer {
             Answer::Failed => self.failed(node, life, id),
             Answer::Lease => {
-                if process.beat.is_some_and(|pending| pending.id == id) {
-                    process.beat = None;
-                    process.failures = 0;
+                if let Some(beat) = process.beat.take_if(|pending| pending.id == id) {
+                    process.answered(beat);
+                    self.hears(node, beat);
                     let delay = self.next_of(BEAT);
                     self.at(delay, Happening::AgentSends { node, life, what: Sends::Beat });
                 }
@@ -135,25 +137,35 @@ impl Cluster {
             }
             Answer::Pulled(pulled) => {
                 // An answer that comes late or twice is taken as well: orders are fenced.
-                let current = process.pull.take_if(|pending| pending.id == id).is_some();
+                let current = process.pull.take_if(|pending| pending.id == id);
+                if let Some(pull) = current {
+                    process.answered(pull);
+                }
                 let Ok((taken, have)) = process.take_orders(*pulled, now) else {
                     self.journal_fails(node);
                     return Ok(());
                 };
-                if current {
+                if let Some(pull) = current {
                     process.have = have;
-                    process.failures = 0;
+                    self.hears(node, pull);
                 }
                 self.trace.say(now, || format!("n{node} takes orders: {taken:?}"));
                 self.took(node)?;
                 self.send(node, life, Sends::Report);
-                if current {
+                if current.is_some() {
                     self.send(node, life, Sends::Pull);
                 }
                 self.look_later(node);
             }
         }
         Ok(())
+    }
+
+    fn hears(&mut self, node: usize, request: Pending) {
+        let agent = &mut self.agents[node];
+        let since = agent.clock.uptime(self.now).saturating_sub(request.sent);
+        let since = i64::try_from(since.as_millis()).unwrap_or(0);
+        agent.heard_at = agent.heard_at.max(Timestamp(self.now.0 - since));
     }
 
     /// What the agent may run from now on, and that its orders only ever go ahead.

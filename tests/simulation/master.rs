@@ -20,6 +20,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::agent::HostClock;
+use crate::checks::stages::Hooked;
 use crate::repo::Tree;
 
 /// Sets of the past that a delta may start from; an agent that was away longer gets all.
@@ -57,6 +58,8 @@ pub struct Running {
     pub delivered_head: usize,
     /// Every file that was delivered last can be read.
     pub readable: bool,
+    /// Of what was delivered last.
+    pub hooks: Vec<Hooked>,
 }
 
 /// A pull that waits for something new.
@@ -105,6 +108,7 @@ impl Master {
             delivered: Tree::new(),
             delivered_head: 0,
             readable: true,
+            hooks: Vec::new(),
         });
     }
 

@@ -45,7 +45,7 @@ impl Cluster {
             Fault::MasterRestored => self.restore_master(),
             Fault::MasterClockSteps => {
                 let (step, drift) = (self.random.pick(&STEPS), self.random.pick(&DRIFTS));
-                self.master.clock.set(step, drift, self.now);
+                self.set_master_clock(step, drift);
                 self.say(|| format!("master's clock is {step} ms ahead"));
                 self.wake_master(Duration::ZERO);
             }
@@ -56,6 +56,11 @@ impl Cluster {
                 self.at(delay, Happening::StoreWorks);
             }
         }
+    }
+
+    pub fn set_master_clock(&mut self, ahead_ms: i64, drift_ppm: i64) {
+        self.master.clock.set(ahead_ms, drift_ppm, self.now);
+        self.master_clock_set = self.now;
     }
 
     fn befall(&mut self, fault: Fault, node: usize) {

@@ -30,11 +30,14 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const ENGINE_DYING: Duration = Duration::from_secs(20);
 const ENGINE_SETTLING: Duration = Duration::from_secs(5);
+const CONTACT_EVERY: Duration = Duration::from_secs(10);
 
 /// A request under way, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
     pub id: u64,
+    /// By the host's clock that nobody sets.
+    pub sent: Duration,
 }
 
 #[derive(Debug)]
@@ -62,6 +65,10 @@ pub struct Process {
     pub beat: Option<Pending>,
     pub reporting: Option<(Pending, Report)>,
     pub failures: u32,
+    /// When the last request that was answered had been sent; `None`: none was since the host
+    /// started.
+    pub contact: Option<Duration>,
+    contact_kept: Duration,
     removed: BTreeSet<String>,
 }
 
@@ -106,6 +113,8 @@ impl Process {
             beat: None,
             reporting: None,
             failures: 0,
+            contact: None,
+            contact_kept: Duration::ZERO,
             removed: BTreeSet::new(),
         }
     }
@@ -261,6 +270,21 @@ impl Process {
             host_boot: host_boot.to_owned(),
         };
         self.journal.remember(&self.remembered)
+    }
+
+    pub fn answered(&mut self, request: Pending) {
+        self.contact = self.contact.max(Some(request.sent));
+        self.failures = 0;
+    }
+
+    /// As the worker does: an older moment only has the pods stopped earlier.
+    pub fn remember_contact(&mut self, host_boot: &str) {
+        let Some(last) = self.contact.filter(|_| self.node.may_be_fenced()) else { return };
+        if last.saturating_sub(self.contact_kept) >= CONTACT_EVERY {
+            self.contact_kept = last;
+            // Tried again with the next one.
+            let _ = self.journal.keep_contact(host_boot, last);
+        }
     }
 
     /// As the link's back-off does, without its chance.

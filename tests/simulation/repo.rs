@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::item::{Item, VERSIONS, What};
+use crate::item::{self, Item, VERSIONS, What};
 use crate::random::Random;
 use crate::text;
 
@@ -30,10 +30,12 @@ pub enum Commit {
     Placing,
     /// Another way to roll.
     Strategy,
+    /// Another wave or phase.
+    Stage,
 }
 
 impl Commit {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Create,
         Self::Image,
         Self::BadImage,
@@ -49,11 +51,15 @@ impl Commit {
         Self::Pause,
         Self::Placing,
         Self::Strategy,
+        Self::Stage,
     ];
 }
 
 /// Workloads in a repo at most: more only make a run longer.
 const MAX_ITEMS: usize = 7;
+
+/// Of repos, in thousand: those whose manifests say in which order they come.
+const STAGED: u32 = 400;
 
 const BROKEN: &str = "zz-broken.yaml";
 
@@ -68,6 +74,8 @@ pub struct Repo {
     past: Vec<(BTreeMap<String, Item>, u64)>,
     probe_seconds: u32,
     rebalances: bool,
+    /// Whether manifests have waves, and some are hooks.
+    staged: bool,
     /// Whether pods may keep apart from each other.
     roomy: bool,
     /// How many commits there are.
@@ -86,6 +94,7 @@ impl Repo {
             past: Vec::new(),
             probe_seconds,
             rebalances: random.permille(300),
+            staged: random.permille(STAGED),
             roomy,
             head: 1,
         };
@@ -106,14 +115,20 @@ impl Repo {
         if self.emptied {
             return tree;
         }
-        tree.insert("settings.yaml".into(), text::config("ConfigMap", "settings", self.mode / 2));
-        tree.insert("keys.yaml".into(), text::config("Secret", "keys", self.mode / 3));
-        tree.insert("classes.yaml".into(), text::classes());
+        // What everybody refers to comes first, if there is an order.
+        let first = |text: String| match self.staged {
+            true => text::staged(&text, text::FIRST),
+            false => text,
+        };
+        let config = |kind, name, mode| first(text::config(kind, name, mode));
+        tree.insert("settings.yaml".into(), config("ConfigMap", "settings", self.mode / 2));
+        tree.insert("keys.yaml".into(), config("Secret", "keys", self.mode / 3));
+        tree.insert("classes.yaml".into(), first(text::classes()));
         if self.rebalances {
             tree.insert("cluster.yaml".into(), text::CLUSTER.into());
         }
         if self.extra {
-            tree.insert("extra.yaml".into(), text::config("ConfigMap", "extra", 0));
+            tree.insert("extra.yaml".into(), config("ConfigMap", "extra", 0));
         }
         for (name, item) in &self.items {
             let text = text::text(item, name, self.probe_seconds);
@@ -150,9 +165,13 @@ impl Repo {
             | Commit::Pause
             | Commit::Moved
             | Commit::Placing
-            | Commit::Strategy => {
+            | Commit::Strategy
+            | Commit::Stage => {
                 let name = self.any(random)?;
-                let scales = matches!(kind, Commit::Scale | Commit::Moved);
+                let scales = matches!(kind, Commit::Scale | Commit::Moved | Commit::Stage);
+                if kind == Commit::Stage && !self.staged {
+                    return None;
+                }
                 let item = self.items.get_mut(&name).filter(|item| scales || item.rolls())?;
                 edit(kind, item, random);
                 item.fit(self.roomy);
@@ -202,7 +221,7 @@ impl Repo {
 
     fn create(&mut self, random: &mut Random) -> String {
         self.made += 1;
-        let mut item = Item::of(random);
+        let mut item = Item::of(random, self.staged);
         item.fit(self.roomy);
         let name = format!("{}-{}", item.name_kind(), self.made);
         self.items.insert(name.clone(), item);
@@ -244,11 +263,16 @@ fn edit(kind: Commit, item: &mut Item, random: &mut Random) {
             }
         }
         Commit::Moved => item.folder = if item.folder.is_empty() { "apps/" } else { "" },
-        Commit::Placing => match random.below(4) {
+        Commit::Placing => match random.below(5) {
             0 => item.place = random.below(text::PLACES.len()),
             1 => item.requests = random.below(text::REQUESTS.len()),
             2 => item.priority = random.below(text::PRIORITIES.len()),
-            _ => item.budget = random.below(text::BUDGETS.len()),
+            3 => item.budget = random.below(text::BUDGETS.len()),
+            _ => item.fenced = !item.fenced,
+        },
+        Commit::Stage => match &mut item.what {
+            What::Hook(hook) => *hook = item::hook(random),
+            _ => item.wave = random.below(text::WAVES.len()),
         },
         Commit::Strategy => match &mut item.what {
             What::Web(web) => {
@@ -264,7 +288,8 @@ fn edit(kind: Commit, item: &mut Item, random: &mut Random) {
                 *schedule = random.below(text::SCHEDULES.len());
                 *policy = random.below(text::POLICIES.len());
             }
-            What::Store { .. } | What::Job { .. } | What::Pod | What::Controller => {}
+            What::Hook(hook) => *hook = item::hook(random),
+            What::Store { .. } | What::Job { .. } | What::Pod | What::Controller { .. } => {}
         },
         Commit::Create
         | Commit::Delete

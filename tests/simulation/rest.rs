@@ -6,6 +6,7 @@ use kgit::domain::key::ObjectKey;
 use kgit::domain::node::Node;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::Spec;
+use kgit::domain::stage::{self, Phase};
 use kgit::domain::template::PodTemplate;
 use kgit::domain::workload::{DaemonUpdate, StatefulUpdate};
 use kgit::domain::world::{Recorded, World};
@@ -28,14 +29,18 @@ impl Cluster {
             return Err("the source has something newer".to_owned());
         }
         self.agents_at_rest(&view.world)?;
-        objects_as_asked(&view)?;
-        workloads_done(&view.world)?;
+        workloads_done(&view)?;
         self.engines_hold_what_is_owed(&view.world)?;
+        if held_up_by_lost_data(&view.world) {
+            return Ok(());
+        }
+        objects_as_asked(&view)?;
         let forecast =
             forecast::forecast(&view.world, &view.catalog.desired(Default::default()), self.now);
-        match forecast.steps.is_empty() {
-            true => Ok(()),
-            false => Err(format!("the forecast has {}", text::said(&forecast.steps[0].said))),
+        let mut steps = forecast.steps.iter().map(|step| &step.said);
+        match steps.find(|said| !is_for_failures(&view, &said.object)) {
+            None => Ok(()),
+            Some(said) => Err(format!("the forecast has {}", text::said(said))),
         }
     }
 
@@ -115,12 +120,24 @@ impl Cluster {
     }
 }
 
+/// What stands in later waves than a workload whose data is gone for good waits as it does.
+fn held_up_by_lost_data(world: &World) -> bool {
+    let waits = world.meta.sync.as_ref().is_some_and(|sync| sync.open && sync.waits_at.is_some());
+    waits && world.claims.values().any(|state| state.phase == ClaimPhase::Lost)
+}
+
 fn objects_as_asked(view: &View) -> Checked {
     let desired = view.catalog.desired(Default::default());
-    let asked: BTreeSet<&ObjectKey> = desired.objects.keys().collect();
+    // A hook is there after it ran, and not for long where its policy says so.
+    let once = |key: &ObjectKey| {
+        let annotations = desired.objects.get(key).map(|resource| &resource.annotations);
+        annotations.and_then(stage::hook).is_some()
+    };
+    let asked: BTreeSet<&ObjectKey> = desired.objects.keys().filter(|key| !once(key)).collect();
     let rows = view.world.objects.iter();
     let of_manifests = rows.filter(|(_, row)| row.retained.is_none() && row.owner.is_none());
-    let there: BTreeSet<&ObjectKey> = of_manifests.map(|(key, _)| key).collect();
+    let there: BTreeSet<&ObjectKey> =
+        of_manifests.map(|(key, _)| key).filter(|key| !once(key)).collect();
     match asked.symmetric_difference(&there).next() {
         Some(key) => Err(format!("{key} is not as the repo says")),
         None => Ok(()),
@@ -140,15 +157,25 @@ fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
     claims.any(lost)
 }
 
-fn workloads_done(world: &World) -> Checked {
+/// What ran for a sync that failed, and may never end, is nobody's business until the next one
+/// fails.
+fn is_for_failures(view: &View, key: &ObjectKey) -> bool {
+    let desired = view.catalog.desired(Default::default());
+    let hook = desired.objects.get(key).and_then(|it| stage::hook(&it.annotations));
+    hook.is_some_and(|hook| hook.phases == [Phase::SyncFail])
+}
+
+fn workloads_done(view: &View) -> Checked {
+    let world = &view.world;
     for pod in world.pods.values() {
         let settled = pod.deletion.is_none() && (pod.is_ready() || pod.is_finished());
-        if !settled && !lost_its_data(world, &world.workload_of(pod)) {
+        let workload = world.workload_of(pod);
+        if !settled && !lost_its_data(world, &workload) && !is_for_failures(view, &workload) {
             return Err(format!("{} is {:?}", pod.key, pod.phase()));
         }
     }
     for (key, row) in &world.objects {
-        if !lost_its_data(world, key) {
+        if !lost_its_data(world, key) && !is_for_failures(view, key) {
             workload_done(world, key, &row.value.resource.spec)?;
         }
     }

@@ -64,6 +64,13 @@ pub const SET_UPDATES: [&str; 4] = [
 pub const RETENTIONS: [&str; 3] =
     ["{}", "{whenScaled: Delete}", "{whenDeleted: Delete, whenScaled: Retain}"];
 
+/// In a repo with stages; what is nothing else comes with the wave 0.
+pub const WAVES: [&str; 4] = ["0", "-1", "1", "2"];
+/// The wave of what the others refer to.
+pub const FIRST: &str = "sync-wave: \"-2\"";
+pub const HOOKS: [&str; 4] = ["PreSync", "Sync", "PostSync", "SyncFail"];
+pub const HOOK_POLICIES: [&str; 3] = ["BeforeHookCreation", "HookSucceeded", "HookFailed"];
+
 pub const SCHEDULES: [&str; 3] = ["*/20 * * * *", "7,37 * * * *", "@hourly"];
 pub const POLICIES: [&str; 3] = ["Allow", "Forbid", "Replace"];
 
@@ -99,13 +106,29 @@ pub fn config(kind: &str, name: &str, mode: u64) -> String {
 
 /// One item's file.
 pub fn text(item: &Item, name: &str, probe_seconds: u32) -> String {
+    let text = plain(item, name, probe_seconds);
+    match item.wave {
+        0 => text,
+        wave => staged(&text, &format!("sync-wave: \"{}\"", WAVES[wave])),
+    }
+}
+
+/// Every object in the text with an annotation.
+pub fn staged(text: &str, annotation: &str) -> String {
+    let with = format!("\nmetadata: {{annotations: {{argocd.argoproj.io/{annotation}}}, name:");
+    text.replace("\nmetadata: {name:", &with)
+}
+
+fn plain(item: &Item, name: &str, probe_seconds: u32) -> String {
     let writer = Writer { item, name, probe_seconds };
     match item.what {
         What::Web(web) => writer.web(web),
-        What::Store { once_pod } => {
+        What::Store { once_pod, shared } => {
             let mode = if once_pod { "ReadWriteOncePod" } else { "ReadWriteOnce" };
+            let volume = if shared { export(name, mode) } else { String::new() };
             writer.deployment(1, RECREATE, 0, false, &writer.pods("", true, ""))
-                + &claim(name, mode)
+                + &claim(name, mode, shared)
+                + &volume
         }
         What::Job { completions, parallelism, indexed, short_lived } => {
             let mut more = format!("completions: {completions}, parallelism: {parallelism}");
@@ -117,7 +140,7 @@ pub fn text(item: &Item, name: &str, probe_seconds: u32) -> String {
         What::Pod => format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n{}{}",
             writer.spec("", true, "", "  "),
-            claim(name, "ReadWriteOnce")
+            claim(name, "ReadWriteOnce", false)
         ),
         What::Set(set) => writer.set(set),
         What::Daemon { update, selective, min_ready } => {
@@ -126,7 +149,11 @@ pub fn text(item: &Item, name: &str, probe_seconds: u32) -> String {
             let more = format!("  updateStrategy: {update}\n  minReadySeconds: {min_ready}\n");
             writer.workload("apps/v1", "DaemonSet", &more, &(writer.pods("", false, "") + place))
         }
-        What::Controller => {
+        What::Controller { older: false } => {
+            let more = format!("  replicas: {}\n", item.replicas);
+            writer.workload("apps/v1", "ReplicaSet", &more, &writer.pods("", false, ""))
+        }
+        What::Controller { older: true } => {
             let (replicas, pods) = (item.replicas, writer.pods("", false, ""));
             format!(
                 "apiVersion: v1\nkind: ReplicationController\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -142,6 +169,16 @@ pub fn text(item: &Item, name: &str, probe_seconds: u32) -> String {
             POLICIES[policy],
             writer.job("completions: 1", "      ")
         ),
+        What::Hook(hook) => {
+            let (phase, policy, wave) =
+                (HOOKS[hook.phase], HOOK_POLICIES[hook.policy], WAVES[hook.wave]);
+            format!(
+                "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: {name}\n  annotations:\n    \
+                 argocd.argoproj.io/hook: {phase}\n    \
+                 argocd.argoproj.io/hook-delete-policy: {policy}\n    \
+                 kgit.dev/sync-wave: \"{wave}\"\nspec:\n"
+            ) + &writer.job("completions: 1", "  ")
+        }
     }
 }
 
@@ -238,10 +275,14 @@ impl Writer<'_> {
 
     fn workload(&self, version: &str, kind: &str, more: &str, pods: &str) -> String {
         let name = self.name;
+        let fenced = match self.item.fenced {
+            true => "annotations: {kgit.dev/fence-after-seconds: \"300\"}, ",
+            false => "",
+        };
         format!(
             "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{more}  \
              selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    \
-             metadata: {{labels: {{app: {name}}}}}\n    spec:\n{pods}"
+             metadata: {{{fenced}labels: {{app: {name}}}}}\n    spec:\n{pods}"
         )
     }
 
@@ -286,9 +327,22 @@ impl Writer<'_> {
     }
 }
 
-fn claim(name: &str, mode: &str) -> String {
+/// A claim: of a volume of its own on the pod's node, or of one that all nodes reach.
+fn claim(name: &str, mode: &str, shared: bool) -> String {
+    let volume = match shared {
+        true => format!("  volumeName: {name}\n  storageClassName: \"\"\n"),
+        false => String::new(),
+    };
     format!(
         "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\nspec:\n  \
-         accessModes: [{mode}]\n  resources: {{requests: {{storage: 1Gi}}}}\n"
+         accessModes: [{mode}]\n  resources: {{requests: {{storage: 1Gi}}}}\n{volume}"
+    )
+}
+
+fn export(name: &str, mode: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: {name}}}\nspec:\n  \
+         capacity: {{storage: 1Gi}}\n  accessModes: [{mode}]\n  \
+         nfs: {{server: nas, path: /exports/{name}}}\n"
     )
 }

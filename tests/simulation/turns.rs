@@ -11,6 +11,7 @@ use kgit::store::reader::EntryQuery;
 use kgit_protocol::messages::Orders;
 use tokio::sync::oneshot;
 
+use crate::checks::stages::Hooked;
 use crate::checks::{Checked, Turned};
 use crate::cluster::Cluster;
 use crate::happening::{Answer, Happening, Request};
@@ -20,6 +21,8 @@ use crate::words::{differences, word};
 
 /// As in the master's loop.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// What templates ask for, less what clocks may differ by.
+const FENCED_AFTER: Duration = Duration::from_secs(298);
 /// What comes within this is heard in one turn, where many beat together.
 const TOGETHER: Duration = Duration::from_millis(40);
 
@@ -82,7 +85,10 @@ impl Cluster {
         let turn = running.core.turn(events, moment.wall, &mut running.store);
         let view = running.core.view(&running.store);
         if reads {
-            running.readable = view.catalog.desired(Arc::default()).unreadable.is_empty();
+            let desired = view.catalog.desired(Arc::default());
+            running.readable = desired.unreadable.is_empty();
+            let staged = desired.staged.iter().filter_map(|key| desired.objects.get(key));
+            running.hooks = staged.filter_map(Hooked::of).collect();
         }
         running.note_issued(&view.world);
         let read = view.source.commit.is_some();
@@ -93,6 +99,11 @@ impl Cluster {
         self.coverage.transactions += u64::from(turn.committed.is_some());
         self.say_turn(&said, &before, &view.world);
         let Some(running) = &mut self.master.running else { return Ok(()) };
+        let excused = self.agents.iter().filter(|agent| {
+            let due = agent.heard_at.after(FENCED_AFTER);
+            agent.fit_since(self.now) > due || self.master_clock_set > agent.heard_at
+        });
+        self.checks.excuses(excused.map(|agent| agent.name.clone()));
         let turned = Turned {
             before: &before,
             after: &view.world,
@@ -101,6 +112,7 @@ impl Cluster {
             readable: running.readable,
             read,
             through: turn.failed.is_none(),
+            hooks: &running.hooks,
         };
         self.checks.turn(&turned)?;
         (self.world, self.waits) = (view.world, view.waits);

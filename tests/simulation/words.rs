@@ -1,5 +1,8 @@
 //! Events and changes in words, for the trace.
 
+use std::collections::BTreeSet;
+
+use kgit::domain::key::ObjectKey;
 use kgit::domain::world::World;
 use kgit::master::event::Event;
 
@@ -59,6 +62,28 @@ pub fn differences(before: &World, after: &World) -> Vec<String> {
         if before.jobs.get(key).is_none_or(|old| *old.value != *job.value) {
             lines.push(format!("~ {key} {:?}", job.value));
         }
+    }
+    if before.meta.sync != after.meta.sync
+        && let Some(sync) = &after.meta.sync
+    {
+        let names = |keys: &BTreeSet<ObjectKey>| {
+            let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            names.join(" ")
+        };
+        let hooks: Vec<String> =
+            sync.hooks.iter().map(|run| format!("{} {:?}", run.hook, run.state)).collect();
+        lines.push(format!(
+            "~ sync of {}, open {}: pending [{}], touched [{}], hooks [{}]",
+            sync.commit.summary,
+            sync.open,
+            names(&sync.pending),
+            names(&sync.touched),
+            hooks.join(", ")
+        ));
+    }
+    if before.meta.held != after.meta.held {
+        let held = after.meta.held.as_ref();
+        lines.push(format!("~ held: {:?}", held.map(|held| (&held.reason, &held.objects))));
     }
     let new = after.objects.keys().filter(|key| !before.objects.contains_key(*key));
     lines.extend(new.map(|key| format!("+ {key}")));

@@ -105,6 +105,11 @@ impl Cluster {
             let left = u32::try_from(self.random.below(9)).unwrap_or(0);
             self.agents[node].disk.platter().dies_in = Some(left);
         }
+        if self.sabotage == Sabotage::IgnoresFence
+            && let Some(process) = self.process(node, life)
+        {
+            process.contact = Some(Duration::MAX);
+        }
         let Ok(looked) = self.agents[node].look(now) else { return self.journal_fails(node) };
         let Some(looked) = looked else { return };
         self.coverage.looks += 1;

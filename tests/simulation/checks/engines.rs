@@ -94,7 +94,13 @@ impl Checks {
     /// Another pod with the same claim, as if the master had made it for that node; `None` if the
     /// pod has no claim. For a promise broken on purpose.
     pub fn with_claim(&mut self, pod: &PodUid, node: &NodeName) -> Option<PodUid> {
-        let known = self.pods.get(pod).filter(|known| !known.claims.is_empty())?;
+        self.pods.get(pod).filter(|known| !known.claims.is_empty())?;
+        self.twin_of(pod, node)
+    }
+
+    /// The same of any pod, with its name as well.
+    pub fn twin_of(&mut self, pod: &PodUid, node: &NodeName) -> Option<PodUid> {
+        let known = self.pods.get(pod)?;
         let twin = PodUid::new(format!("{pod}-twin"));
         let known = Known { node: Some(node.clone()), ..known.clone() };
         self.pods.insert(twin.clone(), known);

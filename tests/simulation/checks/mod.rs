@@ -7,6 +7,7 @@ mod engines;
 mod rollouts;
 mod services;
 mod sets;
+pub mod stages;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
 
 use crate::checks::engines::Engines;
+use crate::checks::stages::{Hooked, Stages, is_hook};
 
 pub type Checked = Result<(), String>;
 
@@ -48,11 +50,14 @@ pub struct Checks {
     /// Containers of jobs that ended well by themselves.
     succeeded: BTreeSet<(PodUid, String)>,
     engines: Engines,
+    stages: Stages,
     /// Claims that one pod alone may use.
     once_pod: BTreeSet<ObjectKey>,
     /// What somebody ordered away, and the nodes that somebody gave up.
     ordered_away: BTreeSet<ObjectKey>,
     given_up: BTreeSet<NodeName>,
+    /// Nodes that can't be relied on to stop pods by themselves.
+    excused: BTreeSet<NodeName>,
     /// Volumes that may go, since their claims may.
     may_go: BTreeSet<String>,
     checked: Option<u64>,
@@ -74,6 +79,8 @@ pub struct Turned<'a> {
     pub read: bool,
     /// The store took it. If not, nothing of the turn happened, and it is tried again.
     pub through: bool,
+    /// Of the commit that the master has.
+    pub hooks: &'a [Hooked],
 }
 
 impl Checks {
@@ -98,9 +105,11 @@ impl Checks {
         }
         rollouts::availability(turned)?;
         rollouts::surge(turned)?;
+        rollouts::sets_of_their_own(turned)?;
         rollouts::finished_jobs_rest(turned)?;
         sets::check(turned)?;
         budgets::check(turned)?;
+        self.stages(turned)?;
         waits::everything_pending_is_explained(turned, self.latest)?;
         services::endpoints(turned.after)
     }
@@ -119,6 +128,12 @@ impl Checks {
                 && let Some(known) = self.pods.get_mut(&old.uid)
             {
                 known.gone = true;
+                // Its node was to stop it by itself, and is not in a state to.
+                let stops = old.placed.as_ref().filter(|it| it.spec.fence_after_seconds.is_some());
+                if stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
+                    known.lost = true;
+                    self.engines.look_anew();
+                }
                 changed.push(old.uid.clone());
             }
         }
@@ -161,8 +176,9 @@ impl Checks {
 
     fn nothing_deleted(&self, turned: &Turned<'_>) -> Checked {
         for (key, row) in &turned.before.objects {
-            // What an object made ends as that sees fit, and what somebody ordered away goes.
-            if row.owner.is_some() || self.ordered_away.contains(key) {
+            // What an object made ends as that sees fit, what somebody ordered away goes, and a
+            // hook is made anew for each commit.
+            if row.owner.is_some() || self.ordered_away.contains(key) || is_hook(row) {
                 continue;
             }
             let Some(now) = turned.after.objects.get(key) else {
@@ -181,6 +197,7 @@ impl Checks {
         self.issued.clear();
         // That they did is forgotten, too.
         self.succeeded.clear();
+        self.forgets_stages(world);
         self.engines.look_anew();
         for (uid, known) in &mut self.pods {
             let then = world.pod_by_uid(uid);
@@ -196,6 +213,12 @@ impl Checks {
     /// Somebody orders retained objects, and their data, away.
     pub fn orders_away(&mut self, objects: &[ObjectKey]) {
         self.ordered_away.extend(objects.iter().cloned());
+    }
+
+    /// Where the agent or the engine is not at work, and where the master's clock was set since a
+    /// node was heard of, a pod may go on that its node is to stop by itself, as the docs say.
+    pub fn excuses(&mut self, nodes: impl Iterator<Item = NodeName>) {
+        self.excused = nodes.collect();
     }
 
     /// Somebody declares a machine to be gone for good.

@@ -72,18 +72,35 @@ pub(super) fn surge(turned: &Turned<'_>) -> Checked {
         let after = pods_of(turned.after, key);
         let made = after.iter().any(|pod| !turned.before.pods.contains_key(&pod.key));
         let active = after.iter().filter(|pod| pod.is_active()).count();
-        let most = (replicas + surge) as usize;
-        if made && active > most {
-            return Err(format!("{key}: {active} pods, of at most {most}"));
-        }
-        let old_and_new: BTreeSet<&ObjectKey> = after.iter().map(|pod| &pod.owner).collect();
-        // A pod that is lost is replaced whatever else there is.
         let grown = turned.after.sets_of(key).any(|set| {
             let before = turned.before.replica_sets.get(&set.key);
             before.is_none_or(|before| before.replicas < set.replicas)
         });
+        // A pod that is lost is replaced whatever else there is: bounds that became narrower take
+        // no revision back that was scaled within the wider ones.
+        let scaled_to: u32 = turned.before.sets_of(key).map(|set| set.replicas).sum();
+        let most = if grown { replicas + surge } else { scaled_to.max(replicas + surge) } as usize;
+        if made && active > most {
+            return Err(format!("{key}: {active} pods, of at most {most}"));
+        }
+        let old_and_new: BTreeSet<&ObjectKey> = after.iter().map(|pod| &pod.owner).collect();
         if spec.strategy == Strategy::Recreate && made && grown && old_and_new.len() > 1 {
             return Err(format!("{key}: a new pod beside old ones (Recreate)"));
+        }
+    }
+    Ok(())
+}
+
+/// A turn that makes pods of a set with a manifest of its own leaves no more than are wanted.
+pub(super) fn sets_of_their_own(turned: &Turned<'_>) -> Checked {
+    for (key, row) in &turned.after.objects {
+        let Spec::ReplicaSet(spec) = &row.value.resource.spec else { continue };
+        let pods = pods_of(turned.after, key);
+        let made = pods.iter().any(|pod| !turned.before.pods.contains_key(&pod.key));
+        let active = pods.iter().filter(|pod| pod.is_active()).count();
+        let wanted = turned.after.replicas_of(key, spec.replicas) as usize;
+        if made && active > wanted {
+            return Err(format!("{key}: {active} pods, of {wanted}"));
         }
     }
     Ok(())
@@ -94,6 +111,10 @@ pub(super) fn finished_jobs_rest(turned: &Turned<'_>) -> Checked {
     for (key, job) in &turned.before.jobs {
         let Some(row) = turned.after.objects.get(key) else { continue };
         let Spec::Job(spec) = &row.value.resource.spec else { continue };
+        // A hook's Job is another one for each commit.
+        if turned.before.objects.get(key).is_none_or(|old| old.uid != row.uid) {
+            continue;
+        }
         if job.finished.is_none() || job.template_digest != Some(spec.template.digest()) {
             continue;
         }

@@ -6,12 +6,15 @@ use kgit::domain::node::Node;
 use kgit::domain::record::Pod;
 use kgit::domain::resource::Spec;
 use kgit::domain::workload::{DaemonSetSpec, DaemonUpdate, StatefulSetSpec, StatefulUpdate};
-use kgit::domain::world::node_key;
+use kgit::domain::world::{World, node_key};
 
 use crate::checks::{Checked, Turned, makes_way, was_told_to_end};
 
 pub(super) fn check(turned: &Turned<'_>) -> Checked {
     for (key, row) in &turned.after.objects {
+        if !rolls_as_before(turned, key) {
+            continue;
+        }
         match &row.resource.spec {
             Spec::StatefulSet(spec) => stateful_set(turned, key, spec)?,
             Spec::DaemonSet(spec) => daemon_set(turned, key, spec)?,
@@ -19,6 +22,16 @@ pub(super) fn check(turned: &Turned<'_>) -> Checked {
         }
     }
     Ok(())
+}
+
+/// What was stopped before the bounds changed, in the same turn, was stopped within the old ones.
+fn rolls_as_before(turned: &Turned<'_>, key: &ObjectKey) -> bool {
+    let spec = |world: &World| world.objects.get(key).map(|row| row.resource.spec.clone());
+    match (spec(turned.before), spec(turned.after)) {
+        (Some(Spec::StatefulSet(old)), Some(Spec::StatefulSet(new))) => old.update == new.update,
+        (Some(Spec::DaemonSet(old)), Some(Spec::DaemonSet(new))) => old.update == new.update,
+        _ => true,
+    }
 }
 
 fn pods<'a>(turned: &Turned<'a>, owner: &ObjectKey) -> Vec<&'a Pod> {

@@ -53,7 +53,7 @@ fn objects(turned: &Turned<'_>, now: Timestamp) -> Checked {
     Ok(())
 }
 
-fn is_pending(world: &World, key: &ObjectKey, spec: &Spec, now: Timestamp) -> bool {
+pub(super) fn is_pending(world: &World, key: &ObjectKey, spec: &Spec, now: Timestamp) -> bool {
     let done = |pods: &[&Pod], replicas: u32, min_ready: u32| {
         let active = pods.iter().filter(|pod| pod.is_active());
         let available = active.clone().filter(|pod| is_available(world, pod, min_ready, now));
