@@ -158,7 +158,7 @@ fn worker(
         places,
         puller: Puller::new(config.docker_config.clone()),
         journal,
-        outbox: Arc::new(Outbox::new(BootId::new(hex(&random::<8>())))),
+        outbox: Arc::new(Outbox::new(BootId::new(hex(&random::<8>())), node.stamp().cloned())),
         range: network.range,
         node,
         remembered,

@@ -170,9 +170,8 @@ impl Node {
             self.hashes.insert(uid.clone(), hashes(&self.key, &next.pods[uid]));
         }
         let known = |uid: &PodUid| before.contains_key(uid);
-        // Who orders it for the first time, or after a restore, may not know what was told of it.
-        let same_master = self.set.as_ref().is_some_and(|it| it.stamp.epoch == next.stamp.epoch);
-        self.reported.retain(|uid, _| same_master && (known(uid) || !next.pods.contains_key(uid)));
+        // Who orders it for the first time may not know what was told of it.
+        self.reported.retain(|uid, _| known(uid) || !next.pods.contains_key(uid));
         changed.extend(before.keys().filter(|uid| !next.pods.contains_key(*uid)).cloned());
         if next.keep_others {
             let lost = before.iter().filter(|(uid, _)| !next.pods.contains_key(*uid));
@@ -255,7 +254,7 @@ impl Node {
         let ordered = self.set.as_ref().and_then(|set| set.pods.get(uid));
         let assignment = ordered.or_else(|| self.kept.get(uid));
         if assignment.is_none() && self.set.as_ref().is_some_and(|set| set.keep_others) {
-            return;
+            return self.tell_of_stranger(uid, seen, round);
         }
         let hashes = self.hashes.get(uid).unwrap_or(&none);
         let facts = self.facts.entry(uid.clone()).or_default();
@@ -283,6 +282,15 @@ impl Node {
         if over {
             self.facts.remove(uid);
             self.reported.remove(uid);
+        }
+    }
+
+    /// A pod that nobody here has orders for, and that is to be left alone, is there all the same.
+    fn tell_of_stranger(&mut self, uid: &PodUid, seen: &[&Seen], round: &mut Round) {
+        if seen.iter().any(|seen| seen.state.is_alive()) && !self.reported.contains_key(uid) {
+            let observation = PodObservation::bare(uid.clone(), PodPhase::Unknown);
+            self.reported.insert(uid.clone(), observation.clone());
+            round.observations.push(observation);
         }
     }
 

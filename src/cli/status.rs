@@ -109,7 +109,13 @@ fn findings(status: &ClusterStatus) -> String {
         ));
     }
     if status.restored {
-        text.push_str("Restored: the master came from a backup and removes nothing until deletions that it holds are approved\n");
+        text.push_str("Restored: the backup is older than what the agents were told; nothing is removed until `kgit approve restored`\n");
+    }
+    for doubt in status.doubts.iter().take(HELD_LISTED) {
+        text.push_str(&format!("Doubt:    {doubt}\n"));
+    }
+    if status.doubts.len() > HELD_LISTED {
+        text.push_str(&format!("          and {} more\n", status.doubts.len() - HELD_LISTED));
     }
     if let Some(held) = &status.held {
         let (count, reason) = (held.objects.len(), &held.reason);

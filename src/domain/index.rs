@@ -45,6 +45,8 @@ pub struct Index {
     pub priorities: OrdMap<i32, usize>,
     /// Nodes that are being drained or filled.
     pub moving: OrdSet<ObjectKey>,
+    /// Nodes that may run what no record tells of.
+    pub doubtful: OrdSet<ObjectKey>,
 }
 
 /// Rows that have something in common, by what that is.
@@ -176,10 +178,14 @@ impl Index {
         if node.drain.is_some() || node.filling.is_some() {
             self.moving.insert(key.clone());
         }
+        if node.doubt.is_some() {
+            self.doubtful.insert(key.clone());
+        }
     }
 
     pub fn drop_node(&mut self, key: &ObjectKey) {
         self.moving.remove(key);
+        self.doubtful.remove(key);
     }
 
     pub fn add_set(&mut self, key: &ObjectKey, set: &ReplicaSet) {

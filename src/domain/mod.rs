@@ -8,6 +8,7 @@ pub mod autoscaling;
 pub mod change;
 pub mod desired;
 pub mod diagnostic;
+pub mod epoch;
 mod index;
 pub mod key;
 pub mod load;

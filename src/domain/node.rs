@@ -1,9 +1,9 @@
 //! A machine that pods run on: what it told of itself, and what was ordered about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kgit_protocol::assignment::{PodNetwork, Stamp};
-use kgit_protocol::ids::{BootId, Digest, NodeName};
+use kgit_protocol::ids::{BootId, Digest, NodeName, PodUid};
 use kgit_protocol::observation::NodeObservation;
 use kgit_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,18 @@ pub struct Node {
     /// Declared dead: by whom, and when. Nothing runs there, whatever was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced: Option<Fence>,
+    /// What a master that was restored does not know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+}
+
+/// What a node may run that no record tells of, since the records are older than its orders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doubt {
+    /// It has not told what it runs yet. `known` is the newest set on record for it.
+    Unheard { known: Stamp },
+    /// It runs these pods, which are not on record.
+    Runs(BTreeSet<PodUid>),
 }
 
 /// A taint that was set by order.
@@ -116,7 +128,13 @@ impl Node {
             drain: None,
             filling: None,
             fenced: None,
+            doubt: None,
         }
+    }
+
+    /// Whether it has not told yet what it runs since the master was restored.
+    pub fn is_unheard(&self) -> bool {
+        matches!(self.doubt, Some(Doubt::Unheard { .. }))
     }
 
     /// What the node has against pods, and since when: what was ordered, and what follows from

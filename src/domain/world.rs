@@ -337,6 +337,11 @@ impl World {
         self.index.moving.iter()
     }
 
+    /// Nodes that may run what no record tells of.
+    pub fn doubtful_nodes(&self) -> impl Iterator<Item = &Recorded<Node>> {
+        self.index.doubtful.iter().filter_map(|key| self.nodes.get(key))
+    }
+
     /// The lowest priority of any placed pod.
     pub fn lowest_priority(&self) -> Option<i32> {
         self.index.priorities.get_min().map(|(priority, _)| *priority)

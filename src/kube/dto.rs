@@ -30,6 +30,9 @@ pub struct ClusterStatus {
     pub suspended_by: Option<String>,
     /// The master was restored from a backup and removes nothing until told.
     pub restored: bool,
+    /// What it does not know of its nodes since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     pub reconciling: Option<u64>,
     /// Why nothing can be recorded at the moment, and so nothing is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -142,6 +142,7 @@ fn the_status() {
             accepted: Some(commit()),
             suspended_by: Some(text("ann")),
             restored: true,
+            doubts: Vec::new(),
             reconciling: Some(8),
             store_error: None,
             held: Some(held),

@@ -10,8 +10,9 @@ use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
+use crate::domain::epoch;
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::node::Node;
+use crate::domain::node::{Doubt, Node};
 use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta};
 use crate::domain::service::of_the_api;
@@ -165,7 +166,10 @@ impl Core {
         let node = Node::new(name, uid, batch.now, network, key_digest, issued);
         // Only where the repo asks for it does anything move.
         let filling = self.world.meta.settings.rebalance_budget.map(|_| batch.now);
-        Node { labels: labels(join), filling, ..node }
+        // It may have been a member in what was lost.
+        let known = node.issued.clone();
+        let doubt = self.world.meta.restored.then_some(Doubt::Unheard { known });
+        Node { labels: labels(join), filling, doubt, ..node }
     }
 
     fn pulled(
@@ -179,24 +183,41 @@ impl Core {
         // One that can't be kept now comes again with the next pull.
         batch.beside.witnesses.extend(witness.map(|head| (name.clone(), head)));
         let Some(node) = self.world.nodes.get(&node_key(name)) else { return };
-        if let Some(have) = have.filter(|have| exceeds(have, &node.issued)) {
-            self.notice_restore(batch, name, have.epoch);
+        let Some(have) = have else { return };
+        if exceeds(&have, &node.issued) {
+            return self.notice_restore(batch, name, have.epoch);
+        }
+        match &node.doubt {
+            Some(Doubt::Unheard { known }) if exceeds(&have, known) => {
+                self.notice_loss(batch, name);
+            }
+            Some(Doubt::Unheard { .. } | Doubt::Runs(_)) | None => {}
         }
     }
 
-    /// An agent has orders that this master never gave: it was restored from a backup. From now
-    /// on its orders are of a new epoch, and nothing is removed until somebody confirms. The
-    /// backup may itself be of a master that was restored and not yet confirmed.
+    /// An agent has orders that this master never gave: its data is an older copy that nobody
+    /// told of. From now on its orders are of a new epoch, and nothing is removed until somebody
+    /// confirms.
     fn notice_restore(&mut self, batch: &mut Batch, name: &NodeName, theirs: Epoch) {
-        let ours = self.world.meta.epoch;
-        if self.world.meta.restored && theirs < ours {
+        if theirs < self.world.meta.epoch && self.world.meta.restored {
             // Noticed already: the orders that this turn ends with are of a newer epoch.
             return;
         }
-        let what = "has orders that this master never gave: it was restored from a backup";
-        batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
-        let meta =
-            Meta { epoch: ours.max(theirs).next(), restored: true, ..(*self.world.meta).clone() };
+        batch.triggers.push(unknown_orders(name));
+        let begun = epoch::begin(&self.world, theirs, true, batch.now);
+        self.apply(batch, begun);
+        let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
+        batch.mark(nodes);
+    }
+
+    /// The backup that was restored was not the newest state: nothing is removed until somebody
+    /// confirms.
+    fn notice_loss(&mut self, batch: &mut Batch, name: &NodeName) {
+        if self.world.meta.restored {
+            return;
+        }
+        batch.triggers.push(unknown_orders(name));
+        let meta = Meta { restored: true, ..(*self.world.meta).clone() };
         self.apply(batch, [Effect::Meta(Arc::new(meta))]);
         let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
         batch.mark(nodes);
@@ -370,6 +391,11 @@ fn labels(join: &Join) -> crate::domain::selector::Labels {
     labels.insert("kubernetes.io/hostname".to_owned(), join.node.to_string());
     labels.insert("kubernetes.io/os".to_owned(), "linux".to_owned());
     labels
+}
+
+fn unknown_orders(node: &NodeName) -> Trigger {
+    let what = "has orders that this master never gave: it was restored from a backup";
+    Trigger::Node { node: node.to_string(), what: what.to_owned() }
 }
 
 fn exceeds(have: &Stamp, issued: &Stamp) -> bool {

@@ -349,16 +349,17 @@ fn orders_after_a_restore_are_newer_than_any_that_an_agent_has() {
     let ((joins, _), (reports, _)) = (join("a", None), report("a", 1));
     master.turn(vec![joins, reports]);
     master.turn(vec![pull("a", 0, 50)]);
-    assert_eq!(master.node("a").issued.epoch, Epoch(1));
+    let first = master.node("a").issued.epoch;
+    assert!(first > Epoch(1), "numbered by its time, so that no other life has the same number");
     // The old orders are told again until the new ones have come.
     master.turn(vec![pull("a", 0, 50), pull("a", 0, 50)]);
-    assert_eq!(master.node("a").issued.epoch, Epoch(1));
-    // A backup that was made now, while nobody has confirmed, and is restored later on.
-    master.turn(vec![pull("a", 1, 60), pull("a", 1, 60)]);
-    assert_eq!(master.node("a").issued.epoch, Epoch(2));
-    // A much older backup.
-    master.turn(vec![pull("a", 7, 1)]);
-    assert_eq!(master.node("a").issued.epoch, Epoch(8));
+    assert_eq!(master.node("a").issued.epoch, first);
+    // A copy that was made now, while nobody has confirmed, and is put back later on.
+    master.turn(vec![pull("a", first.0, 60), pull("a", first.0, 60)]);
+    assert_eq!(master.node("a").issued.epoch, first.next());
+    // A much older copy.
+    master.turn(vec![pull("a", first.0 + 7, 1)]);
+    assert_eq!(master.node("a").issued.epoch, Epoch(first.0 + 8));
 }
 
 #[test]

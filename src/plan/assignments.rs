@@ -11,9 +11,15 @@ use crate::domain::record::Pod;
 use crate::domain::world::{Record, World, node_key};
 use crate::plan::draft::Draft;
 
-/// The whole set of a node, under the stamp that was issued for it.
+/// The whole set of a node, under the stamp that was issued for it. One that has not said yet what
+/// it runs goes on with that.
 pub fn for_node(world: &World, name: &NodeName) -> Option<AssignmentSet> {
     let node = world.nodes.get(&node_key(name))?;
+    if node.is_unheard() {
+        let (pods, remove_volumes) = (BTreeMap::new(), Vec::new());
+        let stamp = node.issued.clone();
+        return Some(AssignmentSet { stamp, pods, remove_volumes, keep_others: true });
+    }
     let pods = ordered(world, name).into_iter().filter_map(|(uid, pod)| {
         let placed = pod.placed.as_ref()?;
         let assignment = PodAssignment {
@@ -65,6 +71,9 @@ pub fn issue(draft: &mut Draft<'_>) {
 }
 
 fn digest(world: &World, node: &Node) -> Digest {
+    if node.is_unheard() {
+        return content_digest(std::iter::empty(), &[], true);
+    }
     let pods = ordered(world, &node.name);
     let parts = pods.iter().filter_map(|(uid, pod)| {
         pod.placed.as_ref().map(|placed| (*uid, order(pod), &placed.digest))

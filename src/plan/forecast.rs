@@ -123,17 +123,12 @@ impl Run {
             (None, _) => (PodPhase::Running, true),
         };
         Some(PodObservation {
-            uid: pod.uid.clone(),
-            phase,
-            reason: None,
-            message: None,
             ready,
             ready_since: ready.then_some(self.now),
             started_at: seen.and_then(|seen| seen.started_at).or(Some(self.now)),
-            init_containers: Vec::new(),
-            containers: Vec::new(),
             drifts: seen.map(|seen| seen.drifts.clone()).unwrap_or_default(),
             silent_ports: seen.map(|seen| seen.silent_ports.clone()).unwrap_or_default(),
+            ..PodObservation::bare(pod.uid.clone(), phase)
         })
     }
 

@@ -18,6 +18,7 @@ mod daemon_set;
 mod depends;
 mod deployment;
 mod dissolve;
+pub mod doubt;
 mod downward;
 mod draft;
 pub mod drain;
@@ -178,12 +179,14 @@ fn node_changed(draft: &mut Draft<'_>, key: &ObjectKey) {
     let daemons = draft.world.objects_of(Kind::DaemonSet).map(|row| row.resource.key.clone());
     let daemons: Vec<ObjectKey> = daemons.collect();
     draft.queue.extend(daemons);
+    let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
+    let waiting: Vec<ObjectKey> = waiting.collect();
+    draft.queue.extend(waiting);
     let Some(node) = draft.world.nodes.get(key).map(|row| row.name.clone()) else {
         return draft.start_over(key);
     };
-    let waiting = draft.world.unplaced().map(|pod| draft.world.workload_of(pod));
     let there = draft.world.pods_on(&node).map(|pod| draft.world.workload_of(pod));
-    let workloads: Vec<ObjectKey> = waiting.chain(there).collect();
+    let workloads: Vec<ObjectKey> = there.collect();
     let services = services::of_node(&draft.world, &node);
     // Only pods on nodes that are heard of count as healthy.
     let budgets = draft

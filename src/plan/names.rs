@@ -1,6 +1,6 @@
 //! Names and uids, derived: the same cluster, owner and counter always give the same ones.
 
-use kgit_protocol::ids::{ClusterId, Digest, PodUid, hex};
+use kgit_protocol::ids::{ClusterId, Digest, Epoch, PodUid, hex};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::key::ObjectKey;
@@ -33,9 +33,14 @@ pub fn owned_uid(owner_uid: &str, what: &str) -> String {
     uuid(&[b"owned", owner_uid.as_bytes(), what.as_bytes()])
 }
 
-/// The uid of an owner's `counter`-th pod.
-pub fn pod_uid(owner_uid: &str, counter: u64) -> PodUid {
-    PodUid::new(uuid(&[b"pod", owner_uid.as_bytes(), &counter.to_be_bytes()]))
+/// The uid of an owner's `counter`-th pod, as it was made in this epoch: a restored master counts
+/// on from an older number.
+pub fn pod_uid(owner_uid: &str, epoch: Epoch, counter: u64) -> PodUid {
+    let (epoch, counter) = (epoch.0.to_be_bytes(), counter.to_be_bytes());
+    PodUid::new(match epoch {
+        [0, 0, 0, 0, 0, 0, 0, 0] => uuid(&[b"pod", owner_uid.as_bytes(), &counter]),
+        _ => uuid(&[b"pod", owner_uid.as_bytes(), &epoch, &counter]),
+    })
 }
 
 /// The name of an owner's `counter`-th pod.
@@ -105,7 +110,9 @@ mod tests {
         let owner = ObjectKey::new(Kind::ReplicaSet, "default", "web-5d8c");
         assert_eq!(pod_name(&owner, "u", 1), pod_name(&owner, "u", 1));
         assert_ne!(pod_name(&owner, "u", 1), pod_name(&owner, "u", 2));
-        assert_ne!(pod_uid("u", 1), pod_uid("v", 1));
+        let first = Epoch(0);
+        assert_ne!(pod_uid("u", first, 1), pod_uid("v", first, 1));
+        assert_ne!(pod_uid("u", first, 1), pod_uid("u", first.next(), 1));
     }
 
     #[test]
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn uids_are_shaped_like_uuids() {
-        let uid = pod_uid("u", 1).to_string();
+        let uid = pod_uid("u", Epoch(0), 1).to_string();
         assert_eq!(uid.len(), 36);
         assert_eq!(uid.as_bytes()[14], b'8');
     }

@@ -9,10 +9,10 @@ use kgit_protocol::observation::{PodEvent, PodObservation, PodPhase};
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::node::Node;
-use crate::domain::record::{Event, EventLog, Pod};
+use crate::domain::node::{Doubt, Node};
+use crate::domain::record::{Event, EventLog, Meta, Pod};
 use crate::domain::world::{Effect, Record, World, node_key};
-use crate::plan::{depends, fence};
+use crate::plan::{depends, doubt, fence};
 
 /// What a report comes to.
 #[derive(Debug, Default)]
@@ -39,8 +39,11 @@ pub fn fold(world: &World, node: &NodeName, report: &Report, now: Timestamp) -> 
     for observation in &report.pods {
         fold_pod(&mut folded, world, node, observation);
     }
+    for pod in doubt::missing(world, row, report) {
+        folded.miss(world, pod);
+    }
     fold_events(&mut folded, world, &report.events, now);
-    fold_node(&mut folded, row, report);
+    fold_node(&mut folded, world, row, report);
     folded
 }
 
@@ -88,14 +91,22 @@ fn fold_events(folded: &mut Folded, world: &World, events: &[PodEvent], now: Tim
     }
 }
 
-fn fold_node(folded: &mut Folded, node: &Node, report: &Report) {
+fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report) {
     let observed = report.node.as_ref().filter(|observed| **observed != node.observed);
     let removed = node.remove_volumes.iter().any(|volume| report.volumes_removed.contains(volume));
-    if observed.is_none() && !removed && folded.effects.is_empty() {
+    let doubt = doubt::after(world, node, report);
+    let learnt = doubt != node.doubt;
+    if observed.is_none() && !removed && !learnt && folded.effects.is_empty() {
         return;
     }
-    let mut node =
-        Node { boot: Some(report.boot.clone()), sequence: report.sequence, ..node.clone() };
+    if matches!(doubt, Some(Doubt::Runs(_))) && !world.meta.restored {
+        let meta = Meta { restored: true, ..(*world.meta).clone() };
+        folded.effects.push(Effect::Meta(Arc::new(meta)));
+        // All of them are told to leave alone what is on no record.
+        folded.dirty.extend(world.nodes.keys().cloned());
+    }
+    let (boot, sequence) = (Some(report.boot.clone()), report.sequence);
+    let mut node = Node { boot, sequence, doubt, ..node.clone() };
     if let Some(observed) = observed {
         let troubled = node.observed.service_troubles.iter().map(|it| it.service.parts());
         folded.dirty.extend(
@@ -105,7 +116,7 @@ fn fold_node(folded: &mut Folded, node: &Node, report: &Report) {
     }
     node.remove_volumes.retain(|volume| !report.volumes_removed.contains(volume));
     let key = node_key(&node.name);
-    folded.dirty.extend((observed.is_some() || removed).then(|| key.clone()));
+    folded.dirty.extend((observed.is_some() || removed || learnt).then(|| key.clone()));
     folded.effects.push(Effect::Put(key, Record::Node(Arc::new(node))));
 }
 
@@ -115,6 +126,12 @@ impl Folded {
         self.dirty.extend(depends::woken(world, old, Some(&pod)));
         self.dirty.insert(world.workload_of(&pod));
         self.effects.push(Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod))));
+    }
+
+    /// A pod that was ended in a life of the master that was lost.
+    fn miss(&mut self, world: &World, pod: &Pod) {
+        let observed = Some(Arc::new(PodObservation::bare(pod.uid.clone(), PodPhase::Gone)));
+        self.put_pod(world, Pod { observed, ..pod.clone() });
     }
 
     fn say(&mut self, pod: &Pod, new: &PodObservation) {

@@ -18,8 +18,9 @@ use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
 use crate::plan::preempt::{self, Preemption};
+use crate::plan::scheduler::Constraints;
 use crate::plan::spec::{Configs, Decision, decide};
-use crate::plan::{attach, fence, names, priority, scheduler, services};
+use crate::plan::{attach, doubt, fence, names, priority, scheduler, services};
 
 /// A pod that is to be made.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub fn create(
     let mut labels = new.template.labels.clone();
     labels.extend(new.extra_labels);
     let mut pod = Pod {
-        uid: names::pod_uid(&new.owner_uid, new.counter),
+        uid: names::pod_uid(&new.owner_uid, draft.world.meta.epoch, new.counter),
         key: new.key,
         owner: new.owner,
         created: draft.now,
@@ -93,8 +94,7 @@ pub fn create(
 
 /// Where room could be made for a pod that fits nowhere.
 fn room_for(draft: &Draft<'_>, pod: &Pod) -> Option<Preemption> {
-    let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
-    let constraints = attach::constraints(&draft.world, &pod.key, &claims).ok()?;
+    let constraints = constraints(&draft.world, pod).ok()?;
     preempt::choose(&draft.world, pod, &constraints)
 }
 
@@ -188,6 +188,15 @@ fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
     });
 }
 
+/// Where a pod may run at all, as far as others don't take the room. `Err` says what is waited for.
+fn constraints(world: &World, pod: &Pod) -> Result<Constraints, String> {
+    if let Some(why) = doubt::forbids(world, pod) {
+        return Err(why);
+    }
+    let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
+    attach::constraints(world, &pod.key, &claims)
+}
+
 /// Node, address and decided spec for a pod; the node's next address to remember.
 fn placement(
     draft: &mut Draft<'_>,
@@ -195,7 +204,7 @@ fn placement(
     configs: &Configs,
 ) -> Result<(Placed, Option<u32>), String> {
     let claims: Vec<String> = pod.template.claims().map(str::to_owned).collect();
-    let constraints = attach::constraints(&draft.world, &pod.key, &claims)?;
+    let constraints = constraints(&draft.world, pod)?;
     let name = scheduler::place(&draft.world, &mut draft.places, pod, &constraints)?;
     let node = draft.world.nodes.get(&node_key(&name)).map(|row| Arc::clone(&row.value));
     let Some(node) = node else { return Err(format!("node `{name}`")) };

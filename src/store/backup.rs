@@ -10,16 +10,19 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use kgit_protocol::ids::ClusterId;
+use kgit_protocol::ids::{ClusterId, Epoch};
 use kgit_protocol::time::Timestamp;
 use rusqlite::backup::Backup as OnlineBackup;
 use rusqlite::{Connection, params};
 
 use crate::domain::audit::Body;
+use crate::domain::epoch;
 use crate::store::audit::{AuditDraft, Belongs};
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
-use crate::store::{audit, create_private, lock, read_keys, schema};
+use crate::store::{
+    audit, create_private, last_version, load_world, lock, read_keys, record, schema,
+};
 
 /// What of the data directory goes into a backup, besides the database.
 const FOLDERS: [&str; 3] = ["pki", "source.git", "kept.git"];
@@ -179,8 +182,11 @@ fn stage(
     drop(copy);
     let mut copy = schema::open(&partial)?;
     let keys = read_keys(&copy)?;
+    let version = last_version(&copy)?;
+    let effects = epoch::begin(&load_world(&copy, &keys, version)?, Epoch(0), false, at);
     let tx = copy.transaction().map_err(StoreError::sql(attempted))?;
     tx.execute("DELETE FROM file", []).map_err(StoreError::sql(attempted))?;
+    record(&tx, &effects, version + 1)?;
     let mut tip = audit::load_tip(&tx, &keys.cluster)?;
     let body = Body::Restored { by: by.to_owned() };
     audit::append(&tx, &keys.audit, &mut tip, &[AuditDraft { at, reconcile: Belongs::New, body }])?;

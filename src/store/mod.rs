@@ -94,7 +94,7 @@ impl Store {
         create_private(&path)?;
         let mut connection = schema::open(&path)?;
         let keys = first_open(&mut connection)?;
-        let version = property::get_json(&connection, property::VERSION)?.unwrap_or(0);
+        let version = last_version(&connection)?;
         let tip = audit::load_tip(&connection, &keys.cluster)?;
         let reader = Reader::new(dir, keys.cluster.clone(), keys.audit.clone());
         let crash = CrashPoints::default();
@@ -148,15 +148,7 @@ impl Store {
 
     /// Everything recorded, as the World it was when the last transaction was through.
     pub fn load(&self) -> Result<World, StoreError> {
-        let mut world = World::new(self.cluster(), Arc::from(self.secret_key()));
-        for table in Table::ALL {
-            row::load(&self.connection, table, &mut world)?;
-        }
-        if let Some(meta) = property::get_json::<Meta>(&self.connection, property::META)? {
-            world.apply(&Effect::Meta(Arc::new(meta)), self.version);
-        }
-        world.version = self.version;
-        Ok(world)
+        load_world(&self.connection, &self.keys, self.version)
     }
 
     /// One transaction: all of it, or, on an error, none of it. The same call may then be made
@@ -184,12 +176,7 @@ impl Store {
             return Err(StoreError::Behind { given: version, last });
         }
         self.write("committing a transaction", |writing| {
-            if !effects.is_empty() {
-                property::put_json(writing.tx, property::VERSION, &version)?;
-            }
-            for effect in effects {
-                row::write(writing.tx, effect, version)?;
-            }
+            record(writing.tx, effects, version)?;
             for order in &beside.tokens {
                 token::carry_out(writing.tx, order)?;
             }
@@ -256,6 +243,31 @@ struct Writing<'a> {
     tx: &'a Transaction<'a>,
     keys: &'a Keys,
     tip: Tip,
+}
+
+fn load_world(connection: &Connection, keys: &Keys, version: u64) -> Result<World, StoreError> {
+    let mut world = World::new(keys.cluster.clone(), Arc::from(&keys.secret[..]));
+    for table in Table::ALL {
+        row::load(connection, table, &mut world)?;
+    }
+    if let Some(meta) = property::get_json::<Meta>(connection, property::META)? {
+        world.apply(&Effect::Meta(Arc::new(meta)), version);
+    }
+    world.version = version;
+    Ok(world)
+}
+
+/// The number of the newest transaction with effects.
+fn last_version(connection: &Connection) -> Result<u64, StoreError> {
+    Ok(property::get_json(connection, property::VERSION)?.unwrap_or(0))
+}
+
+/// Writes what a transaction changes, if that is anything.
+fn record(tx: &Transaction<'_>, effects: &[Effect], version: u64) -> Result<(), StoreError> {
+    if !effects.is_empty() {
+        property::put_json(tx, property::VERSION, &version)?;
+    }
+    effects.iter().try_for_each(|effect| row::write(tx, effect, version))
 }
 
 /// The file is there before SQLite opens it, so that it is never open to others.

@@ -222,7 +222,7 @@ async fn agent(index: usize, dir: PathBuf, url: &str, token: &JoinToken) -> Work
         puller: Puller::new(None),
         remembered: journal.remembered().unwrap(),
         journal,
-        outbox: Arc::new(Outbox::new(BootId::new("bench"))),
+        outbox: Arc::new(Outbox::new(BootId::new("bench"), None)),
         range,
         ground: None,
         node: Node::new(spec_key, None, std::collections::BTreeMap::new()),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 use kgit::domain::resource::IntOrPercent;
+use kgit_protocol::ids::NodeName;
 
 use crate::cluster::{Behaviour, Cluster};
 use crate::manifests::{config, job, web};
@@ -222,6 +223,12 @@ fn approving_the_deletions_ends_the_caution_of_a_restored_master_on_every_node()
         assert!(orders.keep_others, "the agents may know more than the master");
         assert!(orders.stamp.epoch > newer.epoch);
         assert_eq!(orders.stamp.digest, orders.content_digest());
+    }
+    let running: Vec<_> = cluster.reported.values().cloned().collect();
+    let on = |cluster: &Cluster, node| cluster.world().pods_on(&NodeName::new(node)).count() > 0;
+    for node in ["a", "b"] {
+        let pods = if on(&cluster, node) { running.clone() } else { Vec::new() };
+        cluster.report_all(node, None, pods, true);
     }
     cluster.commit(&[("c.yaml", "")]);
     cluster.settle();

@@ -8,11 +8,12 @@ use std::time::Duration;
 use kgit::domain::audit::{Body, Entry};
 use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use kgit::domain::diagnostic::Diagnostic;
+use kgit::domain::epoch;
 use kgit::domain::key::ObjectKey;
 use kgit::domain::node_order::NodeOrder;
 use kgit::domain::plan::{Dirty, Step};
 use kgit::domain::record::{Meta, Pod};
-use kgit::domain::world::{Effect, Table, World};
+use kgit::domain::world::{Effect, Table, World, node_key};
 use kgit::master::core::Core;
 use kgit::master::event::{Event, Refused};
 use kgit::master::view::SourceStatus;
@@ -21,7 +22,7 @@ use kgit::store::Store;
 use kgit::store::reader::EntryQuery;
 use kgit_protocol::assignment::{AssignmentSet, Order, PodNetwork, Stamp};
 use kgit_protocol::ids::Attempt;
-use kgit_protocol::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
+use kgit_protocol::ids::{BootId, ClusterId, Digest, Epoch, NodeName, PodUid};
 use kgit_protocol::messages::{Join, Report};
 use kgit_protocol::observation::{
     Capacity, ContainerObservation, ContainerState, NodeObservation, PodObservation, PodPhase,
@@ -187,21 +188,35 @@ impl Cluster {
         complete: bool,
     ) {
         self.sequence += 1;
+        let node = NodeName::new(node);
         let (reply, _answer) = oneshot::channel();
         let report = Report {
             directory: None,
             version: 1,
             boot: BootId::new("boot"),
             sequence: self.sequence,
-            applied: None,
+            applied: self.world().nodes.get(&node_key(&node)).map(|row| row.issued.clone()),
             node: about,
             pods,
             events: Vec::new(),
             volumes_removed: Vec::new(),
             complete,
         };
-        let node = NodeName::new(node);
         self.turn(vec![Event::Report { node, report: Box::new(report), reply }]);
+    }
+
+    /// The master's data is put back as it was a moment ago, and the master starts.
+    pub fn restore(&mut self) {
+        let mut world = self.world();
+        let version = world.version + 1;
+        let begun = epoch::begin(&world, Epoch(0), false, self.now);
+        begun.iter().for_each(|effect| world.apply(effect, version));
+        self.store.commit(version, &begun, &[]).unwrap();
+        self.core = Core::new(world, SourceStatus::default(), self.now);
+        let files = self.files.clone();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        self.commit(&files);
     }
 
     /// Writes (or, with an empty text, removes) files, and commits them.

@@ -15,6 +15,7 @@ mod lost;
 mod manifests;
 mod nodes;
 mod promises;
+mod restores;
 mod rollouts;
 mod scheduling;
 mod services;

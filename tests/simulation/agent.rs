@@ -187,7 +187,8 @@ impl Agent {
                 first.unwrap_or(self.told.len())
             }
         };
-        let outbox = Outbox::new(BootId::new(format!("{}-{}", self.name, self.life)));
+        let life = BootId::new(format!("{}-{}", self.name, self.life));
+        let outbox = Outbox::new(life, node.stamp().cloned());
         outbox.node(about_node(self.cpu_millis));
         let witness = journal.witness()?;
         let contact = journal.contact(&boot)?;

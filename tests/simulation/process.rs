@@ -172,7 +172,9 @@ impl Process {
             Taken::Applied(_) => {
                 if let Some(set) = self.node.set() {
                     self.journal.keep_set(set)?;
-                    self.outbox.applied(set.stamp.clone());
+                    if self.outbox.applied(set.stamp.clone()) {
+                        self.complete_at = now;
+                    }
                 }
                 self.look_at = now;
             }

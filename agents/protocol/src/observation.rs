@@ -35,6 +35,25 @@ pub struct PodObservation {
     pub silent_ports: Vec<u16>,
 }
 
+impl PodObservation {
+    /// One that tells the phase alone.
+    pub fn bare(uid: PodUid, phase: PodPhase) -> Self {
+        Self {
+            uid,
+            phase,
+            reason: None,
+            message: None,
+            ready: false,
+            ready_since: None,
+            started_at: None,
+            init_containers: Vec::new(),
+            containers: Vec::new(),
+            drifts: Vec::new(),
+            silent_ports: Vec::new(),
+        }
+    }
+}
+
 /// How many drifts an observation carries: enough to name a burst, bounded whatever happens.
 pub const MAX_DRIFTS: usize = 8;
 

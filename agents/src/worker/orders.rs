@@ -101,7 +101,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
     fn applied(&mut self, changed: &BTreeSet<PodUid>) -> Result<(), WorkerError> {
         if let Some(set) = self.node.set() {
             self.journal.keep_set(set)?;
-            self.outbox.applied(set.stamp.clone());
+            if self.outbox.applied(set.stamp.clone()) {
+                // A master that was restored may not know what it was told before.
+                self.complete_at = Instant::now();
+            }
         }
         for pod in changed.iter().filter_map(|uid| self.node.pod(uid)) {
             if let Err(error) = self.shared.places.refresh_files(pod) {

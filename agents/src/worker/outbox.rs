@@ -42,8 +42,11 @@ struct Waiting {
 }
 
 impl Outbox {
-    pub fn new(boot: BootId) -> Self {
-        Self { boot, waiting: Mutex::default(), filled: Notify::new() }
+    /// `applied` is what the journal holds: the orders that everything is done under until newer
+    /// ones come.
+    pub fn new(boot: BootId, applied: Option<Stamp>) -> Self {
+        let waiting = Waiting { applied, ..Waiting::default() };
+        Self { boot, waiting: Mutex::new(waiting), filled: Notify::new() }
     }
 
     pub fn boot(&self) -> &BootId {
@@ -54,9 +57,15 @@ impl Outbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn applied(&self, stamp: Stamp) {
-        self.lock().applied = Some(stamp);
+    /// Orders were taken; true if they are the first of another life of the master. What was about
+    /// to be told as complete was so under the orders of before.
+    pub fn applied(&self, stamp: Stamp) -> bool {
+        let mut waiting = self.lock();
+        let anew = waiting.applied.as_ref().is_none_or(|before| before.epoch != stamp.epoch);
+        waiting.complete &= !anew;
+        waiting.applied = Some(stamp);
         self.filled.notify_one();
+        anew
     }
 
     pub fn witness(&self, head: AuditHead) {
@@ -208,28 +217,17 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kgit_protocol::ids::{Epoch, Generation};
     use kgit_protocol::observation::PodPhase;
 
     fn pod(uid: &str, phase: PodPhase) -> PodObservation {
-        PodObservation {
-            uid: uid.into(),
-            phase,
-            reason: None,
-            message: None,
-            ready: false,
-            ready_since: None,
-            started_at: None,
-            init_containers: Vec::new(),
-            containers: Vec::new(),
-            drifts: Vec::new(),
-            silent_ports: Vec::new(),
-        }
+        PodObservation::bare(uid.into(), phase)
     }
 
     /// A master that was restored from a backup may have lost what the node is like.
     #[tokio::test]
     async fn a_complete_report_tells_of_the_node_once_it_was_looked_at() {
-        let outbox = Outbox::new("boot".into());
+        let outbox = Outbox::new("boot".into(), None);
         outbox.complete(Vec::new());
         assert_eq!(outbox.next().await.node, None);
         let capacity = Capacity { pods: 110, ..Capacity::default() };
@@ -239,9 +237,27 @@ mod tests {
         assert_eq!(outbox.next().await.node.map(|node| node.capacity.pods), Some(110));
     }
 
+    /// What was complete under the orders of one life of the master is not so for the next.
+    #[tokio::test]
+    async fn a_complete_report_is_made_anew_for_a_master_of_another_epoch() {
+        let stamp = |epoch| Stamp {
+            epoch: Epoch(epoch),
+            generation: Generation(1),
+            digest: Digest::of(b""),
+        };
+        let outbox = Outbox::new("boot".into(), Some(stamp(0)));
+        outbox.complete(Vec::new());
+        assert!(!outbox.applied(stamp(0)));
+        assert!(outbox.next().await.complete);
+        outbox.complete(Vec::new());
+        assert!(outbox.applied(stamp(5)));
+        let report = outbox.next().await;
+        assert_eq!((report.complete, report.applied), (false, Some(stamp(5))));
+    }
+
     #[tokio::test]
     async fn only_the_newest_of_each_pod_is_reported_and_numbers_count_up() {
-        let outbox = Outbox::new("boot".into());
+        let outbox = Outbox::new("boot".into(), None);
         outbox.observations(vec![pod("a", PodPhase::Pending), pod("b", PodPhase::Pending)]);
         outbox.observations(vec![pod("a", PodPhase::Running)]);
         let first = outbox.next().await;

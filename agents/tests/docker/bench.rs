@@ -253,7 +253,7 @@ impl Bench {
             places,
             puller: Puller::default(),
             journal,
-            outbox: Arc::new(Outbox::new("bench".into())),
+            outbox: Arc::new(Outbox::new("bench".into(), node.stamp().cloned())),
             range: self.range(),
             node,
             remembered,

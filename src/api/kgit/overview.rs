@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use crate::api::state::Api;
 use crate::domain::diagnostic::Severity;
+use crate::domain::node::Node;
 use crate::domain::record::Held;
 use crate::domain::stage::Sync;
 use crate::domain::world::World;
@@ -13,6 +14,7 @@ use crate::kube::dto::{
     SyncStatus, VERSION,
 };
 use crate::master::view::View;
+use crate::plan::doubt;
 use crate::plan::health::{Health, counts_for_health, detail, health};
 
 pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
@@ -28,6 +30,7 @@ pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
         accepted: meta.accepted.as_deref().cloned(),
         suspended_by: meta.suspended.clone(),
         restored: meta.restored,
+        doubts: doubts(world),
         reconciling: view.reconciling,
         store_error: view.store_error.as_deref().map(str::to_owned),
         held: meta.held.as_ref().map(held),
@@ -38,6 +41,13 @@ pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),
     })
+}
+
+fn doubts(world: &World) -> Vec<String> {
+    let words = |node: &Node| {
+        node.doubt.as_ref().map(|doubt| format!("node {} {}", node.name, doubt::words(doubt)))
+    };
+    world.doubtful_nodes().filter_map(|node| words(node)).collect()
 }
 
 fn source(view: &View) -> SourceStatus {

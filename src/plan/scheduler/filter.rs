@@ -68,8 +68,9 @@ fn heard_of(node: &Node) -> Result<(), Unfit> {
     let key = match node.ready {
         Some(false) => UNREACHABLE.key,
         None => NOT_READY,
-        // A node that has joined but not told of itself yet has no capacity to judge by.
-        Some(true) if node.observed.capacity.pods == 0 => NOT_READY,
+        // A node that has joined but not told of itself yet has no capacity to judge by. After a
+        // restore, what it says it runs is taken for all that it was ordered to.
+        Some(true) if node.observed.capacity.pods == 0 || node.is_unheard() => NOT_READY,
         Some(true) => return Ok(()),
     };
     Err(Unfit::Taint { key: key.to_owned(), value: String::new() })

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use kgit_protocol::ids::NodeName;
+use kgit_protocol::ids::{Epoch, NodeName};
 
 use super::{
     AT, claim, draft, finished, open, planned, put_claim, raw, reconcile, testify, triggered,
@@ -46,7 +46,9 @@ fn a_backup_restored_elsewhere_is_the_same_cluster() {
     let restored = restore(&file, &data, AT, "ada").unwrap();
     assert_eq!((restored.set_aside, restored.files), (None, 2));
     let again = Store::open(&data).unwrap();
-    assert_eq!((again.cluster(), again.version()), (store.cluster(), 1));
+    // The new epoch is a transaction of its own.
+    assert_eq!((again.cluster(), again.version()), (store.cluster(), 2));
+    assert_eq!(again.load().unwrap().meta.epoch, Epoch(1_767_322_800));
     assert_eq!(again.secret_key(), store.secret_key());
     assert_eq!(again.load().unwrap().claims.len(), 1);
     assert_eq!(fs::read_to_string(data.join("pki/ca.key")).unwrap(), "key");

@@ -77,7 +77,8 @@ impl Checks {
             if !names.insert((pod, name)) {
                 return Err(format!("two containers `{name}` of {} run", self.name(pod)));
             }
-            if let Some(known) = self.pods.get(pod).filter(|known| name != PAUSE && !known.lost) {
+            let known = self.pods.get(pod).filter(|known| name != PAUSE && !known.stranger);
+            if let Some(known) = known {
                 things.extend(self.things(known).map(|thing| (thing, pod.clone())));
             }
         }

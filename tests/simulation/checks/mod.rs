@@ -38,6 +38,8 @@ struct Known {
     gone: bool,
     /// Made by a master whose memory of it was lost with its data.
     lost: bool,
+    /// And its node as well, so that nobody could be asked about it.
+    stranger: bool,
 }
 
 /// What the checks remember from one moment to the next.
@@ -152,8 +154,8 @@ impl Checks {
             claims: claims.map(|name| pod.key.sibling(Kind::PersistentVolumeClaim, name)).collect(),
             kind: pod.owner.kind,
             gone: pod.phase() == PodPhase::Gone && pod.deletion.is_some(),
-            // One that is made again under the same name is no better known than the first one.
-            lost: self.pods.get(&pod.uid).is_some_and(|known| known.lost),
+            lost: false,
+            stranger: false,
         };
         self.pods.insert(pod.uid.clone(), known);
         pod.uid.clone()
@@ -200,8 +202,10 @@ impl Checks {
         for (uid, known) in &mut self.pods {
             let then = world.pod_by_uid(uid);
             known.lost |= then.is_none_or(|pod| pod.node() != known.node.as_ref());
+            let is_member = |node: &NodeName| world.nodes.contains_key(&node_key(node));
+            known.stranger |= known.lost && !known.node.as_ref().is_some_and(is_member);
         }
-        for pod in world.pods.values() {
+        for pod in world.pods.values().filter(|pod| pod.placed.is_some()) {
             self.know(pod);
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kgit_protocol::ids::Epoch;
+use kgit_protocol::assignment::Stamp;
+use kgit_protocol::ids::{Epoch, Generation};
 use kgit_protocol::messages::Orders;
 use kgit_protocol::observation::{ContainerState, DriftKind, PodPhase};
 use serde_json::json;
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::decide::outcome::{Note, ProbeResult};
 use crate::decide::probing::ProbeKind;
 use crate::decide::tests::{World, member, pod, stop};
-use crate::node::Node;
+use crate::node::{Node, Taken};
 use crate::runtime::PAUSE;
 use crate::spec::SpecKey;
 
@@ -215,9 +216,9 @@ async fn a_node_that_was_never_told_anything_removes_nothing() {
     assert_eq!(world.drain(), "start m 0");
 }
 
-/// It was restored from a backup, and has lost what it was told since.
+/// A master that was restored from a backup asks what there is; a complete report tells it.
 #[tokio::test]
-async fn a_master_of_another_epoch_is_told_everything_anew() {
+async fn what_goes_on_for_a_master_of_another_epoch_can_be_told_to_it() {
     let mut world = World::new();
     world.order(pod("a", json!({ "containers": [member("m")] })));
     world.settle().await;
@@ -225,9 +226,13 @@ async fn a_master_of_another_epoch_is_told_everything_anew() {
     let view = world.view().await;
     assert!(world.node.decide(&view, None, world.now).observations.is_empty());
     let mut set = world.node.set().cloned().unwrap();
-    set.stamp.epoch = Epoch(2);
-    world.node.take(Orders::Set(set));
-    let told = world.node.decide(&view, None, world.now).observations;
+    set.pods.clear();
+    set.keep_others = true;
+    let digest = set.content_digest();
+    set.stamp = Stamp { epoch: Epoch(2), generation: Generation(1), digest };
+    assert!(matches!(world.node.take(Orders::Set(set)), Taken::Applied(_)));
+    assert!(world.node.decide(&view, None, world.now).work.is_empty());
+    let told = world.node.observations();
     assert_eq!(told.iter().map(|told| told.phase).collect::<Vec<_>>(), [PodPhase::Running]);
 }
 

@@ -1,0 +1,46 @@
+//! A new epoch: what a restored master begins with, before it has heard of anybody.
+
+use std::sync::Arc;
+
+use kgit_protocol::assignment::{Stamp, content_digest};
+use kgit_protocol::ids::{Epoch, Generation};
+use kgit_protocol::time::Timestamp;
+
+use crate::domain::node::{Doubt, Node};
+use crate::domain::record::Meta;
+use crate::domain::world::{Effect, Record, Table, World};
+
+/// Begins an epoch after `newest`. Every node is told to go on with what it has, and is in doubt
+/// until it says what that is; pods that had no place may have been given one since, and are made
+/// anew. `knows_less`: somebody has orders that are not on record.
+pub fn begin(world: &World, newest: Epoch, knows_less: bool, now: Timestamp) -> Vec<Effect> {
+    let epoch = after(world.meta.epoch.max(newest), now);
+    let restored = world.meta.restored || knows_less;
+    let meta = Effect::Meta(Arc::new(Meta { epoch, restored, ..(*world.meta).clone() }));
+    let nodes = world.nodes.iter().map(|(key, row)| {
+        let node = Arc::new(in_doubt(&row.value, epoch));
+        Effect::Put(key.clone(), Record::Node(node))
+    });
+    let unplaced = world.unplaced().flat_map(|pod| {
+        [Table::Pod, Table::Events].map(|table| Effect::Remove(pod.key.clone(), table))
+    });
+    std::iter::once(meta).chain(nodes).chain(unplaced).collect()
+}
+
+/// Numbered by its time: a backup may be restored more than once, and neither the orders nor the
+/// uids of one such life may be taken for those of another.
+fn after(newest: Epoch, now: Timestamp) -> Epoch {
+    let seconds = u64::try_from(now.0 / 1000).unwrap_or(0);
+    Epoch(newest.next().0.max(seconds))
+}
+
+fn in_doubt(node: &Node, epoch: Epoch) -> Node {
+    let known = match &node.doubt {
+        // Nothing was learnt since.
+        Some(Doubt::Unheard { known }) => known.clone(),
+        Some(Doubt::Runs(_)) | None => node.issued.clone(),
+    };
+    let digest = content_digest(std::iter::empty(), &[], true);
+    let issued = Stamp { epoch, generation: Generation(1), digest };
+    Node { issued, doubt: Some(Doubt::Unheard { known }), ..node.clone() }
+}
