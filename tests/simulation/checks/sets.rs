@@ -24,11 +24,15 @@ pub(super) fn check(turned: &Turned<'_>) -> Checked {
     Ok(())
 }
 
-/// What was stopped before the bounds changed, in the same turn, was stopped within the old ones.
+/// What was stopped before the bounds or the number changed, in the same turn, was stopped within
+/// the old ones.
 fn rolls_as_before(turned: &Turned<'_>, key: &ObjectKey) -> bool {
     let spec = |world: &World| world.objects.get(key).map(|row| row.resource.spec.clone());
     match (spec(turned.before), spec(turned.after)) {
-        (Some(Spec::StatefulSet(old)), Some(Spec::StatefulSet(new))) => old.update == new.update,
+        (Some(Spec::StatefulSet(old)), Some(Spec::StatefulSet(new))) => {
+            let replicas = turned.after.replicas_of(key, new.replicas);
+            old.update == new.update && turned.before.replicas_of(key, old.replicas) == replicas
+        }
         (Some(Spec::DaemonSet(old)), Some(Spec::DaemonSet(new))) => old.update == new.update,
         _ => true,
     }
