@@ -49,6 +49,7 @@ pub struct Agent {
     pub heard_at: Timestamp,
     /// Until when the agent or the engine did not do its work, apart from hanging.
     pub unfit_until: Timestamp,
+    cpu_millis: u64,
 }
 
 /// What gets through between the agent and the master.
@@ -131,6 +132,15 @@ impl Agent {
             newest: None,
             heard_at: now,
             unfit_until: now,
+            cpu_millis: CPU_MILLIS,
+        }
+    }
+
+    /// Somebody gives the machine more cores.
+    pub fn grow(&mut self) {
+        self.cpu_millis = 8 * CPU_MILLIS;
+        if let Some(process) = &self.process {
+            process.outbox.node(about_node(self.cpu_millis));
         }
     }
 
@@ -177,9 +187,9 @@ impl Agent {
                 first.unwrap_or(self.told.len())
             }
         };
-        let boot = BootId::new(format!("{}-{}", self.name, self.life));
-        let outbox = Outbox::new(boot, node.stamp().cloned());
-        outbox.node(about_node());
+        let life = BootId::new(format!("{}-{}", self.name, self.life));
+        let outbox = Outbox::new(life, node.stamp().cloned());
+        outbox.node(about_node(self.cpu_millis));
         let witness = journal.witness()?;
         let contact = journal.contact(&boot)?;
         let mut process = Process::new(node, journal, outbox, remembered, moment, resync);
@@ -259,8 +269,10 @@ impl Agent {
     }
 }
 
-fn about_node() -> NodeObservation {
-    let capacity =
-        Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, pods: 110, disk_bytes: 1 << 40 };
+/// What a machine has.
+const CPU_MILLIS: u64 = 4000;
+
+fn about_node(cpu_millis: u64) -> NodeObservation {
+    let capacity = Capacity { cpu_millis, memory_bytes: 8 << 30, pods: 110, disk_bytes: 1 << 40 };
     NodeObservation { capacity, ..NodeObservation::default() }
 }

@@ -368,6 +368,17 @@ fn a_change_before_the_hook_that_precedes_it_is_noticed() {
 }
 
 #[test]
+fn a_deletion_before_the_hook_that_precedes_it_is_noticed() {
+    let mut case = rolling();
+    let hook = settings().sibling(Kind::Job, "hook");
+    let stages = vec![Stage { phase: Phase::PreSync, wave: 0 }];
+    case.hooks.push(Hooked { key: hook, stages });
+    case.commit(&[]);
+    case.apply(&Effect::Remove(settings(), Table::Object));
+    case.is_noticed("went before the hook Job/default/hook ended well");
+}
+
+#[test]
 fn a_hook_that_runs_twice_for_one_commit_is_noticed() {
     let mut case = rolling();
     let mut checks = Checks::default();

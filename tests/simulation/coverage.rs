@@ -63,7 +63,7 @@ impl Coverage {
         )];
         let cells = |name: &str, cell: &dyn Fn(&str) -> String| {
             let row: Vec<String> =
-                moments.iter().map(|moment| format!("{:>9}", cell(moment))).collect();
+                moments.iter().map(|moment| format!("{:>11}", cell(moment))).collect();
             format!("{name:<31}{}", row.join(""))
         };
         lines.push(cells("", &|moment| moment.to_owned()));

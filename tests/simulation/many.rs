@@ -26,6 +26,15 @@ const TOLD_EVERY: u64 = 500;
 /// changes with the generators here, so a bug that is easily told gets a test of its own as well,
 /// where it was.
 const REGRESSIONS: &[(&str, u64, u64)] = &[
+    ("a change that came in a later wave than before waited for itself", 154, 0),
+    ("what the brakes held was forgotten for what waited for its turn", 284, 0),
+    ("a revision that none may be beside grew beside others when it was scaled", 581, 0),
+];
+
+/// The same from before repos had waves, hooks, ReplicaSets and pods that move: these seeds are
+/// other histories by now, as good as any. That what they found does not come back is seen to by
+/// the checks and by tests elsewhere, not by these numbers.
+const EARLIER: &[(&str, u64, u64)] = &[
     ("any observation let go what the brakes held", 6, 0),
     ("a late complete report made running pods gone", 23, 0),
     ("a rollout lost an available pod instead of one that was not yet", 76, 0),
@@ -137,7 +146,7 @@ fn no_hours_of_faults_break_a_promise() {
 
 #[test]
 fn what_was_found_once_stays_mended() {
-    for (name, seed, hours) in REGRESSIONS {
+    for (name, seed, hours) in REGRESSIONS.iter().chain(EARLIER) {
         let pace = Pace::of_hours(*hours);
         if let Err(why) = simulate(Case::of(*seed, pace)) {
             panic!("{name} (seed {seed}) is back: {why}\n{}", shown(*seed, pace));

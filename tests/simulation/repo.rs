@@ -75,7 +75,7 @@ pub struct Repo {
     probe_seconds: u32,
     rebalances: bool,
     /// Whether manifests have waves, and some are hooks.
-    staged: bool,
+    pub staged: bool,
     /// Whether pods may keep apart from each other.
     roomy: bool,
     /// How many commits there are.

@@ -78,7 +78,7 @@ impl Checks {
                 return Err(format!("two containers `{name}` of {} run", self.name(pod)));
             }
             let known = self.pods.get(pod).filter(|known| name != PAUSE && !known.stranger);
-            if let Some(known) = known {
+            if let Some(known) = known.filter(|_| !self.unstopped.contains(pod)) {
                 things.extend(self.things(known).map(|thing| (thing, pod.clone())));
             }
         }
@@ -128,7 +128,7 @@ impl Checks {
         }
         match self.pods.get(pod) {
             None => Err(format!("pod {pod} runs, and the master never made it")),
-            Some(known) if known.lost => Ok(()),
+            Some(known) if known.lost || self.unstopped.contains(pod) => Ok(()),
             Some(known) if known.gone => {
                 Err(format!("{} runs on {} after the master saw it gone", known.key, agent.name))
             }
@@ -141,7 +141,8 @@ impl Checks {
 
     /// A turn changed what is known of a pod: if it runs, that must still be right.
     pub(super) fn still_owed(&self, pod: &PodUid) -> Checked {
-        let Some(known) = self.pods.get(pod).filter(|known| !known.lost) else { return Ok(()) };
+        let known = self.pods.get(pod).filter(|known| !known.lost);
+        let Some(known) = known.filter(|_| !self.unstopped.contains(pod)) else { return Ok(()) };
         for (node, _) in self.engines.running.iter().filter(|(_, pods)| pods.contains(pod)) {
             if known.gone {
                 return Err(format!("{} runs on n{node}, and the master saw it gone", known.key));

@@ -58,6 +58,8 @@ pub struct Checks {
     given_up: BTreeSet<NodeName>,
     /// Nodes that can't be relied on to stop pods by themselves.
     excused: BTreeSet<NodeName>,
+    /// What such a node may go on with.
+    unstopped: BTreeSet<PodUid>,
     /// Volumes that may go, since their claims may.
     may_go: BTreeSet<String>,
     checked: Option<u64>,
@@ -131,7 +133,7 @@ impl Checks {
                 // Its node was to stop it by itself, and is not in a state to.
                 let stops = old.placed.as_ref().filter(|it| it.spec.fence_after_seconds.is_some());
                 if stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
-                    known.lost = true;
+                    self.unstopped.insert(old.uid.clone());
                     self.engines.look_anew();
                 }
                 changed.push(old.uid.clone());

@@ -67,16 +67,8 @@ impl Checks {
         for hook in made(turned) {
             self.hook_may_run(turned, &hook, &before, &now)?;
         }
+        self.may_go(turned)?;
         // One that rolls for a config came long before.
-        for key in gone(turned).filter(|key| !self.ordered_away.contains(*key)) {
-            let hooks = turned
-                .hooks
-                .iter()
-                .filter(|hook| hook.stages.iter().any(|stage| stage.phase == Phase::PreSync));
-            for hook in hooks.filter(|hook| !self.ended_before(&hook.key)) {
-                return Err(format!("{key} went before the hook {} ended well", hook.key));
-            }
-        }
         for key in now.iter().filter(|key| differs(turned, key)) {
             let stage = stage::stage(&turned.after.objects[key].resource.annotations);
             self.may_come(turned, key, stage, &now)?;
@@ -156,11 +148,20 @@ impl Checks {
         Ok(())
     }
 
+    /// Nothing goes before the first hooks have ended well.
+    fn may_go(&self, turned: &Turned<'_>) -> Checked {
+        let is_first = |stage: &Stage| stage.phase == Phase::PreSync;
+        let mut hooks = turned.hooks.iter().filter(|hook| hook.stages.iter().any(is_first));
+        let Some(hook) = hooks.find(|hook| !self.ended_before(&hook.key)) else { return Ok(()) };
+        match gone(turned).find(|key| !self.ordered_away.contains(*key)) {
+            Some(key) => Err(format!("{key} went before the hook {} ended well", hook.key)),
+            None => Ok(()),
+        }
+    }
+
     fn ended_before(&self, hook: &ObjectKey) -> bool {
-        let Some(pods) = self.stages.pods.get(hook) else { return false };
-        // A pod of a restored master's forgotten life ends as it did then.
-        let is_lost = |pod| self.pods.get(pod).is_some_and(|known| known.lost);
-        pods.iter().any(is_lost) || self.succeeded.iter().any(|(pod, _)| pods.contains(pod))
+        let pods = self.stages.pods.get(hook);
+        pods.is_some_and(|pods| self.succeeded.iter().any(|(pod, _)| pods.contains(pod)))
     }
 }
 
