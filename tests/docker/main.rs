@@ -12,6 +12,7 @@ mod crashes;
 mod drains;
 mod engine;
 mod face;
+mod fenced;
 #[path = "../support/firewalld.rs"]
 mod firewalld;
 mod host_ports;

@@ -21,7 +21,10 @@ impl Cluster {
         if self.calm || self.now >= self.chaos_ends() {
             return;
         }
-        if !self.random.permille(self.weather.change) {
+        let commits = self.random.permille(self.weather.change);
+        if self.pace.hours > 0 && self.hours.want_a_commit(self.now) {
+            self.commit();
+        } else if !commits {
             self.misfortune();
         } else if self.random.permille(ORDERS) {
             self.order_something();

@@ -33,7 +33,7 @@ const MAX_AT_ONCE: u32 = 20_000;
 
 /// Nodes of most runs, and of one run in so many a fleet.
 const NODES: [usize; 10] = [1, 2, 3, 4, 5, 5, 5, 6, 7, 9];
-const NODES_FOR_HOURS: [usize; 8] = [5, 5, 5, 5, 6, 6, 7, 8];
+const NODES_FOR_HOURS: [usize; 6] = [5, 6, 6, 7, 7, 8];
 /// Enough to keep pods apart from each other.
 const ROOMY: usize = 5;
 const FLEETS_PERMILLE: u32 = 4;

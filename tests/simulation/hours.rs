@@ -39,6 +39,13 @@ impl Hours {
         hour
     }
 
+    /// Half of this hour is over, and nobody has committed.
+    pub fn want_a_commit(&self, now: Timestamp) -> bool {
+        let seconds = now.since(self.start).as_secs();
+        let commits = self.of.get(&(seconds / 3600)).map_or(0, |hour| hour.commits);
+        seconds % 3600 > 1800 && commits == 0
+    }
+
     pub fn commit(&mut self, now: Timestamp, members: usize) {
         self.at(now, members).commits += 1;
     }
