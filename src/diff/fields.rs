@@ -11,7 +11,7 @@ use crate::domain::resource::Resource;
 /// Every field that differs, in the order of the paths. Values of a Secret are masked with `key`.
 pub fn field_changes(old: &Resource, new: &Resource, key: &[u8]) -> Vec<FieldChange> {
     let mut walk = Walk { new, key, found: Vec::new() };
-    walk.compare(Path::default(), Some(&old.manifest), Some(&new.manifest));
+    walk.compare(Path::default(), Some(&old.manifest.value()), Some(&new.manifest.value()));
     walk.found
 }
 
@@ -142,6 +142,7 @@ mod tests {
 
     use super::*;
     use crate::domain::key::ObjectKey;
+    use crate::domain::manifest::Manifest;
     use crate::domain::resource::Spec;
 
     fn resource(kind: Kind, manifest: Value) -> Resource {
@@ -153,7 +154,7 @@ mod tests {
             place: Place::new("web.yaml", 1, 1),
             references: Vec::new(),
             digest: Digest::of(manifest.to_string().as_bytes()),
-            manifest: Arc::new(manifest),
+            manifest: Manifest::of(&manifest),
             fields: Arc::default(),
         }
     }

@@ -12,6 +12,7 @@ pub mod epoch;
 mod index;
 pub mod key;
 pub mod load;
+pub mod manifest;
 pub mod node;
 pub mod node_order;
 pub mod plan;

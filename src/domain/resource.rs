@@ -8,11 +8,11 @@ use std::sync::Arc;
 use kgit_protocol::directory::TrafficPolicy;
 use kgit_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::domain::autoscaling::{AutoscalerSpec, DisruptionBudgetSpec, PriorityClassSpec};
 use crate::domain::diagnostic::Place;
 use crate::domain::key::ObjectKey;
+use crate::domain::manifest::Manifest;
 use crate::domain::selector::{Labels, NodeTerm, Selector};
 use crate::domain::template::{ConfigContent, PodTemplate};
 use crate::domain::workload::{CronJobSpec, DaemonSetSpec, FailureRule, StatefulSetSpec};
@@ -32,9 +32,9 @@ pub struct Resource {
     /// Where its document starts.
     pub place: Place,
     pub references: Vec<Reference>,
-    /// The manifest as it was written, as JSON; `status` and server-side metadata dropped. For
+    /// The manifest as it was written; `status` and server-side metadata dropped. For
     /// showing and for naming changed fields, never for deciding.
-    pub manifest: Arc<Value>,
+    pub manifest: Manifest,
     /// Of `manifest`: two resources with one digest say the same.
     pub digest: Digest,
     /// Known while the file is at hand; not recorded.

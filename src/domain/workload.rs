@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::domain::manifest::Manifest;
 use crate::domain::resource::{ClaimSpec, IntOrPercent, JobSpec};
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::template::PodTemplate;
@@ -46,7 +46,7 @@ pub struct ClaimTemplate {
     pub annotations: Labels,
     pub spec: ClaimSpec,
     /// As it was written, for showing the claims made from it.
-    pub manifest: Arc<Value>,
+    pub manifest: Manifest,
 }
 
 /// `persistentVolumeClaimRetentionPolicy`; true: `Delete`.

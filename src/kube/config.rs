@@ -39,7 +39,11 @@ pub fn show_config_map(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     object.insert("metadata".to_owned(), metadata);
     put(&mut object, "data", (!data.is_empty()).then_some(data));
     put(&mut object, "binaryData", (!binary.is_empty()).then_some(binary));
-    put(&mut object, "immutable", flag(&applied.resource.manifest, "/immutable").then_some(true));
+    put(
+        &mut object,
+        "immutable",
+        flag(&applied.resource.manifest.value(), "/immutable").then_some(true),
+    );
     Some(Shown::new(key, applied.version, Value::Object(object)))
 }
 

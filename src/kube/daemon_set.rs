@@ -32,7 +32,7 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let version = applied.version.max(state.map_or(0, |state| state.version));
     let none = DaemonSetState::default();
     let state = state.map_or(&none, |state| &*state.value);
-    let mut spec = applied.resource.manifest.get("spec").cloned().unwrap_or_default();
+    let mut spec = applied.resource.manifest.at("/spec").unwrap_or_default();
     defaults::daemon_set_spec(object(&mut spec));
     let shown = json!({
         "metadata": Metadata::of_applied(key, applied, version).build(),

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::domain::desired::Commit;
 use crate::domain::diagnostic::Place;
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::manifest::Manifest;
 use crate::domain::node::Node;
 use crate::domain::record::{
     Applied, ClaimPhase, ClaimState, DeploymentState, Event, EventLog, JobFinish, JobState, Placed,
@@ -96,7 +97,7 @@ pub fn applied(key: ObjectKey, spec: Spec, manifest: Value) -> Applied {
             place,
             references: Vec::new(),
             digest: Digest::of(manifest.to_string().as_bytes()),
-            manifest: Arc::new(manifest),
+            manifest: Manifest::of(&manifest),
             fields: Arc::default(),
             key,
         }),

@@ -29,7 +29,7 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let version = applied.version.max(state.map_or(0, |state| state.version));
     let none = JobState::default();
     let state = state.map_or(&none, |state| &*state.value);
-    let mut spec = applied.resource.manifest.get("spec").cloned().unwrap_or_default();
+    let mut spec = applied.resource.manifest.at("/spec").unwrap_or_default();
     let spec_fields = object(&mut spec);
     defaults::job_spec(spec_fields);
     let selector = child(child(spec_fields, "selector"), "matchLabels");

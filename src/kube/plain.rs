@@ -14,7 +14,7 @@ pub const COLUMNS: &[Column] = &[Column::name(), Column::text("Age")];
 
 pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let applied = seen.world.objects.get(key)?;
-    let mut shown = (*applied.resource.manifest).clone();
+    let mut shown = applied.resource.manifest.value();
     shown["metadata"] = Metadata::of_applied(key, applied, applied.version).build();
     Some(Shown::new(key, applied.version, shown))
 }

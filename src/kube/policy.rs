@@ -32,7 +32,7 @@ pub fn show_budget(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let applied = seen.world.objects.get(key)?;
     let row = seen.world.budgets.get(key);
     let version = applied.version.max(row.map_or(0, |row| row.version));
-    let mut shown = (*applied.resource.manifest).clone();
+    let mut shown = applied.resource.manifest.value();
     shown["metadata"] = Metadata::of_applied(key, applied, version).build();
     let state = row.map(|row| *row.value).unwrap_or_default();
     let allowed = state.allowed > 0;
@@ -85,7 +85,7 @@ pub fn show_class(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
         let (name, value) = BUILT_IN_PRIORITIES.iter().find(|(name, _)| *name == &*key.name)?;
         return Some(built_in_class(seen.world, key, name, *value));
     };
-    let mut shown = (*applied.resource.manifest).clone();
+    let mut shown = applied.resource.manifest.value();
     shown["metadata"] = Metadata::of_applied(key, applied, applied.version).build();
     default(object(&mut shown), "preemptionPolicy", "PreemptLowerPriority");
     Some(Shown::new(key, applied.version, shown))

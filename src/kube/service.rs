@@ -27,7 +27,7 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let (version, metadata, mut spec) = match seen.world.objects.get(key) {
         Some(applied) => {
             let version = decided.map_or(0, |row| row.version).max(applied.version);
-            let spec = applied.resource.manifest.get("spec").cloned().unwrap_or_default();
+            let spec = applied.resource.manifest.at("/spec").unwrap_or_default();
             (version, Metadata::of_applied(key, applied, version).build(), spec)
         }
         None => {

@@ -64,7 +64,7 @@ pub fn show_class(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let Some(applied) = seen.world.objects.get(key) else {
         return (*key.name == *BUILT_IN_CLASS).then(|| built_in_class(seen.world, key));
     };
-    let mut shown = (*applied.resource.manifest).clone();
+    let mut shown = applied.resource.manifest.value();
     shown["metadata"] = Metadata::of_applied(key, applied, applied.version).build();
     defaults::storage_class(object(&mut shown));
     Some(Shown::new(key, applied.version, shown))
@@ -117,7 +117,7 @@ pub fn show_volume(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let (version, metadata, mut spec) = match seen.world.objects.get(key) {
         Some(applied) => {
             let version = applied.version.max(state_version);
-            let spec = applied.resource.manifest.get("spec").cloned().unwrap_or_default();
+            let spec = applied.resource.manifest.at("/spec").unwrap_or_default();
             (version, Metadata::of_applied(key, applied, version), spec)
         }
         None => {
@@ -191,7 +191,7 @@ pub fn show_claim(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let applied = world.objects.get(key)?;
     let state = world.claims.get(key);
     let version = applied.version.max(state.map_or(0, |state| state.version));
-    let mut spec = applied.resource.manifest.get("spec").cloned().unwrap_or_default();
+    let mut spec = applied.resource.manifest.at("/spec").unwrap_or_default();
     let fields = object(&mut spec);
     defaults::claim_spec(fields);
     default(fields, "storageClassName", default_class(world));

@@ -20,20 +20,20 @@ use crate::kube::json::{object, put, put_list, without_nulls};
 /// The `spec` of a pod that runs `template` for `workload`, defaults filled in.
 pub fn pod_spec(world: &World, workload: &ObjectKey, template: &PodTemplate) -> Value {
     let applied = world.objects.get(workload);
-    let written = applied.and_then(|applied| written_spec(applied, template)).cloned();
+    let written = applied.and_then(|applied| written_spec(applied, template));
     let mut spec = written.unwrap_or_else(|| recorded_spec(template));
     defaults::pod_spec(object(&mut spec));
     spec
 }
 
 /// The spec as the manifest has it, if that is still what the template says.
-fn written_spec<'a>(applied: &'a Applied, template: &PodTemplate) -> Option<&'a Value> {
+fn written_spec(applied: &Applied, template: &PodTemplate) -> Option<Value> {
     let current = applied.resource.template()?;
     let pointer = match applied.resource.key.kind {
         Kind::Pod => "/spec",
         _ => "/spec/template/spec",
     };
-    same_spec(current, template).then(|| applied.resource.manifest.pointer(pointer)).flatten()
+    same_spec(current, template).then(|| applied.resource.manifest.at(pointer)).flatten()
 }
 
 /// Equal but for labels and annotations, which the owners add to.

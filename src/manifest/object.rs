@@ -15,11 +15,11 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kgit_protocol::ids::Digest;
 use serde::de::DeserializeOwned;
 
 use crate::domain::diagnostic::{Place, Severity};
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::manifest::Manifest;
 use crate::domain::resource::{Reference, Resource, Spec};
 use crate::domain::stage;
 use crate::manifest::decode::decode;
@@ -61,6 +61,7 @@ pub fn object<'t>(root: &Node<'t>, kind: Kind, findings: &mut Findings<'t>) -> O
     let read = spec(root, &key, findings);
     let resource = read.filter(|_| findings.errors() == before).map(|(meta, spec, references)| {
         let (manifest, fields) = json::manifest(root);
+        let manifest = Manifest::of(&manifest);
         Arc::new(Resource {
             key: key.clone(),
             labels: meta.labels,
@@ -68,17 +69,12 @@ pub fn object<'t>(root: &Node<'t>, kind: Kind, findings: &mut Findings<'t>) -> O
             spec,
             place: place.clone(),
             references,
-            digest: digest(&manifest),
-            manifest: Arc::new(manifest),
+            digest: manifest.digest(),
+            manifest,
             fields: Arc::new(fields),
         })
     });
     Some(Defined { key, place, resource })
-}
-
-/// Of the canonical JSON: keys sorted, no blanks.
-fn digest(manifest: &serde_json::Value) -> Digest {
-    Digest::of(manifest.to_string().as_bytes())
 }
 
 /// The object's name and namespace, from the tree: they must be known even where the rest of the

@@ -7,11 +7,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kgit_protocol::ids::Digest;
 use kgit_protocol::time::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::manifest::Manifest;
 use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
 use crate::domain::record::{Applied, CronJobState, JobState};
 use crate::domain::resource::{Resource, Spec};
@@ -202,8 +202,8 @@ impl CronJob<'_> {
         let own = &self.applied.resource;
         let mut annotations = self.spec.job_annotations.clone();
         annotations.insert(SLOT_ANNOTATION.to_owned(), self.in_zone(slot));
-        let spec = own.manifest.pointer("/spec/jobTemplate/spec").cloned();
-        let manifest = json!({
+        let spec = own.manifest.at("/spec/jobTemplate/spec");
+        let manifest = Manifest::of(&json!({
             "apiVersion": key.kind.api_version(),
             "kind": key.kind.as_str(),
             "metadata": {
@@ -212,8 +212,8 @@ impl CronJob<'_> {
                 "labels": self.spec.job_labels,
                 "annotations": annotations,
             },
-            "spec": spec.unwrap_or(Value::Null),
-        });
+            "spec": spec,
+        }));
         Resource {
             key: key.clone(),
             labels: self.spec.job_labels.clone(),
@@ -221,8 +221,8 @@ impl CronJob<'_> {
             spec: Spec::Job(self.spec.job.clone()),
             place: own.place.clone(),
             references: own.references.clone(),
-            digest: Digest::of(manifest.to_string().as_bytes()),
-            manifest: Arc::new(manifest),
+            digest: manifest.digest(),
+            manifest,
             fields: Arc::default(),
         }
     }

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kgit_protocol::ids::Digest;
 use serde_json::json;
 
 use crate::domain::key::{Kind, ObjectKey};
+use crate::domain::manifest::Manifest;
 use crate::domain::plan::{Reason, Verb};
 use crate::domain::record::Applied;
 use crate::domain::resource::{Resource, Spec};
@@ -74,7 +74,7 @@ impl Claims<'_> {
 
     fn claim(&self, draft: &Draft<'_>, template: &ClaimTemplate, key: &ObjectKey) -> Applied {
         let labels = self.labels(template);
-        let manifest = json!({
+        let manifest = Manifest::of(&json!({
             "apiVersion": key.kind.api_version(),
             "kind": key.kind.as_str(),
             "metadata": {
@@ -83,8 +83,8 @@ impl Claims<'_> {
                 "labels": labels,
                 "annotations": template.annotations,
             },
-            "spec": template.manifest.get("spec"),
-        });
+            "spec": template.manifest.at("/spec"),
+        }));
         let resource = Resource {
             key: key.clone(),
             labels,
@@ -92,8 +92,8 @@ impl Claims<'_> {
             spec: Spec::PersistentVolumeClaim(template.spec.clone()),
             place: self.applied.resource.place.clone(),
             references: Vec::new(),
-            digest: Digest::of(manifest.to_string().as_bytes()),
-            manifest: Arc::new(manifest),
+            digest: manifest.digest(),
+            manifest,
             fields: Arc::default(),
         };
         Applied {

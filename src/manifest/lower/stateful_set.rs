@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::domain::key::Kind;
+use crate::domain::manifest::Manifest;
 use crate::domain::resource::{IntOrPercent, ReferenceKind};
 use crate::domain::template::{VolumeTemplate, VolumeTemplateSource};
 use crate::domain::workload::{ClaimRetention, ClaimTemplate, StatefulSetSpec, StatefulUpdate};
@@ -184,7 +185,7 @@ fn claim_template(
     let spec = claim_at(object, at, spec, &annotations);
     let found = at.find(object.root);
     let (manifest, _) = json::manifest(found.node);
-    Some(ClaimTemplate { name, labels, annotations, spec, manifest: Arc::new(manifest) })
+    Some(ClaimTemplate { name, labels, annotations, spec, manifest: Manifest::of(&manifest) })
 }
 
 /// What a claim template is to the containers: the claim's own name is known for each pod.

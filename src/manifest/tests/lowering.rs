@@ -82,7 +82,7 @@ status: {phase: Active}
 ";
     let a = accepted(text, "Namespace/a");
     insta::assert_snapshot!(
-        a.manifest,
+        a.manifest.value(),
         @r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"annotations":{"b.c/d":"x"},"name":"a"}}"#
     );
     assert_eq!(a.fields.nearest("/metadata/annotations/b.c~1d"), Some((8, 5)));
@@ -260,7 +260,7 @@ e', f: g}
 ";
     let text = |key: &str, entry: &str| {
         let resource = accepted(shallow, key);
-        resource.manifest["data"][entry].as_str().map(str::to_owned)
+        resource.manifest.value()["data"][entry].as_str().map(str::to_owned)
     };
     assert_eq!(text("ConfigMap/default/a", "deep").as_deref(), Some("it is == 'one'\ntext"));
     assert_eq!(text("ConfigMap/default/a", "wide").as_deref(), Some("and so is this"));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kgit::domain::key::{Kind, ObjectKey};
-use kgit::domain::record::Applied;
+use kgit::domain::record::{Applied, Pod};
 use kgit::domain::resource::{Resource, Spec};
 use kgit::domain::stage::{self, Phase, Stage};
 use kgit::domain::workload::DaemonUpdate;
@@ -13,7 +13,7 @@ use kgit::domain::world::World;
 use kgit_protocol::ids::PodUid;
 
 use crate::checks::waits::is_pending;
-use crate::checks::{Checked, Checks, Turned, is_reachable, pods_of};
+use crate::checks::{Checked, Checks, Turned, is_reachable, makes_way, pods_of, was_told_to_end};
 
 /// What is remembered of the commit that is in force.
 #[derive(Debug, Default)]
@@ -141,6 +141,8 @@ impl Checks {
                 && is_down(turned.after, other, turned)
                 // What broke down only now was still fine when the turn began.
                 && (now.contains(other) || is_down(turned.before, other, turned))
+                // One of a later stage may be worth more, and takes its place.
+                && !pods_of(turned.after, other).iter().any(|pod| gave_way(turned, pod))
             {
                 return Err(format!("{key} came before {other} of an earlier stage was healthy"));
             }
@@ -178,6 +180,10 @@ fn is_down(world: &World, key: &ObjectKey, turned: &Turned<'_>) -> bool {
         Spec::DaemonSet(spec) if spec.update == DaemonUpdate::OnDelete => false,
         spec => is_pending(world, key, spec, turned.now),
     }
+}
+
+fn gave_way(turned: &Turned<'_>, pod: &Pod) -> bool {
+    was_told_to_end(turned, pod) && makes_way(turned, pod)
 }
 
 /// Hooks that this turn made anew.
