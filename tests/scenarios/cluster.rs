@@ -229,12 +229,8 @@ impl Cluster {
     pub fn restart_master(&mut self) {
         self.core = Core::new(self.world(), SourceStatus::default(), self.now);
         self.turn(Vec::new());
-        let content = |text: &String| FileContent::Bytes(text.as_bytes().into());
-        let upserted = self
-            .files
-            .iter()
-            .map(|(path, text)| SourceFile { path: path.as_str().into(), content: content(text) });
-        let change = TreeChange { upserted: upserted.collect(), removed: Vec::new() };
+        let files = self.files.iter().map(|(path, text)| source_file(path, text));
+        let change = TreeChange { upserted: files.collect(), removed: Vec::new() };
         let commit = Arc::new(self.newest_commit());
         self.turn(vec![Event::Source { commit, change }]);
     }
@@ -248,8 +244,7 @@ impl Cluster {
                 change.removed.push((*path).into());
             } else {
                 self.files.insert((*path).to_owned(), (*text).to_owned());
-                let content = FileContent::Bytes(text.as_bytes().into());
-                change.upserted.push(SourceFile { path: (*path).into(), content });
+                change.upserted.push(source_file(path, text));
             }
         }
         Event::Source { commit: Arc::new(self.newest_commit()), change }
@@ -514,16 +509,6 @@ impl Cluster {
         entries
     }
 
-    /// What was done since the beginning, step by step.
-    pub fn all_steps(&self) -> Vec<String> {
-        let entries = self.entries();
-        let planned = entries.iter().filter_map(|entry| match &entry.body {
-            Body::Planned { steps, .. } => Some(steps),
-            _ => None,
-        });
-        planned.flatten().map(|step| text::said(&step.said)).collect()
-    }
-
     /// What the last reconcile did, step by step, with its deviations.
     pub fn last_reconcile(&self) -> String {
         let entries = self.entries();
@@ -568,6 +553,10 @@ impl Cluster {
             held.events.keys().filter(|key| !is_there(held, key)).collect();
         assert!(told_of_nothing.is_empty(), "events of what is gone: {told_of_nothing:?}");
     }
+}
+
+fn source_file(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: path.into(), content: FileContent::Bytes(text.as_bytes().into()) }
 }
 
 fn is_there(world: &World, key: &ObjectKey) -> bool {
