@@ -32,6 +32,18 @@ pub fn begin(draft: &mut Draft<'_>, key: &ObjectKey, reasons: Vec<Reason>) {
     }
 }
 
+/// One that is to run again does not go on from where its deleted namesake ended.
+pub fn forget_undo(draft: &mut Draft<'_>, key: &ObjectKey) {
+    if !draft.world.pruned.contains_key(key) {
+        return;
+    }
+    let next = prune::next_incarnation(draft);
+    draft.note_effect(next);
+    for table in [Table::Pruned, Table::Events] {
+        draft.note_effect(Effect::Remove(key.clone(), table));
+    }
+}
+
 /// Goes on with an object that is on its way out.
 pub fn go_on(draft: &mut Draft<'_>, key: &ObjectKey) {
     pods::follow(draft, key, &pods_of(&draft.world, key));

@@ -55,7 +55,7 @@ fn advance_one(draft: &mut Draft<'_>, sync: &mut Sync, phase: Phase, key: &Objec
             }
             None => return false,
         },
-        Some(HookState::Replacing) if draft.world.objects.contains_key(key) => return false,
+        Some(HookState::Replacing) if is_there(draft, key) => return false,
         Some(HookState::Replacing) => make(draft, &wanted),
         None if !runs_to_an_end(key.kind) => make(draft, &wanted),
         None if is_under_way(draft, &wanted) => HookState::Waiting,
@@ -68,6 +68,9 @@ fn advance_one(draft: &mut Draft<'_>, sync: &mut Sync, phase: Phase, key: &Objec
 }
 
 fn make(draft: &mut Draft<'_>, wanted: &Arc<Resource>) -> HookState {
+    if runs_to_an_end(wanted.key.kind) {
+        dissolve::forget_undo(draft, &wanted.key);
+    }
     objects::carry_out_all(draft, &BTreeSet::from([wanted.key.clone()]));
     HookState::Running
 }
@@ -80,9 +83,17 @@ fn is_under_way(draft: &Draft<'_>, wanted: &Resource) -> bool {
         && ended(draft, &wanted.key).is_none()
 }
 
+/// The object, or pods of one whose manifest was gone for a while.
+fn is_there(draft: &Draft<'_>, key: &ObjectKey) -> bool {
+    draft.world.objects.contains_key(key) || draft.world.pods_of(key).next().is_some()
+}
+
 fn replace(draft: &mut Draft<'_>, wanted: &Arc<Resource>) -> HookState {
-    if !draft.world.objects.contains_key(&wanted.key) {
+    if !is_there(draft, &wanted.key) {
         return make(draft, wanted);
+    }
+    if draft.world.pruned.contains_key(&wanted.key) {
+        return HookState::Replacing;
     }
     let commit = objects::commit(draft, wanted, Vec::new());
     dissolve::begin(draft, &wanted.key, vec![commit]);

@@ -304,6 +304,28 @@ fn a_hook_is_not_run_again_by_a_master_that_starts_anew() {
 }
 
 #[test]
+fn a_hook_whose_manifest_was_gone_for_a_while_runs_again() {
+    let mut cluster = Cluster::new(&["a"]);
+    let before = hook("migrate", "PreSync");
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    cluster.commit(&[("b.yaml", "")]);
+    cluster.settle();
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web("web:2", 1))]);
+    cluster.settle();
+    let mut steps = all_steps(&cluster);
+    steps.retain(|step| step.contains("Job/"));
+    assert_snapshot!(steps.join("\n"), @"
+    + create    Job/default/migrate  PreSync hook
+    ~ finish    Job/default/migrate  complete
+    - delete    Job/default/migrate
+    + create    Job/default/migrate  PreSync hook
+    ~ finish    Job/default/migrate  complete
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn a_claim_that_waits_for_its_first_consumer_does_not_hold_up_the_consumers_wave() {
     let mut cluster = Cluster::new(&["a"]);
     let data = wave(&claim("data", ""), -1);
