@@ -55,6 +55,9 @@ use crate::weather::{Pace, Weather};
 /// told to end may wait for its node, and a job may fail three times more.
 const TO_REST: Duration = Duration::from_secs(1800);
 
+/// And for each node of a fleet: a DaemonSet may roll over them one by one, and pull its image.
+const TO_REST_A_NODE: Duration = Duration::from_secs(15);
+
 /// How often it is asked whether it is at rest, and whether something waits for approval.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
@@ -88,7 +91,8 @@ fn run(cluster: &mut Cluster) -> Result<(), String> {
         assert_eq!(cluster.master.tamper(), 1, "there is an entry to tamper with");
     }
     cluster.heal()?;
-    let deadline = cluster.now.after(TO_REST);
+    let nodes = u32::try_from(cluster.agents.len()).unwrap_or(u32::MAX);
+    let deadline = cluster.now.after(TO_REST + TO_REST_A_NODE * nodes);
     loop {
         let ask = cluster.now.after(ASK_EVERY);
         while cluster.step(ask)? {}

@@ -141,6 +141,8 @@ impl Checks {
                 && is_down(turned.after, other, turned)
                 // What broke down only now was still fine when the turn began.
                 && (now.contains(other) || is_down(turned.before, other, turned))
+                // It rolls for a config, and is itself what the commit moves to a later wave.
+                && !is_still_to_come(turned, other)
                 // One of a later stage may be worth more, and takes its place.
                 && !pods_of(turned.after, other).iter().any(|pod| gave_way(turned, pod))
             {
@@ -180,6 +182,10 @@ fn is_down(world: &World, key: &ObjectKey, turned: &Turned<'_>) -> bool {
         Spec::DaemonSet(spec) if spec.update == DaemonUpdate::OnDelete => false,
         spec => is_pending(world, key, spec, turned.now),
     }
+}
+
+fn is_still_to_come(turned: &Turned<'_>, key: &ObjectKey) -> bool {
+    turned.after.meta.sync.as_ref().is_some_and(|sync| sync.pending.contains(key))
 }
 
 fn gave_way(turned: &Turned<'_>, pod: &Pod) -> bool {
