@@ -10,9 +10,11 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::orders::send;
-use crate::client::http::encoded;
+use crate::client::http::{Client, encoded};
+use crate::domain::key::Kind;
 use crate::domain::node_order::{NodeOrder, TaintOrder};
-use crate::kube::dto::{Done, NodeRequest, Order, VERSION};
+use crate::domain::plan::Waiting;
+use crate::kube::dto::{ClusterStatus, Done, NodeRequest, Order, VERSION};
 use crate::kube::json::text;
 use crate::kube::node::{DRAIN_ANNOTATION, DRAINED};
 
@@ -164,6 +166,7 @@ async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CliError> {
         return Ok(exit);
     }
     let (client, mut told) = (context.client()?, String::new());
+    let mut waited_for = Vec::new();
     let path = format!("/api/v1/nodes/{}", encoded(&args.name));
     let pointer = format!("/metadata/annotations/{}", DRAIN_ANNOTATION.replace('/', "~1"));
     loop {
@@ -180,8 +183,23 @@ async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CliError> {
         if state == DRAINED {
             return Ok(exit);
         }
+        tell_waits(&client, &args.name, &mut waited_for).await?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// What keeps a node's pods there, each thing once for as long as it lasts.
+async fn tell_waits(client: &Client, node: &str, told: &mut Vec<String>) -> Result<(), CliError> {
+    let status: ClusterStatus = client.get("/kgit/v1/status").await?;
+    let of_node =
+        |waiting: &&Waiting| waiting.object.kind == Kind::Node && &*waiting.object.name == node;
+    let waits: Vec<String> =
+        status.waits.iter().filter(of_node).map(|waiting| waiting.for_what.clone()).collect();
+    for wait in waits.iter().filter(|wait| !told.contains(wait)) {
+        eprintln!("waits for {wait}");
+    }
+    *told = waits;
+    Ok(())
 }
 
 /// `key=value`, or `key-`.

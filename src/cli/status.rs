@@ -8,6 +8,7 @@ use kgit_protocol::time::Timestamp;
 use crate::cli::context::{Context, print};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::domain::words::counted;
 use crate::kube::dto::{ClusterStatus, Health, ObjectLine, SyncStatus};
 use crate::kube::human;
 use crate::kube::table::aligned;
@@ -103,9 +104,10 @@ fn sync(sync: &SyncStatus) -> String {
 fn findings(status: &ClusterStatus) -> String {
     let mut text = String::new();
     if status.errors + status.warnings > 0 {
-        let (errors, warnings) = (status.errors, status.warnings);
+        let (errors, warnings) =
+            (counted(status.errors, "error"), counted(status.warnings, "warning"));
         text.push_str(&format!(
-            "Findings: {errors} errors, {warnings} warnings in the manifests\n"
+            "Findings: {errors}, {warnings} in the manifests (`kgit check` lists them)\n"
         ));
     }
     if status.restored {
@@ -181,8 +183,11 @@ fn waits(status: &ClusterStatus) -> String {
     for waiting in &status.waits {
         text.push_str(&format!("  {} waits for {}", waiting.object, waiting.for_what));
         if let Some(deadline) = waiting.deadline {
-            let left = human::duration((deadline.0 - status.now.0).max(0) / 1000);
-            text.push_str(&format!("; in {left}: {}", waiting.consequence));
+            let when = match (deadline.0 - status.now.0) / 1000 {
+                left @ 0.. => format!("in {}", human::duration(left)),
+                over => format!("since {}", human::duration(-over)),
+            };
+            text.push_str(&format!("; {when}: {}", waiting.consequence));
         }
         text.push('\n');
     }

@@ -24,5 +24,6 @@ pub mod service;
 pub mod stage;
 pub mod template;
 pub mod token;
+pub mod words;
 pub mod workload;
 pub mod world;

@@ -132,10 +132,6 @@ pub enum Reason {
     PodGone {
         pod: ObjectKey,
     },
-    /// Something that was waited for happened.
-    Dependency {
-        on: ObjectKey,
-    },
     /// A pod needs it.
     NeededBy {
         object: ObjectKey,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::domain::desired::TreeChange;
 use crate::domain::diagnostic::{Diagnostic, Severity};
+use crate::domain::words::counted;
 use crate::manifest::catalog::{Catalog, Counts};
 use crate::manifest::render::Rendered;
 
@@ -50,13 +51,6 @@ impl CheckReport {
             false => found.join(", "),
         };
         format!("{} in {}: {found}", counted(objects, "object"), counted(files, "file"))
-    }
-}
-
-fn counted(count: usize, word: &str) -> String {
-    match count {
-        1 => format!("1 {word}"),
-        _ => format!("{count} {word}s"),
     }
 }
 

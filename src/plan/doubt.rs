@@ -10,6 +10,7 @@ use kgit_protocol::observation::{PodObservation, PodPhase};
 use crate::domain::key::Kind;
 use crate::domain::node::{Doubt, Node};
 use crate::domain::record::Pod;
+use crate::domain::words::counted;
 use crate::domain::world::World;
 
 /// Why a pod has no place, though there may be room: another one like it may be running where the
@@ -34,8 +35,8 @@ pub fn words(doubt: &Doubt) -> String {
                 .to_owned()
         }
         Doubt::Runs(pods) => format!(
-            "runs {} pods that are not in the backup; `kgit approve restored` has them stopped",
-            pods.len()
+            "runs {} not in the backup; `kgit approve restored` has that stopped",
+            counted(pods.len(), "pod")
         ),
     }
 }

@@ -117,7 +117,6 @@ pub fn because(reason: &Reason) -> String {
         }
         Reason::PodEnded { pod, reason } => format!("{pod} ended: {reason}"),
         Reason::PodGone { pod } => format!("{pod} is gone from its node"),
-        Reason::Dependency { on } => format!("{on} is there now"),
         Reason::NeededBy { object } => format!("{object} needs it"),
         Reason::Node { node, what } => format!("node {node} {what}"),
         Reason::Approved { by } => format!("{by} approved it"),

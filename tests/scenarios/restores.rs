@@ -77,7 +77,7 @@ fn a_statefulsets_pod_waits_while_another_of_its_name_may_run() {
     tells(&mut cluster, elsewhere, all);
     let wait = format!(
         "StatefulSet/default/db waits for a place for pod `db-0`: node `{elsewhere}`, which runs 1 \
-         pods that are not in the backup; `kgit approve restored` has them stopped"
+         pod not in the backup; `kgit approve restored` has that stopped"
     );
     assert!(cluster.waits().contains(&wait), "{:?}", cluster.waits());
     assert!(cluster.orders(elsewhere).keep_others, "the stranger goes on");

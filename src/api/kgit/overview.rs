@@ -90,10 +90,13 @@ fn nodes(view: &View) -> Vec<NodeLine> {
     view.world.nodes.values().map(|node| line(node)).collect()
 }
 
-/// Every object with a manifest that has a health worth counting.
+/// Every object that has a health worth counting, or is kept without a manifest.
 fn objects(world: &World) -> Vec<ObjectLine> {
-    let counted = world.objects.iter().filter(|(key, _)| counts_for_health(key.kind));
-    let lines = counted.map(|(key, applied)| ObjectLine {
+    let told = world
+        .objects
+        .iter()
+        .filter(|(key, applied)| counts_for_health(key.kind) || applied.retained.is_some());
+    let lines = told.map(|(key, applied)| ObjectLine {
         object: key.clone(),
         health: shown(health(world, key)),
         detail: detail(world, key),
