@@ -166,8 +166,8 @@ fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
 /// What ran for a sync that failed, and may never end, is nobody's business until the next one
 /// fails.
 fn is_for_failures(view: &View, key: &ObjectKey) -> bool {
-    let desired = view.catalog.desired(Default::default());
-    let hook = desired.objects.get(key).and_then(|it| stage::hook(&it.annotations));
+    let run = view.world.objects.get(key);
+    let hook = run.and_then(|row| stage::hook(&row.resource.annotations));
     hook.is_some_and(|hook| hook.phases == [Phase::SyncFail])
 }
 
