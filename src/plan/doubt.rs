@@ -72,7 +72,8 @@ pub fn missing<'a>(
     report: &'a Report,
 ) -> impl Iterator<Item = &'a Pod> {
     let says = node.is_unheard() && report.complete && is_of_this_epoch(world, report);
-    let there = world.pods_on(&node.name).filter(move |_| says).map(|row| &*row.value);
+    let there = says.then(|| world.pods_on(&node.name)).into_iter().flatten();
+    let there = there.map(|row| &*row.value);
     there.filter(|pod| told(report, &pod.uid).is_none_or(|it| it.phase == PodPhase::Gone))
 }
 
