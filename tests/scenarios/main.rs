@@ -19,5 +19,6 @@ mod rollouts;
 mod scheduling;
 mod services;
 mod stateful_sets;
+mod told;
 mod waiting;
 mod waves;
