@@ -7,6 +7,7 @@ mod configs;
 mod cron_jobs;
 mod daemon_sets;
 mod data;
+mod fields;
 mod found;
 mod histories;
 mod jobs;

@@ -15,7 +15,7 @@ use kgit::domain::key::ObjectKey;
 use kgit::domain::plan::Waiting;
 use kgit::domain::record::EventLog;
 use kgit::domain::world::{Recorded, Rows, World};
-use kgit::plan::text;
+use kgit::plan::{health, text};
 use kgit_protocol::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -119,6 +119,12 @@ impl Teller {
                     lines.extend(reasons.map(|line| format!("  because {line}")).chain(deviation));
                 }
             }
+            Body::Outcome { lines: outcomes } => lines.extend(outcomes.iter().cloned()),
+            Body::Finished { deviations, missing, waiting, superseded, .. } => {
+                let word = if *superseded { "superseded" } else { "finished" };
+                lines.push(format!("{word}, {deviations} deviations, {} missing", missing.len()));
+                lines.extend(waiting.iter().map(|line| format!("  … {line}")));
+            }
             Body::Ordered { by, what } => lines.push(format!("{by}: {what}")),
             _ => {}
         }
@@ -147,6 +153,12 @@ impl Teller {
         self.table("volume", &before.volumes, &after.volumes, lines);
         self.table("pod", &before.pods, &after.pods, lines);
         self.table("node", &before.nodes, &after.nodes, lines);
+        for key in after.objects.keys() {
+            let (old, new) = (health_of(before, key), health_of(after, key));
+            if old != new {
+                lines.push(format!("{key} {new}"));
+            }
+        }
     }
 
     fn table<T: Serialize>(
@@ -255,6 +267,10 @@ fn first_difference<'a>(old: &'a str, new: &'a str) -> (usize, &'a str, &'a str)
             (old, new) => return (line, old.unwrap_or("the end"), new.unwrap_or("the end")),
         }
     }
+}
+
+fn health_of(world: &World, key: &ObjectKey) -> String {
+    format!("is {:?} {}", health::health(world, key), health::detail(world, key))
 }
 
 /// The fields of a row that say something, by their path.
