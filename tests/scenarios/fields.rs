@@ -110,7 +110,7 @@ fn and_of_what_its_containers_may_use() {
     let mut cluster = Cluster::new(&["a"]);
     let mut container = String::from(
         "    resources:
-      requests: {cpu: 1500m, memory: 3Gi}
+      requests: {cpu: 1500m, memory: 1Gi}
       limits: {cpu: 2500m, memory: 3000001k}
     env:
 ",
@@ -121,7 +121,7 @@ fn and_of_what_its_containers_may_use() {
         for side in ["limits", "requests"] {
             container += &format!(
                 "    - {{name: {side}{index}, valueFrom: {{resourceFieldRef: \
-                 {{containerName: main, resource: {side}.{resource}, divisor: {divisor}}}}}}}\n"
+                 {{containerName: main, resource: {side}.{resource}, divisor: \"{divisor}\"}}}}}}\n"
             );
         }
     }
@@ -129,8 +129,34 @@ fn and_of_what_its_containers_may_use() {
                  - {name: OWN, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n    \
                  - {name: OF_MAIN, valueFrom: {resourceFieldRef: {containerName: main, resource: limits.cpu}}}\n";
     cluster.commit(&[("p.yaml", &(pod("", &container) + other))]);
+    assert!(cluster.diagnostics().is_empty(), "{:?}", cluster.diagnostics());
     cluster.settle();
-    assert_snapshot!(environment(&cluster), @"");
+    assert_snapshot!(environment(&cluster), @"
+    KUBERNETES_SERVICE_HOST=10.16.0.1
+    KUBERNETES_SERVICE_PORT=443
+    limits0=3
+    requests0=2
+    limits1=2500
+    requests1=1500
+    limits2=3000001000
+    requests2=1073741824
+    limits3=3000001
+    requests3=1073742
+    limits4=2929689
+    requests4=1048576
+    limits5=3001
+    requests5=1074
+    limits6=2862
+    requests6=1024
+    limits7=4
+    requests7=2
+    limits8=3
+    requests8=1
+    KUBERNETES_SERVICE_HOST=10.16.0.1
+    KUBERNETES_SERVICE_PORT=443
+    OWN=0
+    OF_MAIN=3
+    ");
 }
 
 #[test]
@@ -561,7 +587,9 @@ fn a_drain_asks_the_budgets_of_pods_that_are_not_healthy_too() {
             );
             cluster.commit(&[("web.yaml", &web("web:1", 2)), ("budget.yaml", &budget)]);
             cluster.settle();
-            let bad = cluster.pods().first().unwrap().key.name.to_string();
+            let all = cluster.pods();
+            let on_a = all.iter().find(|pod| pod.node().is_some_and(|node| node.as_str() == "a"));
+            let bad = on_a.unwrap().key.name.to_string();
             cluster.behaviour.insert(bad, Behaviour::NeverReady);
             cluster.settle();
             cluster

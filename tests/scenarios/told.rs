@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kgit::domain::audit::{Body, Entry};
 use kgit::domain::key::ObjectKey;
-use kgit::domain::plan::Waiting;
+use kgit::domain::plan::{Reason, Waiting};
 use kgit::domain::record::EventLog;
 use kgit::domain::world::{Recorded, Rows, World};
 use kgit::plan::{health, text};
@@ -113,10 +113,9 @@ impl Teller {
             Body::Planned { steps, .. } => {
                 for step in steps {
                     lines.push(text::said(&step.said));
-                    let deviation = step.deviation.iter().map(|why| format!("  DEVIATES: {why}"));
-                    let reasons = step.reasons.iter().map(text::because);
-                    let reasons = reasons.filter(|line| !line.starts_with("commit "));
-                    lines.extend(reasons.map(|line| format!("  because {line}")).chain(deviation));
+                    let reasons: Vec<String> = step.reasons.iter().map(because).collect();
+                    lines.push(format!("  because {}", reasons.join("; ")));
+                    lines.extend(step.deviation.iter().map(|why| format!("  DEVIATES: {why}")));
                 }
             }
             Body::Outcome { lines: outcomes } => lines.extend(outcomes.iter().cloned()),
@@ -267,6 +266,11 @@ fn first_difference<'a>(old: &'a str, new: &'a str) -> (usize, &'a str, &'a str)
             (old, new) => return (line, old.unwrap_or("the end"), new.unwrap_or("the end")),
         }
     }
+}
+
+/// Who committed is the same all the time.
+fn because(reason: &Reason) -> String {
+    text::because(reason).replace(" 0000000 by Ann <ann@example.org>", "")
 }
 
 fn health_of(world: &World, key: &ObjectKey) -> String {
