@@ -544,3 +544,24 @@ fn while_the_master_is_out_of_reach_a_pod_that_may_move_stops_in_time() {
       m 0: Error 137 0..30 id 1
     ");
 }
+
+#[test]
+fn a_stop_that_was_ordered_keeps_its_own_grace_while_the_master_is_out_of_reach() {
+    insta::assert_snapshot!(tell(json!({ "fence_after_seconds": 300, "containers": [member("m")] }), "
+        stubborn m; stop 5
+        cut-off 300; +1
+    "), @"
+    > run
+      start m 0
+      wake +300
+      Running, ready since 0
+      m 0: runs since 0, started, ready
+    > stubborn m; stop 5
+      terminate m 0
+      wake +5
+      Killing: Stopping container m
+      m 0: runs since 0, started
+    > cut-off 300; +1
+      wake +4
+    ");
+}

@@ -294,6 +294,29 @@ fn who_goes_down_with_the_engine_starts_again_at_once_and_that_is_told() {
 }
 
 #[test]
+fn what_is_being_stopped_anyway_goes_down_without_a_word() {
+    insta::assert_snapshot!(tell(json!({ "containers": [member("m")] }), "
+        stubborn m; stop 30
+        +5; outage 1 9; exit m 137
+    "), @"
+    > run
+      start m 0
+      Running, ready since 0
+      m 0: runs since 0, started, ready
+    > stubborn m; stop 30
+      terminate m 0
+      wake +30
+      Killing: Stopping container m
+      m 0: runs since 0, started
+    > +5; outage 1 9; exit m 137
+      remove m 0
+      read m 0 1, clean
+      Gone
+      m 0: Error 137 0..5 id 1
+    ");
+}
+
+#[test]
 fn the_pause_container_goes_down_with_the_engine_too() {
     insta::assert_snapshot!(tell(json!({ "containers": [member("x"), member("y")] }), "
         +10; outage 10 20; exit pause 0; exit x 0; exit y 0

@@ -288,7 +288,8 @@ fn a_changed_container_is_replaced_whoever_changed_it() {
         +5; change x
         +5; labelled y
         +5; tampered x
-        +5; another-tampered x
+        tampered x; +31
+        another-tampered x
         stubborn y; change y
         tampered y
         +29
@@ -319,7 +320,14 @@ fn a_changed_container_is_replaced_whoever_changed_it() {
       drift 2 15 x Changed: its configuration was changed by somebody
       Running, ready since 15
       x 2: runs since 15, started, ready, restarts 2, before: Error 143 5..15 id 4
-    > +5; another-tampered x
+    > tampered x; +31
+      terminate x 2, start x 3, remove x 1
+      read x 2 6
+      Killing: Container x is not as ordered, will be replaced
+      drift 3 46 x Changed: its configuration was changed by somebody
+      Running, ready since 46
+      x 3: runs since 46, started, ready, restarts 3, before: Error 143 15..46 id 6
+    > another-tampered x
     > stubborn y; change y
       terminate y 1
       wake +30
@@ -331,8 +339,8 @@ fn a_changed_container_is_replaced_whoever_changed_it() {
     > +1
       kill y 1, start y 2, remove y 0
       read y 1 5
-      Running, ready since 50
-      y 2: runs since 50, started, ready, restarts 2, before: Error 137 10..50 id 5
+      Running, ready since 76
+      y 2: runs since 76, started, ready, restarts 2, before: Error 137 10..76 id 5
     ");
 }
 
