@@ -210,11 +210,8 @@ impl Cluster {
         self.report_whole(node, about, pods, complete, Vec::new());
     }
 
-    fn report_events(&mut self, node: &str, events: Vec<PodEvent>) {
-        self.report_whole(node, None, Vec::new(), false, events);
-    }
-
-    fn report_whole(
+    /// The same, with events.
+    pub fn report_whole(
         &mut self,
         node: &str,
         about: Option<NodeObservation>,
@@ -238,35 +235,6 @@ impl Cluster {
         };
         let node = NodeName::new(node);
         self.turn(vec![Event::Report { node, report: Box::new(report), reply }]);
-    }
-
-    /// The agents see something else of the pods whose names begin so.
-    pub fn seen(&mut self, prefix: &str, change: impl Fn(&mut PodObservation)) {
-        let pods = self.pods();
-        for pod in pods.iter().filter(|pod| pod.key.name.starts_with(prefix)) {
-            let Some(node) = pod.node() else { continue };
-            let Some(mut seen) = self.reported.get(&pod.uid).cloned() else { continue };
-            change(&mut seen);
-            self.report(node.as_str(), None, vec![seen]);
-        }
-    }
-
-    /// What the agent on a node tells of the pods whose names begin so.
-    pub fn tells(&mut self, node: &str, prefix: &str, told: &[(bool, &str, &str)]) {
-        let pods = self.pods();
-        let here = pods.iter().filter(|pod| pod.key.name.starts_with(prefix));
-        let events = here.flat_map(|pod| {
-            told.iter().map(|(warning, reason, message)| PodEvent {
-                uid: pod.uid.clone(),
-                at: self.now,
-                warning: *warning,
-                reason: (*reason).to_owned(),
-                message: (*message).to_owned(),
-                field_path: None,
-            })
-        });
-        let events = events.collect();
-        self.report_events(node, events);
     }
 
     /// Writes (or, with an empty text, removes) files, and commits them.

@@ -18,6 +18,7 @@ mod nodes;
 mod promises;
 mod rollouts;
 mod scheduling;
+mod seen;
 mod services;
 mod stateful_sets;
 mod told;
