@@ -213,6 +213,13 @@ impl Node {
         self.events.drain(..excess);
     }
 
+    /// Not all of a pod's steps were carried out: what follows a failure is dropped.
+    pub fn failed(&mut self, uid: &PodUid) {
+        if let Some(facts) = self.facts.get_mut(uid) {
+            facts.forget_signals();
+        }
+    }
+
     /// A pod's steps are over, well or not.
     pub fn finish(&mut self, uid: &PodUid) {
         self.busy.remove(uid);

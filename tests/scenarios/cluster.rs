@@ -25,8 +25,8 @@ use kgit_protocol::ids::Attempt;
 use kgit_protocol::ids::{BootId, ClusterId, Digest, Epoch, NodeName, PodUid};
 use kgit_protocol::messages::{Join, Report};
 use kgit_protocol::observation::{
-    Capacity, ContainerObservation, ContainerState, NodeObservation, PodObservation, PodPhase,
-    Termination,
+    Capacity, ContainerObservation, ContainerState, NodeObservation, PodEvent, PodObservation,
+    PodPhase, Termination,
 };
 use kgit_protocol::pod::RestartPolicy;
 use kgit_protocol::time::Timestamp;
@@ -34,9 +34,12 @@ use kgit_protocol::usage::{ContainerUsage, NodeUsage, PodUsage, Usage};
 use tokio::sync::oneshot;
 
 use crate::promises::Turned;
+use crate::told::Teller;
 
 /// Turns after which a cluster that still moves is taken for one that never stops.
 const MAX_TURNS: usize = 500;
+/// More entries than one turn writes.
+const ENTRIES_OF_A_TURN: u32 = 100;
 
 pub struct Cluster {
     pub core: Core,
@@ -54,6 +57,7 @@ pub struct Cluster {
     /// After how many turns it is seen to that none missed anything.
     pub checked_every: u32,
     turns: u32,
+    told: Option<Teller>,
     _dir: tempfile::TempDir,
 }
 
@@ -71,6 +75,14 @@ pub enum Behaviour {
     Exits(i64),
     /// Runs, and ends with an error when told to end.
     FailsWhenStopped,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(told) = self.told.take().filter(|_| !std::thread::panicking()) {
+            told.check();
+        }
+    }
 }
 
 impl Cluster {
@@ -93,6 +105,7 @@ impl Cluster {
             reported: BTreeMap::new(),
             checked_every: 1,
             turns: 0,
+            told: Teller::of_this_scenario(now),
             _dir: dir,
         };
         let range = "10.16.0.0/16".parse().unwrap();
@@ -139,6 +152,14 @@ impl Cluster {
         assert!(turn.failed.is_none(), "{:?}", turn.failed);
         let (after, now, reported) = (self.world(), self.now, &self.reported);
         Turned { before: &before, after: &after, now, reported }.check();
+        if let Some(told) = &mut self.told {
+            let query = EntryQuery { reconcile: None, before: None, limit: ENTRIES_OF_A_TURN };
+            let mut entries = self.store.reader().entries(query).unwrap();
+            entries.sort_by_key(|entry| entry.sequence);
+            let waits = self.core.view(&self.store).waits;
+            let waits = waits.iter().map(|(key, waits)| (key.clone(), waits.clone())).collect();
+            told.turn(now, (&before, &after), &entries, waits);
+        }
         self.turns += 1;
         if self.turns.is_multiple_of(self.checked_every) {
             self.assert_nothing_was_missed();
@@ -187,6 +208,18 @@ impl Cluster {
         pods: Vec<PodObservation>,
         complete: bool,
     ) {
+        self.report_whole(node, about, pods, complete, Vec::new());
+    }
+
+    /// The same, with events.
+    pub fn report_whole(
+        &mut self,
+        node: &str,
+        about: Option<NodeObservation>,
+        pods: Vec<PodObservation>,
+        complete: bool,
+        events: Vec<PodEvent>,
+    ) {
         self.sequence += 1;
         let node = NodeName::new(node);
         let (reply, _answer) = oneshot::channel();
@@ -198,7 +231,7 @@ impl Cluster {
             applied: self.world().nodes.get(&node_key(&node)).map(|row| row.issued.clone()),
             node: about,
             pods,
-            events: Vec::new(),
+            events,
             volumes_removed: Vec::new(),
             complete,
         };
@@ -285,6 +318,7 @@ impl Cluster {
             reported: BTreeMap::new(),
             checked_every: 1,
             turns: 0,
+            told: None,
             _dir: dir,
         }
     }

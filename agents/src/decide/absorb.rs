@@ -59,7 +59,7 @@ fn absorb_one(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, newest: O
         // The newest that was ordered is not there; what is there is an older one.
         return absorb_older(draft, facts, name, seen);
     }
-    if seen.identity.attempt > container.attempt || container.id.as_deref() != Some(&seen.id) {
+    if container.id.as_deref() != Some(&seen.id) {
         adopt(container, seen);
     }
     container.image = Some(seen.image.clone());
@@ -111,12 +111,6 @@ fn absorb_running(draft: &mut Draft<'_>, facts: &mut PodFacts, name: &str, start
         container.restarts += 1;
         let seen = "restarted by somebody".to_owned();
         facts.drifted(now, name, DriftKind::Stopped, seen);
-    } else if let Some(touched) = container.touched.clone()
-        && touched.kind == DriftKind::Stopped
-        && now.since(touched.at) > SIGNAL_EXPLAINS
-    {
-        // It took the signal in its stride (a reload, say).
-        container.touched = None;
     }
 }
 

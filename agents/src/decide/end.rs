@@ -62,6 +62,8 @@ pub(crate) fn remove(draft: &mut Draft<'_>, facts: &mut PodFacts, pod: Option<&P
     if stop_members(draft, facts, pod, grace, StopWhy::Ending) == Members::Alive {
         return;
     }
+    // Removed by this agent: its absence is nobody's doing.
+    facts.containers.remove(PAUSE);
     if draft.input.seen.is_empty() {
         facts.gone = true;
         return draft.push(Step::Clean);
@@ -219,7 +221,8 @@ pub(crate) fn advance_stop(
         stop.terminated = true;
         draft.push(Step::Terminate { id: id.clone() });
     }
-    let kill_at = if hook.is_some() { grace_ends.after(AFTER_PRE_STOP) } else { grace_ends };
+    let after_hook = hook.is_some() && stop.grace_seconds > 0;
+    let kill_at = if after_hook { grace_ends.after(AFTER_PRE_STOP) } else { grace_ends };
     kill_when_due(draft, stop, id, kill_at);
 }
 

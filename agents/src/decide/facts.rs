@@ -248,6 +248,14 @@ impl PodFacts {
                 stop.pre_stop = HookState::NotRun;
             }
         }
+        self.forget_signals();
+    }
+
+    /// A signal that was to be sent may not have been: it is sent again.
+    pub fn forget_signals(&mut self) {
+        for stop in self.containers.values_mut().filter_map(|container| container.stop.as_mut()) {
+            stop.terminated = false;
+        }
     }
 }
 

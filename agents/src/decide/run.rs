@@ -38,12 +38,21 @@ pub(crate) fn run(draft: &mut Draft<'_>, facts: &mut PodFacts, pod: &PodAssignme
         None
     };
     let started_before =
-        pod.spec.containers.iter().any(|spec| facts.container(&spec.name).is_running());
+        pod.spec.containers.iter().any(|spec| has_started(facts.container(&spec.name)));
     for (spec, role) in members(pod) {
         let gate = ensure(draft, facts, pod, spec, role, sandbox.as_deref());
         if gate == Gate::Closed && role != Role::Main && !started_before {
             return;
         }
+    }
+}
+
+/// Whether a main container was started since the pod's last beginning: then what comes before it
+/// has had its turn, and what becomes of a sidecar holds it back no more.
+fn has_started(container: &ContainerFacts) -> bool {
+    match container.phase {
+        Phase::Never | Phase::Ended { again: true, .. } => false,
+        Phase::Ordered | Phase::Running { .. } | Phase::Ended { again: false, .. } => true,
     }
 }
 

@@ -137,7 +137,11 @@ fn state(
             if !restarts {
                 return ContainerState::Terminated(termination.clone());
             }
-            image_trouble(draft, noted).unwrap_or_else(|| backing_off(pod, spec, noted))
+            let backs_off = noted.start_after.is_some_and(|at| at > draft.input.now);
+            image_trouble(draft, noted).unwrap_or_else(|| match backs_off {
+                true => backing_off(pod, spec, noted),
+                false => creating(facts, pod, noted, role),
+            })
         }
         Phase::Never | Phase::Ordered => {
             image_trouble(draft, noted).unwrap_or_else(|| creating(facts, pod, noted, role))

@@ -310,6 +310,9 @@ impl<R: Runtime, L: Link> Worker<R, L> {
                 self.outbox.volumes_removed(gone);
             }
             Input::Finished { pod, failed } => {
+                if failed {
+                    self.node.failed(&pod);
+                }
                 self.node.finish(&pod);
                 let soon = match (failed, self.node.busy_count()) {
                     (true, _) => LOOK_AGAIN,

@@ -3,6 +3,12 @@
 
 mod chaos;
 mod cut_off;
+mod ends;
+mod exits;
+mod images;
+mod meddling;
+mod probes;
+mod script;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +21,10 @@ use kgit_protocol::observation::{ContainerState, PodObservation, PodPhase};
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::decide::Step;
 use crate::decide::facts::Touched;
 use crate::decide::outcome::{Note, PullTold};
+use crate::decide::probing::ProbeTarget;
+use crate::decide::{Outage, Step};
 use crate::node::Node;
 use crate::runtime::sim::Sim;
 use crate::runtime::{Change, EventKind, PAUSE, Runtime as _, RuntimeError, Scope};
@@ -34,8 +41,18 @@ struct World {
     generation: u64,
     told: BTreeMap<PodUid, PodObservation>,
     lines: Vec<String>,
+    /// What was done that leaves no trace in the engine.
+    words: Vec<String>,
     /// What was told about pods, as `Reason: message`.
     events: Vec<String>,
+    /// When the last look asked for another one, and what it wanted to be probed.
+    wake: Option<Timestamp>,
+    probes: Vec<ProbeTarget>,
+    outage: Option<Outage>,
+    /// What becomes of hooks; `None`: they go on and on.
+    hooks: Option<Result<(), String>>,
+    /// Containers whose command isn't there.
+    unrunnable: BTreeSet<String>,
 }
 
 impl World {
@@ -52,7 +69,13 @@ impl World {
             generation: 0,
             told: BTreeMap::new(),
             lines: Vec::new(),
+            words: Vec::new(),
             events: Vec::new(),
+            wake: None,
+            probes: Vec::new(),
+            outage: None,
+            hooks: Some(Ok(())),
+            unrunnable: BTreeSet::new(),
         }
     }
 
@@ -125,9 +148,11 @@ impl World {
     async fn step(&mut self) -> bool {
         self.hear().await;
         let Ok(view) = self.sim.view(RANGE.parse().unwrap()).await else { return false };
-        let round = self.node.decide(&view, None, self.now);
+        let round = self.node.decide(&view, self.outage, self.now);
         let told = round.events.iter().map(|event| format!("{}: {}", event.reason, event.message));
         self.events.extend(told);
+        self.wake = round.wake;
+        self.probes = round.probes.into_iter().map(|(_, target)| target).collect();
         for observation in round.observations {
             self.told.insert(observation.uid.clone(), observation);
         }
@@ -135,6 +160,7 @@ impl World {
         for (uid, steps) in round.work {
             for step in steps {
                 if !self.carry_out(&uid, step).await {
+                    self.node.failed(&uid);
                     break;
                 }
             }
@@ -171,11 +197,20 @@ impl World {
             }
             Step::Hook { container, id, hook, .. } => {
                 self.lines.push(format!("{hook:?} {container}"));
-                let note = Note::HookEnded { container, id, hook, result: Ok(()) };
-                self.node.note(uid, note, self.now);
+                if let Some(result) = self.hooks.clone() {
+                    let note = Note::HookEnded { container, id, hook, result };
+                    self.node.note(uid, note, self.now);
+                }
                 return true;
             }
-            Step::LastWords { .. } | Step::Clean => return true,
+            Step::LastWords { container, id, attempt } => {
+                self.words.push(format!("read {container} {attempt} {}", short(&id)));
+                return true;
+            }
+            Step::Clean => {
+                self.words.push("clean".to_owned());
+                return true;
+            }
             Step::Resume { container, id } => {
                 self.lines.push(format!("resume {container}"));
                 let done = sim.start(&id).await;
@@ -231,6 +266,15 @@ impl World {
         let name = if container == PAUSE { "pause" } else { container };
         self.lines.push(format!("start {name} {attempt}"));
         let made = match self.sim.create(&order).await {
+            Ok(_) if self.unrunnable.contains(container) => {
+                let message = "no such command".to_owned();
+                self.node.note(
+                    uid,
+                    Note::CannotRun { container: name.to_owned(), message },
+                    self.now,
+                );
+                return false;
+            }
             Ok(id) => self.sim.start(&id).await.map(|()| id),
             Err(error) => Err(error),
         };
@@ -292,6 +336,11 @@ impl World {
             other => format!("{other:?}"),
         }
     }
+}
+
+/// An id without the zeros in front.
+fn short(id: &str) -> &str {
+    id.trim_start_matches('0')
 }
 
 fn pod(uid: &str, spec: Value) -> PodAssignment {

@@ -1,0 +1,157 @@
+//! What follows from what agents see and tell of pods: restarts, health, drifts, events.
+
+use kgit_protocol::observation::{
+    ContainerObservation, ContainerState, Drift, DriftKind, PodEvent, PodObservation, PodPhase,
+};
+
+use crate::cluster::{Behaviour, Cluster};
+use crate::manifests::{job, web};
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {containers: [{name: main, image: 'main:1'}]}
+";
+
+impl Cluster {
+    /// The agents see something else of the pods whose names begin so.
+    pub fn seen(&mut self, prefix: &str, change: impl Fn(&mut PodObservation)) {
+        let pods = self.pods();
+        for pod in pods.iter().filter(|pod| pod.key.name.starts_with(prefix)) {
+            let Some(node) = pod.node() else { continue };
+            let Some(mut seen) = self.reported.get(&pod.uid).cloned() else { continue };
+            change(&mut seen);
+            self.report(node.as_str(), None, vec![seen]);
+        }
+    }
+
+    /// What the agent on a node tells of the pods whose names begin so.
+    pub fn tells(&mut self, node: &str, prefix: &str, told: &[(bool, &str, &str)]) {
+        let pods = self.pods();
+        let here = pods.iter().filter(|pod| pod.key.name.starts_with(prefix));
+        let events = here.flat_map(|pod| {
+            told.iter().map(|(warning, reason, message)| PodEvent {
+                uid: pod.uid.clone(),
+                at: self.now,
+                warning: *warning,
+                reason: (*reason).to_owned(),
+                message: (*message).to_owned(),
+                field_path: None,
+            })
+        });
+        let events = events.collect();
+        self.report_whole(node, None, Vec::new(), false, events);
+    }
+}
+
+#[test]
+fn restarts_in_place_count_against_the_limit() {
+    let restarted = |restarts: u32| {
+        move |seen: &mut PodObservation| {
+            seen.phase = PodPhase::Running;
+            seen.containers = vec![container("main", running(), restarts)];
+        }
+    };
+    for limit in ["0", "2"] {
+        let mut cluster = Cluster::new(&["a"]);
+        cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+        let text = job("batch", "batch:1", &format!("  backoffLimit: {limit}\n"))
+            .replace("restartPolicy: Never", "restartPolicy: OnFailure");
+        cluster.commit(&[("job.yaml", &text)]);
+        cluster.settle();
+        for restarts in 0..=2 {
+            cluster.seen("batch", restarted(restarts));
+        }
+    }
+}
+
+fn container(name: &str, state: ContainerState, restarts: u32) -> ContainerObservation {
+    ContainerObservation {
+        name: name.to_owned(),
+        attempt: kgit_protocol::ids::Attempt(u64::from(restarts)),
+        state,
+        last: None,
+        restarts,
+        ready: false,
+        started: false,
+        container_id: None,
+        image_id: None,
+    }
+}
+
+fn running() -> ContainerState {
+    ContainerState::Running { started_at: kgit_protocol::time::Timestamp(1_767_225_600_000) }
+}
+
+fn waiting(reason: &str) -> ContainerState {
+    ContainerState::Waiting { reason: reason.to_owned(), message: None }
+}
+
+#[test]
+fn a_pods_health_is_that_of_its_containers() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("p".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("p.yaml", POD)]);
+    cluster.settle();
+    let ended = |code: i64| {
+        ContainerState::Terminated(kgit_protocol::observation::Termination {
+            exit_code: code,
+            reason: "Error".to_owned(),
+            message: None,
+            started_at: None,
+            finished_at: None,
+            container_id: None,
+        })
+    };
+    let reasons = ["ContainerCreating", "ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"];
+    let reasons =
+        reasons.into_iter().chain(["RunContainerError", "InvalidImageName", "PodInitializing"]);
+    let mut states: Vec<ContainerState> = reasons.map(waiting).collect();
+    states.extend([ended(0), ended(1), running(), ContainerState::Unknown]);
+    for phase in [PodPhase::Pending, PodPhase::Running] {
+        for state in &states {
+            cluster.seen("p", |seen| {
+                seen.phase = phase;
+                seen.containers = vec![container("main", state.clone(), 1)];
+            });
+        }
+        cluster.seen("p", |seen| {
+            seen.phase = phase;
+            let ContainerState::Terminated(end) = ended(1) else { unreachable!() };
+            let last = Some(end);
+            seen.containers =
+                vec![ContainerObservation { last, ..container("main", running(), 1) }];
+        });
+    }
+    cluster.seen("p", |seen| seen.ready = true);
+    cluster.seen("p", |seen| seen.phase = PodPhase::Unknown);
+    cluster.seen("p", |seen| seen.phase = PodPhase::Failed);
+    cluster.seen("p", |seen| seen.phase = PodPhase::Running);
+}
+
+#[test]
+fn what_agents_put_right_and_tell_is_on_record_once() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let drift = |number: u64, container: &str| Drift {
+        number,
+        at: kgit_protocol::time::Timestamp(1_767_225_600_000),
+        container: container.to_owned(),
+        kind: DriftKind::Removed,
+        seen: format!("drift {number}"),
+    };
+    cluster.seen("web", |seen| seen.drifts = vec![drift(1, "web")]);
+    cluster.seen("web", |seen| seen.drifts = vec![drift(1, "web"), drift(2, ""), drift(3, "web")]);
+    cluster.seen("web", |seen| {
+        seen.drifts = vec![drift(2, ""), drift(3, "web")];
+        seen.ready = false;
+        seen.ready_since = None;
+    });
+    let (pulled, killed) = ((false, "Pulled", "image"), (true, "Unhealthy", "probe failed"));
+    cluster.tells("a", "web", &[pulled, killed]);
+    cluster.tells("a", "web", &[killed]);
+    cluster.commit(&[("two.yaml", &web("web:1", 1).replace("web", "other"))]);
+    cluster.settle();
+    cluster.tells("a", "", &[pulled, killed, pulled]);
+}
