@@ -6,7 +6,8 @@ use insta::assert_snapshot;
 use kgit::domain::resource::IntOrPercent;
 use kgit_protocol::ids::NodeName;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{config, job, web};
 
 fn many(count: usize) -> String {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::key::Kind;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::cron_job;
 
 const MINUTE: Duration = Duration::from_secs(60);

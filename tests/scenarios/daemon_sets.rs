@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{daemon, web};
 
 /// Which node has pods of which revision.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::node_order::NodeOrder;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{daemon, job, stateful, web, web_with};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -12,7 +12,8 @@ use std::time::Duration;
 use kgit::domain::node_order::{NodeOrder, TaintOrder};
 use proptest::prelude::*;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 
 /// Files, with some 26 objects each.
 const FILES: usize = 40;

@@ -1,5 +1,6 @@
 //! Scenarios: commits, observations and time against the real core and the real store.
 
+mod agents;
 mod autoscalers;
 mod brakes;
 mod cluster;

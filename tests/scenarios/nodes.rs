@@ -9,7 +9,8 @@ use kgit::domain::audit::Body;
 use kgit::domain::node_order::{NodeOrder, TaintOrder};
 use kgit::domain::record::Pod;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{web, web_with};
 
 const DRAIN: NodeOrder =

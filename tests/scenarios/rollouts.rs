@@ -6,7 +6,8 @@ use insta::assert_snapshot;
 use kgit_protocol::observation::PodObservation;
 use kgit_protocol::time::Timestamp;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{config, web, web_with};
 
 #[test]

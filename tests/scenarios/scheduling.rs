@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use insta::assert_snapshot;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{job, web};
 
 fn class(name: &str, value: i32, rest: &str) -> String {

@@ -4,7 +4,8 @@ use kgit_protocol::observation::{
     ContainerObservation, ContainerState, Drift, DriftKind, PodEvent, PodObservation, PodPhase,
 };
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{job, web};
 
 const POD: &str = "apiVersion: v1

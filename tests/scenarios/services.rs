@@ -6,7 +6,8 @@ use kgit::domain::service::ServiceState;
 use kgit_protocol::directory::{ServiceAddress, ServiceName};
 use kgit_protocol::observation::{NodeObservation, ServiceTrouble};
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::web;
 
 const SERVICE: &str = "apiVersion: v1

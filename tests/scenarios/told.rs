@@ -4,6 +4,10 @@
 //!
 //! Times are seconds from the beginning. What a scenario checks itself is in its own lines; this
 //! is about all the rest.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "stories are files, and told anew where the environment asks for it"
+)]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

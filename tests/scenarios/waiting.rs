@@ -2,7 +2,8 @@
 
 use insta::assert_snapshot;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{config, web, web_with};
 
 /// The Deployment `web`, held back until `on` is healthy.

@@ -6,7 +6,8 @@ use insta::assert_snapshot;
 use kgit::domain::audit::{Body, Entry};
 use kgit::plan::text;
 
-use crate::cluster::{Behaviour, Cluster};
+use crate::agents::Behaviour;
+use crate::cluster::Cluster;
 use crate::manifests::{claim, config, job, pod_with_claim, web};
 
 /// A manifest with an annotation of Argo CD's.

@@ -244,6 +244,9 @@ impl Process {
     /// A pod's calls are over.
     pub fn finished(&mut self, uid: &PodUid, failed: bool, now: Timestamp) {
         self.jobs.remove(uid);
+        if failed {
+            self.node.failed(uid);
+        }
         self.node.finish(uid);
         self.look_within(if failed { LOOK_AGAIN } else { BETWEEN_LOOKS }, now);
     }
