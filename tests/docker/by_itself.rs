@@ -100,7 +100,10 @@ fn an_autoscaler_a_cron_job_and_an_indexed_job_go_on_by_themselves() {
     let busy = BUSY.replace("SWITCH", &switch.path().to_string_lossy());
     let files = [("busy.yaml", &*busy), ("shards.yaml", SHARDS), ("minutes.yaml", MINUTES)];
     let cluster = Cluster::up_with(&engine, &files);
-    let commit = cluster.status().expect("a status")["source"]["commit"].clone();
+    let commit = cluster.until("the manifests are in force", || {
+        let status = cluster.status()?;
+        (!status["accepted"].is_null()).then(|| status["source"]["commit"].clone())
+    });
     every_index_is_done_once(&cluster);
     an_autoscaler_follows_the_load(&cluster, switch.path());
     three_slots_are_kept(&cluster);

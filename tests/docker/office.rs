@@ -51,7 +51,7 @@ impl Office {
         Self { agents: Vec::new(), _master: master, face, repo, hosts, room }
     }
 
-    /// Makes a token, and joins a host with it; returns when its node is ready.
+    /// Makes a token, and joins a host with it; returns when pods may go there.
     pub fn join(&mut self, host: &str, images: &[&str]) -> usize {
         let engine = Engine::at(&self.hosts.engine(host));
         self.hosts.load(host, images);
@@ -62,8 +62,10 @@ impl Office {
         let mut command = self.agent(host);
         command.arg("--token-file").arg(&file);
         let process = Process::start(command, &self.room.join(&format!("{host}.log")));
-        self.face
-            .until(&format!("node {host} is ready"), || self.node_is_ready(host).then_some(()));
+        self.face.until(&format!("pods may go to {host}"), || {
+            let known = self.face.object("nodes", host)?["status"]["capacity"]["pods"] != "0";
+            (known && self.node_is_ready(host)).then_some(())
+        });
         self.agents.push(Agent { engine, process });
         self.agents.len() - 1
     }
