@@ -101,6 +101,16 @@ fn sync(sync: &SyncStatus) -> String {
     }
 }
 
+/// A line each of the first few, and how many more there are.
+fn first(all: &[String], before: &str) -> String {
+    let mut lines: String =
+        all.iter().take(HELD_LISTED).map(|line| format!("{before}{line}\n")).collect();
+    if all.len() > HELD_LISTED {
+        lines.push_str(&format!("          and {} more\n", all.len() - HELD_LISTED));
+    }
+    lines
+}
+
 fn findings(status: &ClusterStatus) -> String {
     let mut text = String::new();
     if status.errors + status.warnings > 0 {
@@ -113,21 +123,11 @@ fn findings(status: &ClusterStatus) -> String {
     if status.restored {
         text.push_str("Restored: the backup is older than what the agents were told; nothing is removed until `kgit approve restored`\n");
     }
-    for doubt in status.doubts.iter().take(HELD_LISTED) {
-        text.push_str(&format!("Doubt:    {doubt}\n"));
-    }
-    if status.doubts.len() > HELD_LISTED {
-        text.push_str(&format!("          and {} more\n", status.doubts.len() - HELD_LISTED));
-    }
+    text.push_str(&first(&status.doubts, "Doubt:    "));
     if let Some(held) = &status.held {
         let (count, reason) = (held.objects.len(), &held.reason);
         text.push_str(&format!("Held:     {count} deletions: {reason}\n"));
-        for object in held.objects.iter().take(HELD_LISTED) {
-            text.push_str(&format!("          - {object}\n"));
-        }
-        if count > HELD_LISTED {
-            text.push_str(&format!("          and {} more\n", count - HELD_LISTED));
-        }
+        text.push_str(&first(&held.objects, "          - "));
         text.push_str(&match held.approvable {
             true => format!("          `kgit approve {}` lets them go ahead\n", held.plan),
             false => "          nothing is removed until the manifests are repaired; `kgit down` stops everything\n".to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kgit_protocol::assignment::{Stamp, content_digest};
-use kgit_protocol::ids::{Epoch, Generation};
+use kgit_protocol::ids::{Digest, Epoch, Generation};
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::node::{Doubt, Node};
@@ -15,10 +15,11 @@ use crate::domain::world::{Effect, Record, Table, World};
 /// anew. `knows_less`: somebody has orders that are not on record.
 pub fn begin(world: &World, newest: Epoch, knows_less: bool, now: Timestamp) -> Vec<Effect> {
     let epoch = after(world.meta.epoch.max(newest), now);
+    let issued = Stamp { epoch, generation: Generation(1), digest: go_on_digest() };
     let restored = world.meta.restored || knows_less;
     let meta = Effect::Meta(Arc::new(Meta { epoch, restored, ..(*world.meta).clone() }));
     let nodes = world.nodes.iter().map(|(key, row)| {
-        let node = Arc::new(in_doubt(&row.value, epoch));
+        let node = Arc::new(in_doubt(&row.value, issued.clone()));
         Effect::Put(key.clone(), Record::Node(node))
     });
     let unplaced = world.unplaced().flat_map(|pod| {
@@ -34,13 +35,22 @@ fn after(newest: Epoch, now: Timestamp) -> Epoch {
     Epoch(newest.next().0.max(seconds))
 }
 
-fn in_doubt(node: &Node, epoch: Epoch) -> Node {
+/// The digest of the set of a node in doubt: it orders nothing, and has everything kept.
+pub fn go_on_digest() -> Digest {
+    content_digest(std::iter::empty(), &[], true)
+}
+
+/// The agents know more than the records do; `None`: that is on record already.
+pub fn know_less(world: &World) -> Option<Effect> {
+    let meta = Meta { restored: true, ..(*world.meta).clone() };
+    (!world.meta.restored).then(|| Effect::Meta(Arc::new(meta)))
+}
+
+fn in_doubt(node: &Node, issued: Stamp) -> Node {
     let known = match &node.doubt {
         // Nothing was learnt since.
         Some(Doubt::Unheard { known }) => known.clone(),
         Some(Doubt::Runs(_)) | None => node.issued.clone(),
     };
-    let digest = content_digest(std::iter::empty(), &[], true);
-    let issued = Stamp { epoch, generation: Generation(1), digest };
     Node { issued, doubt: Some(Doubt::Unheard { known }), ..node.clone() }
 }

@@ -205,20 +205,21 @@ impl Core {
         }
         batch.triggers.push(unknown_orders(name));
         let begun = epoch::begin(&self.world, theirs, true, batch.now);
-        self.apply(batch, begun);
-        let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
-        batch.mark(nodes);
+        self.tell_all_nodes(batch, begun);
     }
 
     /// The backup that was restored was not the newest state: nothing is removed until somebody
     /// confirms.
     fn notice_loss(&mut self, batch: &mut Batch, name: &NodeName) {
-        if self.world.meta.restored {
-            return;
+        if let Some(effect) = epoch::know_less(&self.world) {
+            batch.triggers.push(unknown_orders(name));
+            self.tell_all_nodes(batch, vec![effect]);
         }
-        batch.triggers.push(unknown_orders(name));
-        let meta = Meta { restored: true, ..(*self.world.meta).clone() };
-        self.apply(batch, [Effect::Meta(Arc::new(meta))]);
+    }
+
+    /// Applies what every node's orders depend on.
+    fn tell_all_nodes(&mut self, batch: &mut Batch, effects: Vec<Effect>) {
+        self.apply(batch, effects);
         let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
         batch.mark(nodes);
     }
@@ -292,9 +293,7 @@ impl Core {
     fn approve(&mut self, batch: &mut Batch, plan: String, by: String, reply: Reply<String>) {
         if plan == RESTORED && self.world.meta.restored {
             let meta = Meta { restored: false, ..(*self.world.meta).clone() };
-            self.apply(batch, [Effect::Meta(Arc::new(meta))]);
-            let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
-            batch.mark(nodes);
+            self.tell_all_nodes(batch, vec![Effect::Meta(Arc::new(meta))]);
             self.reconsider_held(batch);
             batch.triggers.push(Trigger::Approval { by, what: plan });
             batch.answers.push(Answer::Text(reply, "removals go on from here".to_owned()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kgit_protocol::assignment::{AssignmentSet, Order, PodAssignment, Stamp, content_digest};
 use kgit_protocol::ids::{Digest, NodeName, PodUid};
 
+use crate::domain::epoch;
 use crate::domain::node::Node;
 use crate::domain::record::Pod;
 use crate::domain::world::{Record, World, node_key};
@@ -72,7 +73,7 @@ pub fn issue(draft: &mut Draft<'_>) {
 
 fn digest(world: &World, node: &Node) -> Digest {
     if node.is_unheard() {
-        return content_digest(std::iter::empty(), &[], true);
+        return epoch::go_on_digest();
     }
     let pods = ordered(world, &node.name);
     let parts = pods.iter().filter_map(|(uid, pod)| {

@@ -36,10 +36,10 @@ pub fn owned_uid(owner_uid: &str, what: &str) -> String {
 /// The uid of an owner's `counter`-th pod, as it was made in this epoch: a restored master counts
 /// on from an older number.
 pub fn pod_uid(owner_uid: &str, epoch: Epoch, counter: u64) -> PodUid {
-    let (epoch, counter) = (epoch.0.to_be_bytes(), counter.to_be_bytes());
+    let (owner, number) = (owner_uid.as_bytes(), counter.to_be_bytes());
     PodUid::new(match epoch {
-        [0, 0, 0, 0, 0, 0, 0, 0] => uuid(&[b"pod", owner_uid.as_bytes(), &counter]),
-        _ => uuid(&[b"pod", owner_uid.as_bytes(), &epoch, &counter]),
+        Epoch(0) => uuid(&[b"pod", owner, &number]),
+        Epoch(later) => uuid(&[b"pod", owner, &later.to_be_bytes(), &number]),
     })
 }
 

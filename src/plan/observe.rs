@@ -8,9 +8,10 @@ use kgit_protocol::messages::Report;
 use kgit_protocol::observation::{PodEvent, PodObservation, PodPhase};
 use kgit_protocol::time::Timestamp;
 
+use crate::domain::epoch;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::{Doubt, Node};
-use crate::domain::record::{Event, EventLog, Meta, Pod};
+use crate::domain::record::{Event, EventLog, Pod};
 use crate::domain::world::{Effect, Record, World, node_key};
 use crate::plan::{depends, doubt, fence};
 
@@ -99,9 +100,9 @@ fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report) {
     if observed.is_none() && !removed && !learnt && folded.effects.is_empty() {
         return;
     }
-    if matches!(doubt, Some(Doubt::Runs(_))) && !world.meta.restored {
-        let meta = Meta { restored: true, ..(*world.meta).clone() };
-        folded.effects.push(Effect::Meta(Arc::new(meta)));
+    let knows_more = matches!(doubt, Some(Doubt::Runs(_)));
+    if let Some(effect) = epoch::know_less(world).filter(|_| knows_more) {
+        folded.effects.push(effect);
         // All of them are told to leave alone what is on no record.
         folded.dirty.extend(world.nodes.keys().cloned());
     }

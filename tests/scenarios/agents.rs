@@ -90,17 +90,11 @@ impl Cluster {
         };
         let since = before.filter(|before| before.ready).and_then(|before| before.ready_since);
         PodObservation {
-            uid: uid.clone(),
-            phase,
-            reason: None,
-            message: None,
             ready,
             ready_since: ready.then(|| since.unwrap_or(self.now)),
             started_at: Some(before.and_then(|before| before.started_at).unwrap_or(self.now)),
-            init_containers: Vec::new(),
             containers: behaviour.and_then(ended).into_iter().collect(),
-            drifts: Vec::new(),
-            silent_ports: Vec::new(),
+            ..PodObservation::bare(uid.clone(), phase)
         }
     }
 

@@ -27,17 +27,10 @@ fn taint_of(key: &str, effect: &str) -> NodeOrder {
 fn observation(pod: &Pod, phase: PodPhase, ahead: Duration, cluster: &Cluster) -> PodObservation {
     let since = cluster.now.after(ahead);
     PodObservation {
-        uid: pod.uid.clone(),
-        phase,
-        reason: None,
-        message: None,
         ready: phase == PodPhase::Running,
         ready_since: Some(since),
         started_at: Some(since),
-        init_containers: Vec::new(),
-        containers: Vec::new(),
-        drifts: Vec::new(),
-        silent_ports: Vec::new(),
+        ..PodObservation::bare(pod.uid.clone(), phase)
     }
 }
 
