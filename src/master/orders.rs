@@ -204,8 +204,12 @@ impl Core {
             return;
         }
         batch.triggers.push(unknown_orders(name));
+        let unplaced: Vec<ObjectKey> =
+            self.world.unplaced().map(|pod| self.world.workload_of(pod)).collect();
         let begun = epoch::begin(&self.world, theirs, true, batch.now);
         self.tell_all_nodes(batch, begun);
+        // Their pods are made anew.
+        batch.mark(unplaced);
     }
 
     /// The backup that was restored was not the newest state: nothing is removed until somebody

@@ -130,3 +130,15 @@ fn pods_that_had_no_place_are_made_anew() {
     cluster.turn(Vec::new());
     assert_ne!(cluster.pods()[0].uid, before);
 }
+
+#[test]
+fn so_are_they_where_nobody_told_that_an_older_copy_was_put_back() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.order("a", NodeOrder::Cordon).unwrap();
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    let before = cluster.pods()[0].uid.clone();
+    let have = Stamp { generation: Generation(99), ..stamp_before(&cluster) };
+    cluster.pull("a", have);
+    assert_eq!(cluster.pods().len(), 1);
+    assert_ne!(cluster.pods()[0].uid, before);
+}
