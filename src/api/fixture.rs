@@ -320,7 +320,7 @@ pub fn node(name: &str, key_digest: Digest) -> Node {
     let uid = format!("uid-of-{name}");
     Node {
         labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
-        ready: Some(true),
+        heard: Some(true),
         next_address: 2,
         ..Node::new(NodeName::new(name), uid, NOW, network, key_digest, stamp(1))
     }

@@ -59,7 +59,7 @@ const NODE_PATIENCE: Duration = Duration::from_secs(5);
 /// Waits until a node has told of itself.
 async fn node_told(master: &Master) {
     let mut versions = master.handle.versions();
-    let told = |node: &Node| node.ready == Some(true) && node.observed.capacity.pods > 0;
+    let told = |node: &Node| node.is_ready() == Some(true) && node.observed.capacity.pods > 0;
     while !master.handle.view().world.nodes.values().any(|node| told(node)) {
         if versions.changed().await.is_err() {
             return;

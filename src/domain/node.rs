@@ -9,7 +9,7 @@ use kgit_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::selector::Labels;
-use crate::domain::template::{CORDONED, Taint, UNREACHABLE};
+use crate::domain::template::{CORDONED, NOT_READY, Taint, UNREACHABLE};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -20,9 +20,14 @@ pub struct Node {
     pub unschedulable: bool,
     pub network: PodNetwork,
     pub observed: NodeObservation,
-    /// `None`: unknown, nothing heard since the master's own start.
-    pub ready: Option<bool>,
-    pub ready_since: Timestamp,
+    /// Whether it was heard of within its lease; `None`: unknown, nothing heard since the master's own start.
+    #[serde(rename = "ready")]
+    pub heard: Option<bool>,
+    #[serde(rename = "ready_since")]
+    pub heard_since: Timestamp,
+    /// Since when its engine or its pod network fails it, as it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Timestamp>,
     /// Addresses of the pod range given out so far; the next search starts behind.
     pub next_address: u32,
     /// The newest set issued to it.
@@ -115,8 +120,9 @@ impl Node {
             unschedulable: false,
             network,
             observed: NodeObservation::default(),
-            ready: None,
-            ready_since: joined,
+            heard: None,
+            heard_since: joined,
+            failing: None,
             next_address: 0,
             issued,
             boot: None,
@@ -141,8 +147,26 @@ impl Node {
     /// its state.
     pub fn all_taints(&self) -> impl Iterator<Item = (Taint<'_>, Timestamp)> {
         let own = self.taints.iter().map(|taint| (taint.as_taint(), taint.since));
-        let lost = (self.ready == Some(false)).then_some((UNREACHABLE, self.ready_since));
         let cordoned = self.unschedulable.then_some((CORDONED, self.joined));
-        own.chain(lost).chain(cordoned)
+        own.chain(self.lost()).chain(cordoned)
+    }
+
+    /// What it is to the pods on it, and since when, while it can't run them or nobody knows whether it does.
+    pub fn lost(&self) -> Option<(Taint<'static>, Timestamp)> {
+        match (self.heard, self.failing) {
+            (Some(false), _) => Some((UNREACHABLE, self.heard_since)),
+            (Some(true), Some(since)) => Some((NOT_READY, since)),
+            (Some(true), None) | (None, _) => None,
+        }
+    }
+
+    /// Whether pods can be given to it; `None`: not known yet.
+    pub fn is_ready(&self) -> Option<bool> {
+        self.heard.map(|heard| heard && self.failing.is_none())
+    }
+
+    /// Since when that is as it is.
+    pub fn ready_since(&self) -> Timestamp {
+        self.lost().map_or(self.heard_since, |(_, since)| since)
     }
 }

@@ -78,7 +78,7 @@ fn endpoint(
         None => node_address(world, &placed.node)?,
     };
     let terminating = pod.deletion.is_some();
-    let serving = pod.serves() && node.ready != Some(false);
+    let serving = pod.serves() && node.is_ready() != Some(false);
     let network = &pod.template.network;
     let named = network.subdomain.as_deref() == Some(&*key.name);
     let endpoint = Endpoint {

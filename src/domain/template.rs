@@ -155,12 +155,16 @@ pub mod effect {
 pub const UNREACHABLE: Taint<'_> =
     Taint { key: "node.kubernetes.io/unreachable", value: "", effect: effect::NO_EXECUTE };
 
+/// What a node is to the pods on it whose engine or pod network fails.
+pub const NOT_READY: Taint<'_> =
+    Taint { key: "node.kubernetes.io/not-ready", value: "", effect: effect::NO_EXECUTE };
+
 /// What a cordon is to pods.
 pub const CORDONED: Taint<'_> =
     Taint { key: "node.kubernetes.io/unschedulable", value: "", effect: effect::NO_SCHEDULE };
 
-/// How long a pod that says nothing else stays on a node that is not heard of. Kubernetes adds
-/// such a toleration to every pod.
+/// How long a pod that says nothing else stays on a node that is not heard of, or not ready. Kubernetes
+/// adds such tolerations to every pod.
 pub const DEFAULT_TOLERATION_SECONDS: u32 = 300;
 
 impl Toleration {

@@ -85,7 +85,7 @@ fn api_ports(state: &ServiceState) -> Vec<Target<'_>> {
 }
 
 fn is_ready(node: &Node) -> bool {
-    node.ready != Some(false)
+    node.is_ready() != Some(false)
 }
 
 /// A node's own address on its bridge.

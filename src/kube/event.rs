@@ -71,10 +71,10 @@ fn of_node(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
     let name = &node.name;
     let joined = format!("Node {name} event: Registered Node {name} in Controller");
     let mut all = vec![("RegisteredNode", joined, "node-controller", node.joined)];
-    if let Some(ready) = node.ready {
+    if let Some(ready) = node.is_ready() {
         let reason = if ready { "NodeReady" } else { "NodeNotReady" };
         let message = format!("Node {name} status is now: {reason}");
-        all.push((reason, message, "node-controller", node.ready_since));
+        all.push((reason, message, "node-controller", node.ready_since()));
     }
     all.retain(|(.., at)| seen.now.since(*at) <= KEPT);
     let event = |(reason, message, component, at): (&str, String, &str, Timestamp)| Event {

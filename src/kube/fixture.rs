@@ -540,7 +540,7 @@ fn node() -> Made {
                 allowed_paths: Vec::new(),
             },
         },
-        ready: Some(true),
+        heard: Some(true),
         next_address: 9,
         ..Node::new(name, uid, THEN, network, Digest::of(b"key"), issued)
     };

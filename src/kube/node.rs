@@ -38,7 +38,7 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     }
     put_list(object(&mut spec), "taints", node.all_taints().map(taint).collect());
     // Of a node that was not heard of since the master started no more is known than its record.
-    let heard = seen.heard.heartbeats.get(&node.name).copied().unwrap_or(node.ready_since);
+    let heard = seen.heard.heartbeats.get(&node.name).copied().unwrap_or(node.heard_since);
     let shown = json!({
         "metadata": Metadata::new(key, &node.uid, node.version, node.joined)
             .with_labels(&node.labels)
@@ -117,6 +117,7 @@ fn status(node: &Node, heard: Timestamp) -> Value {
 
 fn conditions(node: &Node, heard: Timestamp) -> Vec<Value> {
     let heard = heard.to_string();
+    let failure = node.observed.failure();
     let observed = node.observed.conditions.iter().map(|condition| {
         let mut shown = json!({
             "type": condition.kind,
@@ -125,21 +126,26 @@ fn conditions(node: &Node, heard: Timestamp) -> Vec<Value> {
             "message": condition.message,
             "lastHeartbeatTime": heard,
         });
-        put(object(&mut shown), "lastTransitionTime", Some(node.ready_since.to_string()));
+        let fails = failure.is_some_and(|failure| failure.kind == condition.kind);
+        let since = node.failing.filter(|_| fails).unwrap_or(node.heard_since);
+        put(object(&mut shown), "lastTransitionTime", Some(since.to_string()));
         shown
     });
-    let (reason, message) = match node.ready {
-        Some(true) => ("AgentReady", "the agent reports and the engine answers"),
-        Some(false) => ("AgentNotReady", "the agent has not been heard of in time"),
-        None => ("NodeStatusUnknown", "nothing was heard of the agent since the master started"),
+    let (reason, message) = match (node.heard, failure) {
+        (Some(true), None) => ("AgentReady", "the agent reports and the engine answers"),
+        (Some(true), Some(failure)) => (&*failure.reason, &*failure.message),
+        (Some(false), _) => ("AgentNotReady", "the agent has not been heard of in time"),
+        (None, _) => {
+            ("NodeStatusUnknown", "nothing was heard of the agent since the master started")
+        }
     };
     let ready = json!({
         "type": "Ready",
-        "status": truth(node.ready),
+        "status": truth(node.is_ready()),
         "reason": reason,
         "message": message,
         "lastHeartbeatTime": heard,
-        "lastTransitionTime": node.ready_since.to_string(),
+        "lastTransitionTime": node.ready_since().to_string(),
     });
     observed.chain([ready]).collect()
 }

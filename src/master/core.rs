@@ -153,9 +153,9 @@ impl Core {
     /// How long a node has been away is counted from the master's own start, since nobody listened
     /// before it: a node may have been heard by another master meanwhile.
     fn count_anew(&mut self, batch: &mut Batch) {
-        let lost = self.world.nodes.iter().filter(|(_, node)| node.ready == Some(false));
+        let lost = self.world.nodes.iter().filter(|(_, node)| node.heard == Some(false));
         let anew = lost.map(|(key, node)| {
-            let node = Node { ready_since: batch.now, ..(*node.value).clone() };
+            let node = Node { heard_since: batch.now, ..(*node.value).clone() };
             Effect::Put(key.clone(), Record::Node(Arc::new(node)))
         });
         let anew: Vec<Effect> = anew.collect();
@@ -188,25 +188,25 @@ impl Core {
             if end > batch.now {
                 self.agenda.leases.insert((end, name));
             } else {
-                self.set_ready(batch, &name, false);
+                self.set_heard(batch, &name, false);
             }
         }
     }
 
     /// Records that a node is heard of, or no longer.
-    pub(super) fn set_ready(&mut self, batch: &mut Batch, name: &NodeName, ready: bool) {
+    pub(super) fn set_heard(&mut self, batch: &mut Batch, name: &NodeName, heard: bool) {
         let key = node_key(name);
         let Some(node) = self.world.nodes.get(&key).map(|row| (*row.value).clone()) else { return };
-        if node.ready == Some(ready) {
+        if node.heard == Some(heard) {
             return;
         }
-        if ready {
+        if heard {
             self.agenda.leases.insert((batch.now, name.clone()));
         }
-        let what = if ready { "is heard of" } else { "is not heard of any more" };
+        let what = if heard { "is heard of" } else { "is not heard of any more" };
         batch.seen.push(format!("node {name} {what}"));
         batch.triggers.push(Trigger::Node { node: name.to_string(), what: what.to_owned() });
-        let node = Node { ready: Some(ready), ready_since: batch.now, ..node };
+        let node = Node { heard: Some(heard), heard_since: batch.now, ..node };
         self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
         batch.mark([key]);
     }

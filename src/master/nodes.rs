@@ -147,7 +147,7 @@ impl Core {
     }
 
     fn must_be_lost(&self, node: &Node, instead: &str) -> Result<(), Refused> {
-        if node.ready != Some(true) {
+        if node.heard != Some(true) {
             return Ok(());
         }
         refuse("NodeReady", format!("node `{}` is heard of: {instead}", node.name))

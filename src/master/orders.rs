@@ -255,7 +255,7 @@ impl Core {
 
     fn heard(&mut self, batch: &mut Batch, name: &NodeName) {
         self.heartbeats.insert(name.clone(), batch.now);
-        self.set_ready(batch, name, true);
+        self.set_heard(batch, name, true);
     }
 
     /// The newest figures are kept in memory for whoever asks; what an autoscaler goes by is
@@ -375,7 +375,7 @@ impl Core {
             drop(reply.send(Err(Refused { reason: "NotFound", message })));
             return;
         }
-        if self.world.nodes.get(&node_key(name)).is_some_and(|node| node.ready == Some(true)) {
+        if self.world.nodes.get(&node_key(name)).is_some_and(|node| node.heard == Some(true)) {
             let message = format!(
                 "node `{name}` is heard of: `kgit agent leave` there takes it out for good, and a \
                  node that is lost can be reset once it is not ready"

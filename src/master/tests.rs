@@ -172,7 +172,7 @@ fn what_is_due_waits_for_the_retry_while_the_store_fails() {
     let mut master = Master::new();
     let ((joins, _), (reports, _)) = (join("a", None), report("a", 1));
     master.turn(vec![joins, reports]);
-    assert_eq!(master.node("a").ready, Some(true));
+    assert_eq!(master.node("a").heard, Some(true));
     // Long enough for the node's lease to be due.
     master.pass(3600);
     master.disk_is_full(true);
@@ -183,7 +183,7 @@ fn what_is_due_waits_for_the_retry_while_the_store_fails() {
 
     master.disk_is_full(false);
     master.turn(vec![Event::Timer]);
-    assert_eq!(master.node("a").ready, Some(false));
+    assert_eq!(master.node("a").heard, Some(false));
     assert_eq!(master.core.view(&master.store).store_error, None);
 }
 

@@ -380,7 +380,7 @@ impl Set<'_> {
                 continue;
             }
             let any = |of: &dyn Fn(&Pod) -> bool| u32::from(pods.iter().any(|pod| of(pod)));
-            let reachable = node.ready != Some(false);
+            let reachable = node.is_ready() != Some(false);
             state.desired += 1;
             state.current += u32::from(!pods.is_empty());
             state.updated += any(&|pod| {
@@ -424,7 +424,7 @@ impl Set<'_> {
 
 /// It has told what it can take, and is not lost.
 fn is_heard(node: &Node) -> bool {
-    node.ready == Some(true) && node.observed.capacity.pods > 0 && node.fenced.is_none()
+    node.is_ready() == Some(true) && node.observed.capacity.pods > 0 && node.fenced.is_none()
 }
 
 fn failed_again(earlier: Option<Failures>, now: Timestamp) -> Failures {

@@ -44,7 +44,7 @@ pub fn fold(world: &World, node: &NodeName, report: &Report, now: Timestamp) -> 
         folded.miss(world, pod);
     }
     fold_events(&mut folded, world, &report.events, now);
-    fold_node(&mut folded, world, row, report);
+    fold_node(&mut folded, world, row, report, now);
     folded
 }
 
@@ -92,7 +92,7 @@ fn fold_events(folded: &mut Folded, world: &World, events: &[PodEvent], now: Tim
     }
 }
 
-fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report) {
+fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report, now: Timestamp) {
     let observed = report.node.as_ref().filter(|observed| **observed != node.observed);
     let removed = node.remove_volumes.iter().any(|volume| report.volumes_removed.contains(volume));
     let doubt = doubt::after(world, node, report);
@@ -114,6 +114,7 @@ fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report) {
             troubled.map(|(namespace, name)| ObjectKey::new(Kind::Service, namespace, name)),
         );
         node.observed = observed.clone();
+        folded.notice_failure(&mut node, now);
     }
     node.remove_volumes.retain(|volume| !report.volumes_removed.contains(volume));
     let key = node_key(&node.name);
@@ -122,6 +123,25 @@ fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report) {
 }
 
 impl Folded {
+    /// What became of the node's engine and its pod network.
+    fn notice_failure(&mut self, node: &mut Node, now: Timestamp) {
+        let failure = node.observed.failure();
+        match (failure, node.failing) {
+            (Some(failure), None) => {
+                self.said.push(format!(
+                    "node {} can't run pods: {}: {}",
+                    node.name, failure.reason, failure.message
+                ));
+                node.failing = Some(now);
+            }
+            (None, Some(_)) => {
+                self.said.push(format!("node {} can run pods again", node.name));
+                node.failing = None;
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
     fn put_pod(&mut self, world: &World, pod: Pod) {
         let old = world.pods.get(&pod.key).map(|row| &*row.value);
         self.dirty.extend(depends::woken(world, old, Some(&pod)));

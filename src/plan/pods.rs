@@ -101,7 +101,7 @@ fn room_for(draft: &Draft<'_>, pod: &Pod) -> Option<Preemption> {
 /// Makes room for a pod that waits, unless that is being done already.
 fn make_room(draft: &mut Draft<'_>, pod: &Pod) -> Pod {
     let node = pod.nominated.as_ref().and_then(|node| draft.world.nodes.get(&node_key(node)));
-    let in_reach = node.is_some_and(|node| node.ready == Some(true) && !node.unschedulable);
+    let in_reach = node.is_some_and(|node| node.is_ready() == Some(true) && !node.unschedulable);
     if in_reach && !preempt::under_way(&draft.world, pod).is_empty() {
         return pod.clone();
     }
@@ -383,8 +383,8 @@ fn tell_drifts(draft: &mut Draft<'_>, pod: &Arc<Pod>) {
     }
 }
 
-/// On a node that is known to be cut off nothing is ready, whatever was seen last.
+/// On a node that is known to be cut off, or whose engine fails, nothing is ready, whatever was seen last.
 pub fn is_reachable(world: &World, pod: &Pod) -> bool {
     let node = pod.node().and_then(|node| world.nodes.get(&node_key(node)));
-    node.is_none_or(|node| node.ready != Some(false))
+    node.is_none_or(|node| node.is_ready() != Some(false))
 }

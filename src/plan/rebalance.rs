@@ -36,7 +36,7 @@ pub fn plan_filling(draft: &mut Draft<'_>, key: &ObjectKey) {
     let Some(budget) = draft.world.meta.settings.rebalance_budget else {
         return done(draft, key, &node);
     };
-    if node.ready != Some(true) || node.observed.capacity.pods == 0 {
+    if node.is_ready() != Some(true) || node.observed.capacity.pods == 0 {
         // It will tell of itself first.
         return;
     }
@@ -89,7 +89,7 @@ fn on_their_way(world: &World) -> usize {
 /// The next pod to move to `node`.
 fn next(world: &World, node: &Node, now: Timestamp) -> Option<Arc<Pod>> {
     let mut sources: Vec<&Node> = world.nodes.values().map(|row| &*row.value).collect();
-    sources.retain(|source| source.name != node.name && source.ready == Some(true));
+    sources.retain(|source| source.name != node.name && source.is_ready() == Some(true));
     sources.sort_by_key(|source| (Reverse(used(world, source, None)), &source.name));
     let there = sources.iter().flat_map(|source| movable(world, source).map(|pod| (*source, pod)));
     let even = there.filter(|(source, pod)| evens_out(world, source, node, pod));

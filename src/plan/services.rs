@@ -216,7 +216,7 @@ fn free_node_port(key: &ObjectKey, port: u16, is_free: impl Fn(u16) -> bool) -> 
 }
 
 fn node_addresses(world: &World) -> Vec<String> {
-    let ready = world.nodes.values().filter(|node| node.ready != Some(false));
+    let ready = world.nodes.values().filter(|node| node.is_ready() != Some(false));
     ready.filter_map(|node| node.observed.facts.addresses.first().cloned()).collect()
 }
 

@@ -45,7 +45,7 @@ fn node(index: usize) -> Node {
     Node {
         labels: labels.into(),
         observed: NodeObservation { capacity, ..NodeObservation::default() },
-        ready: Some(true),
+        heard: Some(true),
         ..Node::new(name, uid, NOW, PodNetwork { range }, Digest::of(b""), issued)
     }
 }

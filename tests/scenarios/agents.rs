@@ -36,8 +36,10 @@ impl Cluster {
     pub fn agents_act(&mut self) -> bool {
         let view = self.core.view(&self.store);
         let mut acted = false;
-        let heard = |name: &NodeName| !self.lost.contains(name.as_str());
-        let nodes: Vec<_> = view.world.nodes.values().filter(|node| heard(&node.name)).collect();
+        let acts = |name: &NodeName| {
+            !self.lost.contains(name.as_str()) && !self.failing.contains(name.as_str())
+        };
+        let nodes: Vec<_> = view.world.nodes.values().filter(|node| acts(&node.name)).collect();
         for node in nodes {
             let set = assignments::for_node(&view.world, &node.name).unwrap();
             let seen: Vec<PodObservation> = set

@@ -47,6 +47,8 @@ pub struct Cluster {
     pub behaviour: BTreeMap<String, Behaviour>,
     /// Nodes that are cut off: nothing is heard of them, and they hear nothing.
     pub lost: BTreeSet<String>,
+    /// Nodes that are heard of, and whose engines do not answer.
+    pub failing: BTreeSet<String>,
     /// What was reported last.
     pub reported: BTreeMap<PodUid, PodObservation>,
     /// After how many turns it is seen to that none missed anything.
@@ -81,6 +83,7 @@ impl Cluster {
             sequence: 0,
             behaviour: BTreeMap::new(),
             lost: BTreeSet::new(),
+            failing: BTreeSet::new(),
             reported: BTreeMap::new(),
             checked_every: 1,
             turns: 0,
@@ -294,6 +297,7 @@ impl Cluster {
             sequence: 0,
             behaviour: BTreeMap::new(),
             lost: BTreeSet::new(),
+            failing: BTreeSet::new(),
             reported: BTreeMap::new(),
             checked_every: 1,
             turns: 0,

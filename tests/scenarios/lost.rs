@@ -3,6 +3,12 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::world::node_key;
+use kgit_protocol::assignment::Order;
+use kgit_protocol::ids::NodeName;
+use kgit_protocol::observation::{
+    ENGINE_READY, NodeCondition, NodeObservation, PodObservation, PodPhase,
+};
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
@@ -54,6 +60,87 @@ fn a_pod_of_its_own_is_waited_for_with_its_node() {
     assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/bare waits for node `a` to come back, on which is pod `bare`");
     cluster.lost.clear();
     cluster.report("a", None, Vec::new());
+    cluster.ends_quietly();
+}
+
+/// The node's agent tells of its engine, and of its pods that nothing is known of them any more.
+fn engine_answers(cluster: &mut Cluster, node: &str, answers: bool) {
+    let known = cluster.world().nodes[&node_key(&NodeName::new(node))].observed.clone();
+    let condition = NodeCondition {
+        kind: ENGINE_READY.to_owned(),
+        status: Some(answers),
+        reason: if answers { "EngineAnswers" } else { "EngineUnreachable" }.to_owned(),
+        message: if answers { "" } else { "connection refused" }.to_owned(),
+    };
+    let about = NodeObservation { conditions: vec![condition], ..known };
+    let mut pods = cluster.pods();
+    pods.retain(|pod| pod.node().is_some_and(|it| it.as_str() == node));
+    let unknown = pods.iter().map(|pod| PodObservation {
+        reason: Some("EngineUnreachable".to_owned()),
+        ..PodObservation::bare(pod.uid.clone(), PodPhase::Unknown)
+    });
+    let unknown: Vec<_> = if answers { Vec::new() } else { unknown.collect() };
+    match answers {
+        true => drop(cluster.failing.remove(node)),
+        false => drop(cluster.failing.insert(node.to_owned())),
+    }
+    cluster.reported.extend(unknown.iter().map(|pod| (pod.uid.clone(), pod.clone())));
+    cluster.report(node, Some(about), unknown);
+    cluster.settle();
+}
+
+#[test]
+fn nothing_goes_to_a_node_whose_engine_fails_and_its_pods_are_replaced_once_they_tolerate_it_no_longer()
+ {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web_with("web:1", 1, ""))]);
+    cluster.settle();
+    cluster.join("b", 1);
+    engine_answers(&mut cluster, "a", false);
+    cluster.commit(&[("web.yaml", &web_with("web:1", 2, ""))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  1 → 2
+    + create    Pod/default/web-dz6clcrlxq-wlbpr  on b
+    ");
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for node `a` to be ready again
+    Deployment/default/web waits for 1 of 2 pods of the new revision to be available
+    ");
+    cluster.pass(Duration::from_secs(301));
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    Deployment/default/web
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  1 → 2
+    + create    Pod/default/web-dz6clcrlxq-wlbpr  on b
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    + create    Pod/default/web-dz6clcrlxq-tkvhw  on b
+    ");
+    assert!(cluster.orders("a").pods.values().all(|pod| pod.order != Order::Run));
+    engine_answers(&mut cluster, "a", true);
+    cluster.ends_quietly();
+    assert_eq!(cluster.pods().len(), 2);
+}
+
+#[test]
+fn a_node_whose_engine_fails_stops_nothing_by_itself() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("data.yaml", SHARED), ("web.yaml", &fenced(&web_with("web:1", 1, "")))]);
+    cluster.settle();
+    let node = cluster.pods()[0].node().unwrap().to_string();
+    engine_answers(&mut cluster, &node, false);
+    cluster.pass(Duration::from_secs(4000));
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for node `b` to come back, which holds the data of pod `web-5gn9qzrpdb-w9ql5`
+    Deployment/default/web waits for 1 of 1 pods of the new revision to be available
+    ");
+    // Not even when it is cut off after that.
+    cluster.lost.insert(node.clone());
+    cluster.pass(Duration::from_secs(4000));
+    assert_eq!(cluster.pods().len(), 1);
+    assert_eq!(cluster.pods()[0].node().unwrap().as_str(), node);
+    cluster.lost.clear();
+    engine_answers(&mut cluster, &node, true);
     cluster.ends_quietly();
 }
 

@@ -60,7 +60,7 @@ impl Turned<'_> {
         let Some(fence) = placed.spec.fence_after_seconds else { return false };
         let node = &self.before.nodes[&node_key(&placed.node)];
         let needs = Duration::from_secs(u64::from(fence + placed.spec.termination_grace_seconds));
-        node.ready == Some(false) && self.now.since(node.ready_since) > needs
+        node.heard == Some(false) && self.now.since(node.heard_since) > needs
     }
 
     fn stateful_set(&self, key: &ObjectKey, spec: &StatefulSetSpec) {
@@ -94,7 +94,7 @@ impl Turned<'_> {
         let count = u32::try_from(chosen.len()).unwrap();
         let least = u32::from(max_surge.of_rounding_up(count) == 0);
         let allowed = max_unavailable.of_rounding_up(count).max(least);
-        let open = |node: &&&Node| node.ready == Some(true) && node.taints.is_empty();
+        let open = |node: &&&Node| node.is_ready() == Some(true) && node.taints.is_empty();
         let heard = chosen.iter().filter(open);
         let on = |node: &Node| {
             self.pods(key).filter(|pod| pod.node() == Some(&node.name)).collect::<Vec<_>>()
@@ -138,7 +138,7 @@ impl Turned<'_> {
     /// Nothing is known to be served from a node that is not heard of.
     fn is_heard(&self, pod: &Pod) -> bool {
         let node = pod.node().and_then(|node| self.after.nodes.get(&node_key(node)));
-        node.is_some_and(|node| node.ready != Some(false))
+        node.is_some_and(|node| node.is_ready() != Some(false))
     }
 
     fn was_stopped_serving(&self, pod: &Pod) -> bool {

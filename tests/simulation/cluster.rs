@@ -325,7 +325,7 @@ impl Cluster {
         let fenced = |pod: &Pod| {
             pod.placed.as_ref().is_some_and(|placed| placed.spec.fence_after_seconds.is_some())
         };
-        let away = world.nodes.values().filter(|node| node.ready == Some(false));
+        let away = world.nodes.values().filter(|node| node.heard == Some(false));
         let mut pods = away.flat_map(|node| world.pods_on(&node.name));
         note(pods.any(|pod| fenced(pod)), "fencing");
         note(world.meta.sync.as_ref().is_some_and(|sync| sync.open), "sync");

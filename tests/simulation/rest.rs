@@ -52,7 +52,7 @@ impl Cluster {
             let process = agent.process.as_ref().ok_or("an agent is away")?;
             let node = world.nodes.values().find(|node| node.name == agent.name);
             let node = node.ok_or("a node is missing")?;
-            if node.ready != Some(true) {
+            if node.is_ready() != Some(true) {
                 return Err(format!("{} is not ready", agent.name));
             }
             if process.node.stamp() != Some(&node.issued) {

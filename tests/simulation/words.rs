@@ -53,9 +53,9 @@ pub fn differences(before: &World, after: &World) -> Vec<String> {
     lines.extend(gone.map(|key| format!("- {key}")));
     for (key, node) in &after.nodes {
         let old = before.nodes.get(key);
-        if old.is_none_or(|old| old.ready != node.ready || old.issued != node.issued) {
+        if old.is_none_or(|old| old.is_ready() != node.is_ready() || old.issued != node.issued) {
             let generation = node.issued.generation;
-            lines.push(format!("~ {key} ready={:?} generation {generation}", node.ready));
+            lines.push(format!("~ {key} ready={:?} generation {generation}", node.is_ready()));
         }
     }
     for (key, job) in &after.jobs {

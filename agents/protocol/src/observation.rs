@@ -180,7 +180,20 @@ pub struct Capacity {
     pub disk_bytes: u64,
 }
 
-/// `DockerReady`, `DiskPressure`, `PodNetworkReady`, … The master adds `Ready`.
+/// Whether the node's engine answers.
+pub const ENGINE_READY: &str = "DockerReady";
+/// Whether the bridge that pods are on is there.
+pub const NETWORK_READY: &str = "PodNetworkReady";
+
+impl NodeObservation {
+    /// What keeps the node from running any pod.
+    pub fn failure(&self) -> Option<&NodeCondition> {
+        let needed = |kind: &str| matches!(kind, ENGINE_READY | NETWORK_READY);
+        self.conditions.iter().find(|it| needed(&it.kind) && it.status == Some(false))
+    }
+}
+
+/// [`ENGINE_READY`], [`NETWORK_READY`], `DiskPressure`, … The master adds `Ready`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeCondition {
     pub kind: String,

@@ -7,6 +7,7 @@ use kgit_protocol::pod::{ContainerSpec, RestartPolicy};
 use crate::decide::facts::{ContainerFacts, Phase, PodFacts, PodOutcome};
 use crate::decide::restart::runs_again;
 use crate::decide::{Draft, Role, members, probing};
+use crate::runtime::PAUSE;
 
 pub(crate) fn observe(draft: &mut Draft<'_>, facts: &mut PodFacts) -> PodObservation {
     let now = draft.input.now;
@@ -59,7 +60,8 @@ fn phase(
         }
         None => {}
     }
-    let trouble = facts.trouble.as_ref();
+    let sandbox = facts.containers.get(PAUSE).and_then(|pause| pause.trouble.as_ref());
+    let trouble = facts.trouble.as_ref().or(sandbox);
     let reason = trouble.map(|trouble| trouble.reason.clone());
     let message = trouble.map(|trouble| trouble.message.clone());
     let begun = pod.is_none_or(|pod| has_begun(facts, pod));

@@ -422,10 +422,14 @@ impl<R: Runtime, L: Link> Worker<R, L> {
     async fn see(&mut self) -> Result<View, RuntimeError> {
         let view = self.shared.runtime.view(self.range).await?;
         if view.network == NetworkState::Present {
+            self.outbox.network_ready(Ok(()));
             return Ok(view);
         }
         match self.shared.runtime.ensure_network(self.range).await {
-            Ok(()) => self.shared.runtime.view(self.range).await,
+            Ok(()) => {
+                self.outbox.network_ready(Ok(()));
+                self.shared.runtime.view(self.range).await
+            }
             Err(error) => {
                 tracing::warn!(%error, "the pod network can't be made");
                 self.outbox.network_ready(Err(error.to_string()));

@@ -8,7 +8,8 @@ use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{BootId, Digest, PodUid};
 use kgit_protocol::messages::{AuditHead, PROTOCOL_VERSION, Report};
 use kgit_protocol::observation::{
-    Capacity, NodeCondition, NodeObservation, PodEvent, PodObservation, ServiceTrouble,
+    Capacity, ENGINE_READY, NETWORK_READY, NodeCondition, NodeObservation, PodEvent,
+    PodObservation, ServiceTrouble,
 };
 use tokio::sync::Notify;
 
@@ -142,11 +143,11 @@ impl Outbox {
     }
 
     pub fn engine_ready(&self, ready: Result<(), String>) {
-        self.condition("DockerReady", ready, "EngineAnswers", "EngineUnreachable");
+        self.condition(ENGINE_READY, ready, "EngineAnswers", "EngineUnreachable");
     }
 
     pub fn network_ready(&self, ready: Result<(), String>) {
-        self.condition("PodNetworkReady", ready, "BridgeUp", "BridgeFailed");
+        self.condition(NETWORK_READY, ready, "BridgeUp", "BridgeFailed");
     }
 
     /// `Ok` is the condition's good state, whatever its kind.

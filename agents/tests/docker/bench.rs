@@ -25,7 +25,7 @@ use kgit_agent::worker::{Start, Worker};
 use kgit_protocol::assignment::{AssignmentSet, PodAssignment, PodNetwork, Stamp};
 use kgit_protocol::ids::{Digest, Epoch, Generation, PodUid};
 use kgit_protocol::messages::{Acknowledged, Heartbeat, Lease, Orders, Pull, Pulled, Report};
-use kgit_protocol::observation::{Drift, DriftKind, PodObservation};
+use kgit_protocol::observation::{Drift, DriftKind, PodEvent, PodObservation};
 use kgit_protocol::pod::PodSpec;
 use kgit_protocol::stream::{LogRequest, StreamRequest, frame};
 use kgit_protocol::time::Timestamp;
@@ -52,6 +52,8 @@ pub struct State {
     pub generation: u64,
     pub pods: BTreeMap<PodUid, PodAssignment>,
     pub seen: BTreeMap<PodUid, PodObservation>,
+    /// Every event that was reported, oldest first.
+    pub events: Vec<PodEvent>,
     pub remove_volumes: Vec<String>,
     pub volumes_removed: BTreeSet<String>,
 }
@@ -81,6 +83,14 @@ impl Master {
 
     pub fn seen(&self, uid: &PodUid) -> Option<PodObservation> {
         self.state.lock().unwrap().seen.get(uid).cloned()
+    }
+
+    /// What was told about all pods, a line an event: why a test waited in vain.
+    fn story(&self) -> String {
+        let state = self.state.lock().unwrap();
+        let line =
+            |event: &PodEvent| format!("\n{} {}: {}", event.at.0, event.reason, event.message);
+        state.events.iter().map(line).collect()
     }
 
     fn set(state: &State) -> AssignmentSet {
@@ -120,6 +130,7 @@ impl Link for Master {
     async fn report(&self, report: &Report) -> Answer<Acknowledged> {
         let mut state = self.state.lock().unwrap();
         state.volumes_removed.extend(report.volumes_removed.iter().cloned());
+        state.events.extend(report.events.iter().cloned());
         for pod in &report.pods {
             state.seen.insert(pod.uid.clone(), pod.clone());
         }
@@ -288,7 +299,7 @@ impl Bench {
             {
                 return seen.clone();
             }
-            assert!(begun.elapsed() < PATIENCE, "never {what}: {seen:#?}");
+            assert!(begun.elapsed() < PATIENCE, "never {what}: {seen:#?}{}", self.master.story());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -356,13 +367,22 @@ impl Drop for Bench {
             let done = Command::new("docker").args(["-H", &host]).args(arguments).output();
             done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
         };
-        for id in docker(&["ps", "-aq", "--filter", &label]).lines() {
-            docker(&["rm", "-f", "-v", id]);
+        // What the agent had under way is not over with it: a container may be made, and hold the network, meanwhile.
+        let begun = Instant::now();
+        loop {
+            for id in docker(&["ps", "-aq", "--filter", &label]).lines() {
+                docker(&["rm", "-f", "-v", id]);
+            }
+            for name in docker(&["volume", "ls", "-q", "--filter", &label]).lines() {
+                docker(&["volume", "rm", name]);
+            }
+            docker(&["network", "rm", &self.scope.network()]);
+            let left = docker(&["network", "ls", "-q", "--filter", &label]);
+            if left.is_empty() || begun.elapsed() > PATIENCE {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        for name in docker(&["volume", "ls", "-q", "--filter", &label]).lines() {
-            docker(&["volume", "rm", name]);
-        }
-        docker(&["network", "rm", &self.scope.network()]);
     }
 }
 

@@ -83,7 +83,7 @@ fn held(held: &Held) -> HeldDeletions {
 fn nodes(view: &View) -> Vec<NodeLine> {
     let line = |node: &crate::domain::node::Node| NodeLine {
         name: node.name.to_string(),
-        ready: node.ready,
+        ready: node.is_ready(),
         pods: view.world.pods_on(&node.name).count(),
         heard_of: view.heartbeats.get(&node.name).copied(),
     };

@@ -5,13 +5,12 @@ use crate::domain::load::{Load, Requests};
 use crate::domain::node::Node;
 use crate::domain::record::Pod;
 use crate::domain::selector::has_all;
-use crate::domain::template::{CORDONED, Placement, PodTemplate, Taint, UNREACHABLE, effect};
+use crate::domain::template::{CORDONED, NOT_READY, Placement, PodTemplate, Taint, effect};
 use crate::domain::world::World;
 use crate::plan::scheduler::unfit::Unfit;
 use crate::plan::scheduler::{Constraints, VolumeConstraint, choose};
 
 /// What a node that has not told of itself yet is to pods.
-const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
 /// Whether the node may take the pod at all, however full it is.
 pub fn admits(pod: &Pod, node: &Node, constraints: &Constraints) -> Result<(), Unfit> {
@@ -25,7 +24,7 @@ pub fn admits(pod: &Pod, node: &Node, constraints: &Constraints) -> Result<(), U
     if pod.pinned.as_ref().is_some_and(|name| *name != node.name) {
         return Err(Unfit::Labels);
     }
-    heard_of(node)?;
+    can_take(node)?;
     if let Some(taint) = untolerated(placement, node) {
         return Err(Unfit::Taint { key: taint.key.to_owned(), value: taint.value.to_owned() });
     }
@@ -63,17 +62,18 @@ pub fn may_stay(template: &PodTemplate, node: &Node) -> bool {
         && selects(placement, node)
 }
 
-/// Nothing goes where nobody listens, whatever the pod tolerates: it could not be told of it.
-fn heard_of(node: &Node) -> Result<(), Unfit> {
-    let key = match node.ready {
-        Some(false) => UNREACHABLE.key,
-        None => NOT_READY,
+/// Nothing goes where nobody listens or nothing runs, whatever the pod tolerates.
+fn can_take(node: &Node) -> Result<(), Unfit> {
+    let taint = match (node.lost(), node.heard) {
+        (Some((taint, _)), _) => taint,
+        (None, Some(true)) if node.observed.capacity.pods > 0 && !node.is_unheard() => {
+            return Ok(());
+        }
         // A node that has joined but not told of itself yet has no capacity to judge by. After a
         // restore, what it says it runs is taken for all that it was ordered to.
-        Some(true) if node.observed.capacity.pods == 0 || node.is_unheard() => NOT_READY,
-        Some(true) => return Ok(()),
+        (None, _) => NOT_READY,
     };
-    Err(Unfit::Taint { key: key.to_owned(), value: String::new() })
+    Err(Unfit::Taint { key: taint.key.to_owned(), value: String::new() })
 }
 
 /// A taint that keeps the pod away.

@@ -106,7 +106,7 @@ pub fn place(
 /// Whether a node that was written anew is to pods what it was.
 pub fn is_same_place(old: &Node, new: &Node) -> bool {
     (old.labels == new.labels && old.taints == new.taints)
-        && (old.ready, old.unschedulable, &old.fenced)
-            == (new.ready, new.unschedulable, &new.fenced)
+        && (old.is_ready(), old.unschedulable, &old.fenced)
+            == (new.is_ready(), new.unschedulable, &new.fenced)
         && old.observed.capacity == new.observed.capacity
 }

@@ -124,7 +124,7 @@ fn node(line: &str) -> Node {
     let mut capacity =
         Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, pods: 110, disk_bytes: 1 << 40 };
     let (mut labels, mut taints) = (Labels::new(), Vec::new());
-    let (mut unschedulable, mut ready) = (false, Some(true));
+    let (mut unschedulable, mut heard) = (false, Some(true));
     labels.insert("kubernetes.io/hostname".to_owned(), name.to_owned());
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -133,8 +133,8 @@ fn node(line: &str) -> Node {
             ("pods", count) => capacity.pods = count.parse().unwrap(),
             ("taint", taint) => taints.push(self::taint(taint)),
             ("cordoned", _) => unschedulable = true,
-            ("lost", _) => ready = Some(false),
-            ("silent", _) => ready = None,
+            ("lost", _) => heard = Some(false),
+            ("silent", _) => heard = None,
             ("nameless", _) => labels.clear(),
             (key, value) => drop(labels.insert(key.to_owned(), value.to_owned())),
         }
@@ -143,7 +143,7 @@ fn node(line: &str) -> Node {
     let issued = Stamp { epoch: Epoch(0), generation: Generation(0), digest: Digest::of(b"") };
     let joined = Node::new(NodeName::new(name), name.into(), NOW, network, Digest::of(b""), issued);
     let observed = NodeObservation { capacity, ..NodeObservation::default() };
-    Node { labels, unschedulable, observed, ready, taints, ..joined }
+    Node { labels, unschedulable, observed, heard, taints, ..joined }
 }
 
 fn taint(text: &str) -> NodeTaint {

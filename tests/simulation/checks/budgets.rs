@@ -58,7 +58,7 @@ fn drained(turned: &Turned<'_>, pod: &Pod) -> bool {
     };
     let only_drained = |node: &Node| {
         node.drain.is_some()
-            && node.ready == Some(true)
+            && node.is_ready() == Some(true)
             && !node.taints.iter().any(|taint| taint.effect == effect::NO_EXECUTE)
             && world.promised_to(&node.name).next().is_none()
     };

@@ -269,7 +269,7 @@ pub fn pods_of<'a>(world: &'a World, workload: &ObjectKey) -> Vec<&'a Pod> {
 
 fn is_reachable(world: &World, pod: &Pod) -> bool {
     let node = pod.node().and_then(|node| world.nodes.get(&node_key(node)));
-    node.is_none_or(|node| node.ready != Some(false))
+    node.is_none_or(|node| node.is_ready() != Some(false))
 }
 
 /// A pod that this turn told to end.

@@ -44,7 +44,7 @@ fn pods<'a>(turned: &Turned<'a>, owner: &ObjectKey) -> Vec<&'a Pod> {
 
 fn is_heard(turned: &Turned<'_>, pod: &Pod) -> bool {
     let node = pod.node().and_then(|node| turned.after.nodes.get(&node_key(node)));
-    node.is_some_and(|node| node.ready != Some(false))
+    node.is_some_and(|node| node.is_ready() != Some(false))
 }
 
 fn is_available(turned: &Turned<'_>, pod: &Pod, min_ready_seconds: u32) -> bool {
@@ -104,7 +104,7 @@ fn daemon_set(turned: &Turned<'_>, key: &ObjectKey, spec: &DaemonSetSpec) -> Che
     let least = u32::from(max_surge.of_rounding_up(count) == 0);
     let allowed = max_unavailable.of_rounding_up(count).max(least);
     let open = |node: &&&Node| {
-        node.ready == Some(true)
+        node.is_ready() == Some(true)
             && node.observed.capacity.pods > 0
             && node.all_taints().next().is_none()
     };
