@@ -113,6 +113,10 @@ pub struct DeploymentState {
     /// When the rollout last got ahead; for the progress deadline.
     pub progressed: Timestamp,
     pub deadline_exceeded: bool,
+    /// The newest revision was available as a whole once: the progress deadline is over for it, whatever
+    /// becomes of its pods.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rolled_out: bool,
     pub status: ReplicaStatus,
 }
 

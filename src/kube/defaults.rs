@@ -170,11 +170,13 @@ pub fn job_spec(spec: &mut Fields) {
         default(spec, "completions", 1);
     }
     default(spec, "parallelism", 1);
-    default(spec, "backoffLimit", 6);
+    let per_index = spec.contains_key("backoffLimitPerIndex");
+    default(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
     default(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
-    default(spec, "podReplacementPolicy", "TerminatingOrFailed");
+    let judged = spec.contains_key("podFailurePolicy");
+    default(spec, "podReplacementPolicy", if judged { "Failed" } else { "TerminatingOrFailed" });
     template(spec);
 }
 

@@ -110,10 +110,6 @@ fn progressing_condition(
     newest: &str,
     at: Timestamp,
 ) -> Value {
-    let counts = state.status;
-    let complete = counts.updated == spec.replicas
-        && counts.replicas == spec.replicas
-        && counts.available == spec.replicas;
     let set = match newest {
         "" => format!("Deployment \"{}\"", key.name),
         name => format!("ReplicaSet \"{name}\""),
@@ -122,7 +118,7 @@ fn progressing_condition(
         ("False", "ProgressDeadlineExceeded", format!("{set} has timed out progressing."))
     } else if spec.paused {
         ("Unknown", "DeploymentPaused", "Deployment is paused".to_owned())
-    } else if complete {
+    } else if state.rolled_out {
         ("True", "NewReplicaSetAvailable", format!("{set} has successfully progressed."))
     } else {
         ("True", "ReplicaSetUpdated", format!("{set} is progressing."))

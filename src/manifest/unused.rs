@@ -42,10 +42,7 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
         ("VolumeProjection", "serviceAccountToken" | "clusterTrustBundle") => {
             "there is no Kubernetes API to speak to"
         }
-        ("JobSpec", "podFailurePolicy" | "successPolicy" | "podReplacementPolicy") => {
-            "kgit does not act on it yet"
-        }
-        ("JobSpec", "backoffLimitPerIndex" | "maxFailedIndexes" | "managedBy") => {
+        ("JobSpec", "successPolicy" | "podReplacementPolicy" | "managedBy") => {
             "kgit does not act on it yet"
         }
         ("PersistentVolumeClaimSpec", "dataSource" | "dataSourceRef") => "volumes start empty here",

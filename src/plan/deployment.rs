@@ -286,7 +286,8 @@ impl Rollout<'_> {
     }
 
     fn revision_effect(&self, draft: &Draft<'_>, revision: u64) -> Effect {
-        let state = DeploymentState { revision, progressed: draft.now, ..self.state(draft) };
+        let old = self.state(draft);
+        let state = DeploymentState { revision, progressed: draft.now, rolled_out: false, ..old };
         Effect::Put(self.key.clone(), Record::Deployment(Arc::new(state)))
     }
 
@@ -393,13 +394,17 @@ impl Rollout<'_> {
             || old_pods(status) < old_pods(was)
             || status.ready > was.ready
             || status.available > was.available;
-        let progressed = if ahead { draft.now } else { old.progressed };
+        // Source: `DeploymentComplete` and `syncRolloutStatus` in pkg/controller/deployment.
+        let rolled_out = complete || (old.rolled_out && status.replicas == status.updated);
+        let fell_back = rolled_out && !complete && is_complete(self.spec.replicas, was);
+        let progressed = if ahead || fell_back { draft.now } else { old.progressed };
         let deadline = progressed.after(self.deadline());
         DeploymentState {
             observed_generation: self.applied.generation,
             status,
             progressed,
-            deadline_exceeded: !complete && !self.spec.paused && deadline <= draft.now,
+            deadline_exceeded: !rolled_out && !self.spec.paused && deadline <= draft.now,
+            rolled_out,
             ..old
         }
     }
@@ -416,16 +421,23 @@ impl Rollout<'_> {
     ) {
         let deadline = state.progressed.after(self.deadline());
         let late = deadline <= draft.now;
+        let (of_what, consequence) = match (state.rolled_out, status.replicas > status.updated) {
+            (true, _) => ("pods", "its reconcile ends without it; it is still being tried"),
+            (false, true) => {
+                let then = "ProgressDeadlineExceeded; the old revision keeps serving";
+                ("pods of the new revision", then)
+            }
+            (false, false) => {
+                ("pods of the new revision", "ProgressDeadlineExceeded; it is still being tried")
+            }
+        };
+        let missing = self.spec.replicas.saturating_sub(status.available.min(status.updated));
         draft.wait(Waiting {
             object: self.key.clone(),
-            for_what: format!(
-                "{} of {} pods of the new revision to be available",
-                self.spec.replicas.saturating_sub(status.available.min(status.updated)),
-                self.spec.replicas
-            ),
+            for_what: format!("{missing} of {} {of_what} to be available", self.spec.replicas),
             kind: if late { WaitKind::Blocked } else { WaitKind::Progress },
             deadline: Some(deadline),
-            consequence: "ProgressDeadlineExceeded; the old revision keeps serving".to_owned(),
+            consequence: consequence.to_owned(),
             unplaced: None,
         });
         if !late {

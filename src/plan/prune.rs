@@ -334,6 +334,7 @@ fn begun_anew(object: &ObjectKey, record: Record, now: Timestamp) -> Record {
         Record::Deployment(state) => Record::Deployment(Arc::new(DeploymentState {
             progressed: now,
             deadline_exceeded: false,
+            rolled_out: false,
             ..(*state).clone()
         })),
         Record::ReplicaSet(set) if set.key != *object => {

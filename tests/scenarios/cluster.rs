@@ -11,7 +11,7 @@ use kgit::domain::diagnostic::Diagnostic;
 use kgit::domain::epoch;
 use kgit::domain::key::ObjectKey;
 use kgit::domain::node_order::NodeOrder;
-use kgit::domain::plan::{Dirty, Step};
+use kgit::domain::plan::{Dirty, Step, Waiting};
 use kgit::domain::record::{Meta, Pod};
 use kgit::domain::world::{Effect, Table, World, node_key};
 use kgit::master::core::Core;
@@ -403,9 +403,12 @@ impl Cluster {
     }
 
     pub fn waits(&self) -> Vec<String> {
-        let view = self.core.view(&self.store);
-        let waits = view.waits.values().flatten();
-        waits.map(|waiting| format!("{} waits for {}", waiting.object, waiting.for_what)).collect()
+        let line = |wait: Waiting| format!("{} waits for {}", wait.object, wait.for_what);
+        self.all_waits().into_iter().map(line).collect()
+    }
+
+    pub fn all_waits(&self) -> Vec<Waiting> {
+        self.core.view(&self.store).waits.values().flatten().cloned().collect()
     }
 
     pub fn entries(&self) -> Vec<Entry> {

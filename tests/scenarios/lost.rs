@@ -106,7 +106,7 @@ fn nothing_goes_to_a_node_whose_engine_fails_and_its_pods_are_replaced_once_they
     ");
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for node `a` to be ready again
-    Deployment/default/web waits for 1 of 2 pods of the new revision to be available
+    Deployment/default/web waits for 1 of 2 pods to be available
     ");
     cluster.pass(Duration::from_secs(301));
     assert_snapshot!(cluster.last_reconcile(), @"
@@ -132,7 +132,7 @@ fn a_node_whose_engine_fails_stops_nothing_by_itself() {
     cluster.pass(Duration::from_secs(4000));
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for node `b` to come back, which holds the data of pod `web-5gn9qzrpdb-w9ql5`
-    Deployment/default/web waits for 1 of 1 pods of the new revision to be available
+    Deployment/default/web waits for 1 of 1 pods to be available
     ");
     // Not even when it is cut off after that.
     cluster.lost.insert(node.clone());
@@ -210,7 +210,7 @@ fn a_pod_that_its_node_stops_by_itself_moves_with_its_claim_once_that_is_certain
     cluster.pass(Duration::from_secs(40 + 303 + 30 + 9));
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for node `b` to stop pod `web-5gn9qzrpdb-w9ql5` by itself
-    Deployment/default/web waits for 1 of 1 pods of the new revision to be available
+    Deployment/default/web waits for 1 of 1 pods to be available
     ");
     assert_eq!(cluster.pods()[0].node().unwrap().as_str(), first);
     cluster.pass(Duration::from_secs(60));

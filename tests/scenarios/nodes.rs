@@ -99,7 +99,7 @@ fn a_drain_moves_pods_as_the_budget_allows() {
     cluster.order("a", DRAIN).unwrap();
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for pod `web-dz6clcrlxq-wlbpr` to end on a
-    Deployment/default/web waits for 1 of 4 pods of the new revision to be available
+    Deployment/default/web waits for 1 of 4 pods to be available
     Node/a waits for PodDisruptionBudget/default/web to let pod `default/web-dz6clcrlxq-wlbtf` go
     Node/a waits for 1 pods to end
     ");
@@ -198,7 +198,7 @@ fn a_no_execute_taint_ends_what_does_not_tolerate_it_in_its_time() {
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for a place for pod `web-4tnv5gdrc4-dfn24`: 0/2 nodes are available: 1 node(s) had untolerated taint {x: }, 1 node(s) were unschedulable
     Deployment/default/web waits for a place for pod `web-4tnv5gdrc4-q7nbg`: 0/2 nodes are available: 1 node(s) had untolerated taint {x: }, 1 node(s) were unschedulable
-    Deployment/default/web waits for 2 of 2 pods of the new revision to be available
+    Deployment/default/web waits for 2 of 2 pods to be available
     ");
     cluster.order("a", NodeOrder::Uncordon).unwrap();
     cluster.settle();
@@ -253,7 +253,7 @@ fn a_fenced_node_counts_as_dead_and_its_data_is_waited_for() {
     cluster.settle();
     assert_snapshot!(cluster.waits().join("\n"), @"
     Deployment/default/web waits for a place for pod `web-kz2ntgr777-r4dth`: 0/2 nodes are available: 1 node(s) had volume node affinity conflict, 1 node(s) were unschedulable
-    Deployment/default/web waits for 1 of 1 pods of the new revision to be available
+    Deployment/default/web waits for 1 of 1 pods to be available
     ");
     // It comes back, with what it had: it is told to stop it, and gets nothing.
     cluster.lost.clear();
@@ -277,7 +277,7 @@ fn a_node_that_is_gone_for_good_takes_its_data_along() {
     assert_snapshot!(cluster.waits().join("\n"), @"
     PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone
     Deployment/default/web waits for a place for pod `web-kz2ntgr777-r4dth`: claim `data`, whose volume is lost
-    Deployment/default/web waits for 1 of 1 pods of the new revision to be available
+    Deployment/default/web waits for 1 of 1 pods to be available
     ");
     cluster.settle();
 }
@@ -353,7 +353,7 @@ fn no_more_pods_are_on_their_way_than_the_budget_says() {
     let on_b = |pod: &&Arc<Pod>| pod.node().is_some_and(|node| node.as_str() == "b");
     assert_eq!((ending, pods.iter().filter(on_b).count()), (0, 2));
     assert_snapshot!(cluster.waits().join("\n"), @"
-    Deployment/default/web waits for 2 of 7 pods of the new revision to be available
+    Deployment/default/web waits for 2 of 7 pods to be available
     Node/b waits for 2 pods on their way, before others move to it
     ");
     cluster.behaviour.clear();

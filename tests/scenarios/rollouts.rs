@@ -361,3 +361,48 @@ fn a_revision_that_none_may_be_beside_does_not_grow_beside_what_ends_though_it_i
     assert_eq!(cluster.pods().iter().filter(|pod| pod.is_ready()).count(), 3);
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_revision_that_was_available_once_is_past_its_deadline_whatever_becomes_of_its_pods() {
+    let mut cluster = Cluster::new(&["a"]);
+    let quick = |image: &str| web(image, 2) + "  progressDeadlineSeconds: 15\n";
+    cluster.commit(&[("web.yaml", &quick("web:1"))]);
+    cluster.settle();
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for 2 of 2 pods to be available");
+    cluster.pass(Duration::from_secs(60));
+    assert_snapshot!(state_of_web(&cluster), @"rolled out, not late");
+    // Another revision has its own.
+    cluster.commit(&[("web.yaml", &quick("web:2"))]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(14));
+    assert_snapshot!(state_of_web(&cluster), @"not rolled out, not late");
+    cluster.pass(Duration::from_secs(2));
+    assert_snapshot!(state_of_web(&cluster), @"not rolled out, late");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_snapshot!(state_of_web(&cluster), @"rolled out, not late");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_first_revision_has_no_old_one_that_keeps_serving() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let consequences = |cluster: &Cluster| {
+        let waits = cluster.all_waits();
+        waits.into_iter().map(|wait| wait.consequence).collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(consequences(&cluster), @"ProgressDeadlineExceeded; it is still being tried");
+}
+
+/// How the Deployment's rollout stands.
+fn state_of_web(cluster: &Cluster) -> String {
+    let world = cluster.world();
+    let state = world.deployments.values().next().unwrap();
+    let line = |what: bool, text: &str| if what { text.to_owned() } else { format!("not {text}") };
+    format!("{}, {}", line(state.rolled_out, "rolled out"), line(state.deadline_exceeded, "late"))
+}

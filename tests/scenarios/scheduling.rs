@@ -110,7 +110,7 @@ fn pods_of_lower_priority_make_way_and_nobody_takes_the_room_meanwhile() {
     Deployment/default/high waits for 1 of 1 pods of the new revision to be available
     Deployment/default/low waits for pod `low-2pz94cgw8v-8zq52` to end on a
     Deployment/default/low waits for a place for pod `low-2pz94cgw8v-pqqw8`: 0/2 nodes are available: 2 Insufficient cpu
-    Deployment/default/low waits for 1 of 2 pods of the new revision to be available
+    Deployment/default/low waits for 1 of 2 pods to be available
     ");
     // The room that is becoming free is promised.
     cluster.commit(&[("mid.yaml", &app("mid", 1, "3", ""))]);

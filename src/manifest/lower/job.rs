@@ -48,7 +48,8 @@ pub fn job(object: &mut Object<'_, '_>, path: &Path<'_>, written: &WrittenJob) -
     let indexed = indexed(object, path, written, completions);
     let backoff = written.backoff_limit.map(i64::from);
     // Each index has a limit of its own then.
-    let default = backoff_limit_per_index.map_or(DEFAULT_BACKOFF_LIMIT, |_| u32::MAX);
+    let default =
+        backoff_limit_per_index.map_or(DEFAULT_BACKOFF_LIMIT, |_| i32::MAX.unsigned_abs());
     JobSpec {
         // Neither given: one pod, once. Only parallelism given: a work queue.
         completions: completions.or(parallelism.is_none().then_some(1)),
