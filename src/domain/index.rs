@@ -37,7 +37,7 @@ pub struct Index {
     pub pod_by_uid: OrdMap<PodUid, ObjectKey>,
     /// What the pods of a node that have not ended ask for together.
     pub loads: OrdMap<NodeName, Load>,
-    /// Placed pods that mind which pods are near them.
+    /// Pods with a seat that mind which pods are near them.
     pub minding: OrdSet<ObjectKey>,
     /// Pods without a node for which room is being made, by where.
     pub promised: Groups<NodeName>,
@@ -113,13 +113,13 @@ impl Index {
                 let load = self.loads.entry(node.clone()).or_default();
                 load.add(&requests(&pod.template));
             }
-            if pod.template.placement.minds_pods() {
-                self.minding.insert(key.clone());
-            }
             *self.priorities.entry(pod.priority).or_default() += 1;
         }
         if pod.placed.is_none() {
             self.unplaced.insert(key.clone());
+        }
+        if pod.seat().is_some() && pod.template.placement.minds_pods() {
+            self.minding.insert(key.clone());
         }
         if let Some(node) = pod.promised() {
             join(&mut self.promised, node, key);
@@ -136,10 +136,10 @@ impl Index {
     pub fn drop_pod(&mut self, key: &ObjectKey, pod: &Pod) {
         leave(&mut self.pods_by_owner, &pod.owner, key);
         self.unplaced.remove(key);
+        self.minding.remove(key);
         if let Some(node) = pod.node() {
             leave(&mut self.pods_by_node, &node_key(node), key);
             self.unload(node, pod);
-            self.minding.remove(key);
             self.forget_priority(pod.priority);
         }
         if let Some(node) = pod.promised() {

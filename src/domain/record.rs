@@ -437,6 +437,11 @@ impl Pod {
         self.nominated.as_ref().filter(|_| self.placed.is_none())
     }
 
+    /// The node that it is on, or on which room is being made for it.
+    pub fn seat(&self) -> Option<&NodeName> {
+        self.node().or(self.promised())
+    }
+
     /// Ready to serve, and meant to.
     pub fn is_ready(&self) -> bool {
         self.deletion.is_none() && self.serves()

@@ -314,7 +314,7 @@ impl World {
         self.index.loads.get(node)
     }
 
-    /// Placed pods that mind which pods are near them.
+    /// Pods with a seat that mind which pods are near them.
     pub fn minding_pods(&self) -> impl Iterator<Item = &Recorded<Pod>> {
         self.index.minding.iter().filter_map(|key| self.pods.get(key))
     }

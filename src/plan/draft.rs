@@ -32,6 +32,8 @@ pub struct Draft<'a> {
     pub places: Option<Session>,
     /// Pods that mind where others are may have a place now.
     others_came: bool,
+    /// Room that was being made for a pod is anybody's.
+    promise_ended: bool,
     version: u64,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Draft<'a> {
             nodes: BTreeSet::new(),
             places: None,
             others_came: false,
+            promise_ended: false,
             version: world.version + 1,
         }
     }
@@ -108,8 +111,10 @@ impl<'a> Draft<'a> {
         self.touch(&effect);
         let before = self.pod_before(&effect);
         if let (Some(before), Effect::Put(_, Record::Pod(new))) = (&before, &effect) {
-            let was_placed = before.as_ref().is_some_and(|before| before.placed.is_some());
-            self.others_came |= new.placed.is_some() && !was_placed;
+            let was_at = before.as_ref().and_then(|before| before.seat());
+            self.others_came |= new.seat().is_some_and(|seat| was_at != Some(seat));
+            let was_promised = before.as_ref().and_then(|before| before.promised());
+            self.promise_ended |= was_promised.is_some_and(|node| new.seat() != Some(node));
         }
         self.forget_places(&effect);
         self.world.apply(&effect, self.version);
@@ -123,12 +128,13 @@ impl<'a> Draft<'a> {
         self.plan.effects.push(effect);
     }
 
-    /// Queues what waits for a place and minds the pods that came since this was asked last.
+    /// Queues what waits for a place and may have one by what became of other pods since this was asked last.
     pub fn retry_those_that_mind(&mut self) -> bool {
-        if std::mem::take(&mut self.others_came) {
+        let anybody = std::mem::take(&mut self.promise_ended);
+        if std::mem::take(&mut self.others_came) || anybody {
             let mind = self.world.unplaced().filter(|pod| {
                 let placement = &pod.template.placement;
-                placement.minds_pods() || !placement.spread.is_empty()
+                anybody || placement.minds_pods() || !placement.spread.is_empty()
             });
             let workloads: Vec<ObjectKey> = mind.map(|pod| self.world.workload_of(pod)).collect();
             self.queue.extend(workloads);

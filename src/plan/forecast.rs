@@ -16,6 +16,10 @@ use crate::plan::{depends, replicas, tick};
 
 /// Rounds of a forecast. A rolling update one pod at a time needs two for each pod.
 const MAX_ROUNDS: usize = 20_000;
+/// A workload's pods are counted each time so many more were made. Those of one that gets anywhere are made
+/// once each, or twice.
+const MADE_UNTIL_COUNTED: usize = 32;
+const MADE_FOR_EACH: usize = 3;
 
 #[derive(Debug)]
 pub struct Forecast {
@@ -34,14 +38,7 @@ pub fn forecast(world: &World, desired: &Desired, now: Timestamp) -> Forecast {
 
 /// The forecast of what is dirty, and of what that touches.
 pub fn forecast_of(world: &World, desired: &Desired, dirty: Dirty, now: Timestamp) -> Forecast {
-    let mut run = Run {
-        world: world.clone(),
-        now,
-        unsettled: BTreeSet::new(),
-        waits: BTreeMap::new(),
-        wakes: BTreeMap::new(),
-        steps: Vec::new(),
-    };
+    let mut run = Run::new(world.clone(), now);
     run.unsettled.extend(pods_about(world, &dirty));
     run.go(desired, dirty);
     Forecast {
@@ -59,9 +56,26 @@ struct Run {
     waits: BTreeMap<ObjectKey, Vec<Waiting>>,
     wakes: BTreeMap<ObjectKey, Option<Timestamp>>,
     steps: Vec<Step>,
+    /// How many pods were made for each owner.
+    made: BTreeMap<ObjectKey, usize>,
+    /// Owners for which many were.
+    suspects: Vec<ObjectKey>,
 }
 
 impl Run {
+    fn new(world: World, now: Timestamp) -> Self {
+        Self {
+            world,
+            now,
+            unsettled: BTreeSet::new(),
+            waits: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            steps: Vec::new(),
+            made: BTreeMap::new(),
+            suspects: Vec::new(),
+        }
+    }
+
     fn go(&mut self, desired: &Desired, mut dirty: Dirty) {
         for _ in 0..MAX_ROUNDS {
             let plan = tick(&self.world, desired, &dirty, self.now);
@@ -79,13 +93,44 @@ impl Run {
             if dirty.is_empty() {
                 return;
             }
+            if let Some(owner) = self.goes_round() {
+                return self.give_up(owner);
+            }
         }
     }
 
     fn watch(&mut self, effect: &Effect) {
-        if let Effect::Put(key, Record::Pod(_)) = effect {
+        if let Effect::Put(key, Record::Pod(pod)) = effect {
             self.unsettled.insert(key.clone());
+            if !self.world.pods.contains_key(key) {
+                let made = self.made.entry(pod.owner.clone()).or_default();
+                *made += 1;
+                if made.is_multiple_of(MADE_UNTIL_COUNTED) {
+                    self.suspects.push(pod.owner.clone());
+                }
+            }
         }
+    }
+
+    /// A workload whose pods are made again and again: what comes next is more of the same.
+    fn goes_round(&mut self) -> Option<ObjectKey> {
+        let suspects = std::mem::take(&mut self.suspects);
+        suspects.into_iter().find(|owner| {
+            let there = self.world.pods_of(owner).count().max(1);
+            self.made.get(owner).is_some_and(|made| *made > MADE_FOR_EACH * there)
+        })
+    }
+
+    fn give_up(&mut self, owner: ObjectKey) {
+        let wait = Waiting {
+            for_what: "its pods to stay: they are made and told to end again and again".to_owned(),
+            object: owner.clone(),
+            kind: WaitKind::Blocked,
+            deadline: None,
+            consequence: "what else is to come can't be foretold".to_owned(),
+            unplaced: None,
+        };
+        self.waits.entry(owner).or_default().push(wait);
     }
 
     /// What was started becomes ready, what was stopped goes; gives the workloads concerned.
@@ -189,4 +234,40 @@ fn joined(steps: Vec<Step>) -> Vec<Step> {
 
 fn ends(said: &Said) -> (&str, &str) {
     said.detail.split_once(" → ").unwrap_or(("", &said.detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use kgit_protocol::ids::ClusterId;
+
+    use super::*;
+    use crate::plan::scheduler::tests::pod;
+
+    /// Whether so many new pods of one owner are too many, of which so many stayed.
+    fn goes_round(made: usize, stayed: usize) -> bool {
+        let world = World::new(ClusterId::new("0123456789abcdef"), Arc::from(*b"key"));
+        let mut run = Run::new(world, Timestamp(0));
+        let owner = ObjectKey::new(Kind::ReplicaSet, "default", "web");
+        for number in 0..made {
+            let pod =
+                Pod { owner: owner.clone(), ..pod(Some("a"), &format!("default/p{number}"), "") };
+            let effect = Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod)));
+            run.watch(&effect);
+            // What is written again is not made again.
+            if number < stayed {
+                run.world.apply(&effect, 1);
+                run.watch(&effect);
+            }
+        }
+        run.goes_round().is_some()
+    }
+
+    #[test]
+    fn pods_that_are_made_again_and_again_are_noticed() {
+        assert!(!goes_round(31, 1));
+        assert!(goes_round(32, 0));
+        assert!(goes_round(32, 10));
+        assert!(!goes_round(32, 11));
+        assert!(!goes_round(320, 320));
+    }
 }

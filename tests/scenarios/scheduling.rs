@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use insta::assert_snapshot;
+use kgit::domain::node_order::NodeOrder;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
@@ -368,5 +369,97 @@ fn room_that_a_finished_job_leaves_is_taken() {
     cluster.behaviour.clear();
     cluster.settle();
     assert!(cluster.pods().iter().all(|pod| pod.placed.is_some()));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_made_way_does_not_come_back_beside_the_pod_that_it_made_way_for() {
+    let mut cluster = Cluster::new(&["a", "b", "c"]);
+    for (node, zone) in [("a", "z0"), ("b", "z1"), ("c", "z1")] {
+        let labels = [("zone", zone), ("host", node)];
+        let labels = labels.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))).into();
+        cluster.order(node, NodeOrder::Label { labels }).unwrap();
+    }
+    let away = "priorityClassName: high
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {labelSelector: {matchLabels: {app: roll}}, topologyKey: zone}
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: host, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: high}}}";
+    cluster.commit(&[
+        ("classes.yaml", &class("high", 100, "")),
+        ("low.yaml", &app("low", 6, "1400m", "")),
+    ]);
+    cluster.settle();
+    // Where they go later is in the zone of others.
+    cluster.order("c", NodeOrder::Cordon).unwrap();
+    cluster.commit(&[("roll.yaml", &app("roll", 4, "100m", ""))]);
+    cluster.settle();
+    cluster.order("c", NodeOrder::Uncordon).unwrap();
+    let high = app("high", 2, "1800m", away);
+    assert_snapshot!(cluster.diff(&[("high.yaml", &high)]), @"
+    + create    Deployment/default/high
+    + create    ReplicaSet/default/high-6f49727dfw  revision 1
+    + create    Pod/default/high-6f49727dfw-wwzfh
+    - stop      Pod/default/low-hzcbzkppcj-khnp2  on a
+    - stop      Pod/default/roll-7wqnpscc7d-5h6dd  on a
+    - stop      Pod/default/roll-7wqnpscc7d-z8k4g  on a
+    + create    Pod/default/high-6f49727dfw-kbnnt
+    - stop      Pod/default/low-hzcbzkppcj-dv56w  on b
+    - stop      Pod/default/roll-7wqnpscc7d-lkw5g  on b
+    - stop      Pod/default/roll-7wqnpscc7d-p69kl  on b
+    + create    Pod/default/low-hzcbzkppcj-7pkqv
+    + create    Pod/default/low-hzcbzkppcj-qpb77
+    + create    Pod/default/roll-7wqnpscc7d-z6kmk
+    + create    Pod/default/roll-7wqnpscc7d-wfclv
+    + create    Pod/default/roll-7wqnpscc7d-lh8qn
+    + create    Pod/default/roll-7wqnpscc7d-c8j4k
+    ~ place     Pod/default/high-6f49727dfw-kbnnt  on b
+    ~ place     Pod/default/high-6f49727dfw-wwzfh  on a
+      … Deployment/default/low waits for a place for pod `low-hzcbzkppcj-7pkqv`: 0/3 nodes are available: 3 Insufficient cpu
+          until then: the pod stays pending
+      … Deployment/default/low waits for a place for pod `low-hzcbzkppcj-qpb77`: 0/3 nodes are available: 3 Insufficient cpu
+          until then: the pod stays pending
+      … Deployment/default/low waits for 2 of 6 pods to be available
+          until then: its reconcile ends without it; it is still being tried
+      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-c8j4k`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+          until then: the pod stays pending
+      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-lh8qn`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+          until then: the pod stays pending
+      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-wfclv`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+          until then: the pod stays pending
+      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-z6kmk`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+          until then: the pod stays pending
+      … Deployment/default/roll waits for 4 of 4 pods to be available
+          until then: its reconcile ends without it; it is still being tried
+    ");
+    cluster.commit(&[("high.yaml", &high)]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high a
+    high b
+    low a
+    low b
+    low c
+    low c
+    low –
+    low –
+    roll –
+    roll –
+    roll –
+    roll –
+    ");
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/low waits for a place for pod `low-hzcbzkppcj-7pkqv`: 0/3 nodes are available: 3 Insufficient cpu
+    Deployment/default/low waits for a place for pod `low-hzcbzkppcj-qpb77`: 0/3 nodes are available: 3 Insufficient cpu
+    Deployment/default/low waits for 2 of 6 pods to be available
+    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-c8j4k`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-lh8qn`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-wfclv`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-z6kmk`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
+    Deployment/default/roll waits for 4 of 4 pods to be available
+    ");
+    cluster.commit(&[("high.yaml", "")]);
     cluster.ends_quietly();
 }

@@ -10,7 +10,7 @@ mod score;
 pub mod session;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod topology;
 mod unfit;
 

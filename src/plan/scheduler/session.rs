@@ -142,7 +142,7 @@ impl Session {
         for (other, sign) in [(old, -1), (new, 1)] {
             let Some(other) = other else { continue };
             self.topology.changed(world, &pod, other, sign);
-            if sign > 0 && other.placed.is_some() && !self.topology.knows(world, &pod, other) {
+            if sign > 0 && other.seat().is_some() && !self.topology.knows(world, &pod, other) {
                 self.is_stale = true;
             }
         }

@@ -156,7 +156,7 @@ fn millis(amount: &str) -> u64 {
     u64::try_from(Quantity::parse(amount).unwrap().millis).unwrap()
 }
 
-fn pod(node: Option<&str>, name: &str, line: &str) -> Pod {
+pub(in crate::plan) fn pod(node: Option<&str>, name: &str, line: &str) -> Pod {
     let (words, spec) = line.split_once(';').unwrap_or((line, ""));
     let (mut requests, mut ports, mut labels) = (Vec::new(), String::new(), Vec::new());
     let (mut priority, mut ending) = (0, false);

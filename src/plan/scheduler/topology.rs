@@ -155,7 +155,7 @@ impl Topology {
     }
 
     fn count(&mut self, world: &World, pod: &Pod, rule: usize, other: &Pod, sign: i64) {
-        let Some(place) = other.node().and_then(|node| self.fleet.place(node)) else {
+        let Some(place) = other.seat().and_then(|node| self.fleet.place(node)) else {
             return;
         };
         let key = &self.keys[self.rules[rule].key];
@@ -299,9 +299,9 @@ impl Crowd {
     }
 }
 
-/// How much a placed pod counts for a rule.
+/// How much a pod with a seat counts for a rule.
 fn weight(world: &World, pod: &Pod, other: &Pod, what: &What, key: &str) -> i64 {
-    if other.is_finished() {
+    if other.is_finished() || (other.placed.is_none() && !keeps_its_seat(pod, other, what)) {
         return 0;
     }
     match what {
@@ -321,6 +321,12 @@ fn weight(world: &World, pod: &Pod, other: &Pod, what: &What, key: &str) -> i64 
         }
         What::Wish => wishes(world, pod, other, key) + wishes_of_others(world, pod, other, key),
     }
+}
+
+/// A pod for which room is being made keeps those of no higher priority away as if it were there: else
+/// what makes way for it came back beside it, and had to make way again, for ever.
+fn keeps_its_seat(pod: &Pod, other: &Pod, what: &What) -> bool {
+    matches!(what, What::Away(_) | What::Welcome) && other.priority >= pod.priority
 }
 
 fn wishes(world: &World, pod: &Pod, other: &Pod, key: &str) -> i64 {
@@ -373,7 +379,7 @@ fn minded_by(
 fn candidates(world: &World, pod: &Pod, what: &What) -> Vec<Arc<Pod>> {
     let mut found: BTreeMap<ObjectKey, Arc<Pod>> = BTreeMap::new();
     let mut add = |row: &crate::domain::world::Recorded<Pod>| {
-        if row.placed.is_some() {
+        if row.seat().is_some() {
             found.insert(row.key.clone(), Arc::clone(&row.value));
         }
     };
