@@ -49,8 +49,10 @@ pub struct Index {
     pub doubtful: OrdSet<ObjectKey>,
 }
 
-/// Rows that have something in common, by what that is.
-pub type Groups<K> = OrdMap<K, OrdSet<ObjectKey>>;
+/// Rows that have something in common, by what that is. One ordered set of all: most groups have a few
+/// members, and a node of a tree has room for dozens.
+#[derive(Clone, Debug)]
+pub struct Groups<K: Ord>(OrdSet<(K, ObjectKey)>);
 
 /// A label in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,33 +84,33 @@ impl Index {
     pub fn add_object(&mut self, key: &ObjectKey, applied: &Applied) {
         let resource = &applied.resource;
         if let Some(owner) = &applied.owner {
-            join(&mut self.objects_by_owner, owner, key);
+            self.objects_by_owner.join(owner, key);
         }
         for reference in &resource.references {
-            join(&mut self.referrers, &reference.to, key);
+            self.referrers.join(&reference.to, key);
         }
         if let Some(label) = selecting_label(key, resource) {
-            join(&mut self.services_by_label, &label, key);
+            self.services_by_label.join(&label, key);
         }
     }
 
     pub fn drop_object(&mut self, key: &ObjectKey, applied: &Applied) {
         let resource = &applied.resource;
         if let Some(owner) = &applied.owner {
-            leave(&mut self.objects_by_owner, owner, key);
+            self.objects_by_owner.leave(owner, key);
         }
         for reference in &resource.references {
-            leave(&mut self.referrers, &reference.to, key);
+            self.referrers.leave(&reference.to, key);
         }
         if let Some(label) = selecting_label(key, resource) {
-            leave(&mut self.services_by_label, &label, key);
+            self.services_by_label.leave(&label, key);
         }
     }
 
     pub fn add_pod(&mut self, key: &ObjectKey, pod: &Pod) {
-        join(&mut self.pods_by_owner, &pod.owner, key);
+        self.pods_by_owner.join(&pod.owner, key);
         if let Some(node) = pod.node() {
-            join(&mut self.pods_by_node, &node_key(node), key);
+            self.pods_by_node.join(&node_key(node), key);
             if !pod.is_finished() {
                 let load = self.loads.entry(node.clone()).or_default();
                 load.add(&requests(&pod.template));
@@ -122,34 +124,34 @@ impl Index {
             self.minding.insert(key.clone());
         }
         if let Some(node) = pod.promised() {
-            join(&mut self.promised, node, key);
+            self.promised.join(node, key);
         }
         for claim in claims(key, pod) {
-            join(&mut self.pods_by_claim, &claim, key);
+            self.pods_by_claim.join(&claim, key);
         }
         for label in Label::all(&key.namespace, &pod.labels) {
-            join(&mut self.pods_by_label, &label, key);
+            self.pods_by_label.join(&label, key);
         }
         self.pod_by_uid.insert(pod.uid.clone(), key.clone());
     }
 
     pub fn drop_pod(&mut self, key: &ObjectKey, pod: &Pod) {
-        leave(&mut self.pods_by_owner, &pod.owner, key);
+        self.pods_by_owner.leave(&pod.owner, key);
         self.unplaced.remove(key);
         self.minding.remove(key);
         if let Some(node) = pod.node() {
-            leave(&mut self.pods_by_node, &node_key(node), key);
+            self.pods_by_node.leave(&node_key(node), key);
             self.unload(node, pod);
             self.forget_priority(pod.priority);
         }
         if let Some(node) = pod.promised() {
-            leave(&mut self.promised, node, key);
+            self.promised.leave(node, key);
         }
         for claim in claims(key, pod) {
-            leave(&mut self.pods_by_claim, &claim, key);
+            self.pods_by_claim.leave(&claim, key);
         }
         for label in Label::all(&key.namespace, &pod.labels) {
-            leave(&mut self.pods_by_label, &label, key);
+            self.pods_by_label.leave(&label, key);
         }
         self.pod_by_uid.remove(&pod.uid);
     }
@@ -189,19 +191,19 @@ impl Index {
     }
 
     pub fn add_set(&mut self, key: &ObjectKey, set: &ReplicaSet) {
-        join(&mut self.sets_by_owner, &set.owner, key);
+        self.sets_by_owner.join(&set.owner, key);
     }
 
     pub fn drop_set(&mut self, key: &ObjectKey, set: &ReplicaSet) {
-        leave(&mut self.sets_by_owner, &set.owner, key);
+        self.sets_by_owner.leave(&set.owner, key);
     }
 
     pub fn add_revision(&mut self, key: &ObjectKey, revision: &Revision) {
-        join(&mut self.revisions_by_owner, &revision.owner, key);
+        self.revisions_by_owner.join(&revision.owner, key);
     }
 
     pub fn drop_revision(&mut self, key: &ObjectKey, revision: &Revision) {
-        leave(&mut self.revisions_by_owner, &revision.owner, key);
+        self.revisions_by_owner.leave(&revision.owner, key);
     }
 
     pub fn add_service(&mut self, key: &ObjectKey, state: &ServiceState) {
@@ -237,23 +239,42 @@ fn selecting_label(key: &ObjectKey, resource: &Resource) -> Option<Label> {
     Label::all(&key.namespace, spec.selector.as_ref()?).next()
 }
 
-/// Each member of a group.
-pub fn members<'a, K: Ord>(
-    groups: &'a Groups<K>,
-    group: &K,
-) -> impl Iterator<Item = &'a ObjectKey> + use<'a, K> {
-    groups.get(group).into_iter().flat_map(|members| members.iter())
+impl<K: Ord> Default for Groups<K> {
+    fn default() -> Self {
+        Self(OrdSet::new())
+    }
 }
 
-fn join<K: Ord + Clone>(groups: &mut Groups<K>, group: &K, member: &ObjectKey) {
-    groups.entry(group.clone()).or_default().insert(member.clone());
-}
+impl<K: Ord + Clone> Groups<K> {
+    /// Each member of a group, in order.
+    pub fn members<'a>(&'a self, group: &K) -> impl Iterator<Item = &'a ObjectKey> + use<'a, K> {
+        let first = (group.clone(), ObjectKey::first());
+        let group = group.clone();
+        let rest = self.0.range::<_, (K, ObjectKey)>(first..);
+        rest.take_while(move |(of, _)| *of == group).map(|(_, member)| member)
+    }
 
-fn leave<K: Ord + Clone>(groups: &mut Groups<K>, group: &K, member: &ObjectKey) {
-    if let Some(members) = groups.get_mut(group) {
-        members.remove(member);
-        if members.is_empty() {
-            groups.remove(group);
+    /// The one of these groups that has the fewest members, found in as many steps as it has.
+    pub fn smallest(&self, groups: impl IntoIterator<Item = K>) -> Option<K> {
+        let walks = groups.into_iter().map(|group| (self.members(&group), group));
+        let mut walks: Vec<_> = walks.collect();
+        while !walks.is_empty() {
+            if let Some(over) = walks.iter_mut().position(|(walk, _)| walk.next().is_none()) {
+                return Some(walks.swap_remove(over).1);
+            }
         }
+        None
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn join(&mut self, group: &K, member: &ObjectKey) {
+        self.0.insert((group.clone(), member.clone()));
+    }
+
+    fn leave(&mut self, group: &K, member: &ObjectKey) {
+        self.0.remove(&(group.clone(), member.clone()));
     }
 }

@@ -162,6 +162,12 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
+    /// The least of all; no object has it.
+    pub fn first() -> Self {
+        let nothing: Arc<str> = Arc::default();
+        Self { kind: Kind::ALL[0], namespace: Arc::clone(&nothing), name: nothing }
+    }
+
     /// The namespace is dropped where the kind has none.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         let namespace = if kind.is_namespaced() { namespace } else { "" };

@@ -12,7 +12,7 @@ use kgit_protocol::pod::Protocol;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::autoscaling::AutoscalerState;
-use crate::domain::index::{Index, Label, members};
+use crate::domain::index::{Index, Label};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::load::Load;
 use crate::domain::node::Node;
@@ -299,14 +299,14 @@ impl World {
         &'a self,
         owner: &ObjectKey,
     ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
-        members(&self.index.pods_by_owner, owner).filter_map(|key| self.pods.get(key))
+        self.index.pods_by_owner.members(owner).filter_map(|key| self.pods.get(key))
     }
 
     pub fn pods_on<'a>(
         &'a self,
         node: &NodeName,
     ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
-        members(&self.index.pods_by_node, &node_key(node)).filter_map(|key| self.pods.get(key))
+        self.index.pods_by_node.members(&node_key(node)).filter_map(|key| self.pods.get(key))
     }
 
     /// What the pods of a node that have not ended ask for together; `None`: there are none.
@@ -324,7 +324,7 @@ impl World {
         &'a self,
         node: &NodeName,
     ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
-        members(&self.index.promised, node).filter_map(|key| self.pods.get(key))
+        self.index.promised.members(node).filter_map(|key| self.pods.get(key))
     }
 
     /// Whether room is being made for any pod anywhere.
@@ -359,7 +359,7 @@ impl World {
             None => self.pods_in(namespace).filter(selected).collect(),
             Some((key, value)) => {
                 let label = Label::new(namespace, key, value);
-                let keys = members(&self.index.pods_by_label, &label);
+                let keys = self.index.pods_by_label.members(&label);
                 keys.filter_map(|key| self.pods.get(key)).filter(selected).collect()
             }
         }
@@ -376,7 +376,7 @@ impl World {
         &'a self,
         claim: &ObjectKey,
     ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
-        members(&self.index.pods_by_claim, claim).filter_map(|key| self.pods.get(key))
+        self.index.pods_by_claim.members(claim).filter_map(|key| self.pods.get(key))
     }
 
     /// The pods of a namespace that have all of these labels.
@@ -385,10 +385,8 @@ impl World {
         namespace: &Arc<str>,
         labels: &'a Labels,
     ) -> impl Iterator<Item = &'a Recorded<Pod>> + use<'a> {
-        let groups: Option<Vec<_>> =
-            Label::all(namespace, labels).map(|it| self.index.pods_by_label.get(&it)).collect();
-        let smallest = groups.unwrap_or_default().into_iter().min_by_key(|group| group.len());
-        let candidates = smallest.into_iter().flat_map(|group| group.iter());
+        let smallest = self.index.pods_by_label.smallest(Label::all(namespace, labels));
+        let candidates = smallest.into_iter().flat_map(|it| self.index.pods_by_label.members(&it));
         candidates.filter_map(|key| self.pods.get(key)).filter(|pod| has_all(&pod.labels, labels))
     }
 
@@ -399,7 +397,7 @@ impl World {
         labels: &'a Labels,
     ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
         let named = Label::all(namespace, labels);
-        let keys = named.flat_map(|label| members(&self.index.services_by_label, &label));
+        let keys = named.flat_map(|label| self.index.services_by_label.members(&label));
         keys.filter(move |key| {
             let spec = self.objects.get(*key).map(|applied| &applied.resource.spec);
             let selector = match spec {
@@ -425,7 +423,7 @@ impl World {
         &'a self,
         owner: &ObjectKey,
     ) -> impl Iterator<Item = &'a Recorded<ReplicaSet>> + use<'a> {
-        members(&self.index.sets_by_owner, owner).filter_map(|key| self.replica_sets.get(key))
+        self.index.sets_by_owner.members(owner).filter_map(|key| self.replica_sets.get(key))
     }
 
     /// The applied objects that refer to `target`.
@@ -433,7 +431,7 @@ impl World {
         &'a self,
         target: &ObjectKey,
     ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
-        members(&self.index.referrers, target)
+        self.index.referrers.members(target)
     }
 
     /// The manifests' objects of one kind, in order of namespace and name.
@@ -459,7 +457,7 @@ impl World {
         &'a self,
         owner: &ObjectKey,
     ) -> impl Iterator<Item = &'a Recorded<Revision>> + use<'a> {
-        members(&self.index.revisions_by_owner, owner).filter_map(|key| self.revisions.get(key))
+        self.index.revisions_by_owner.members(owner).filter_map(|key| self.revisions.get(key))
     }
 
     /// The objects that were made for another one: Jobs of a CronJob, claims of a StatefulSet.
@@ -467,7 +465,7 @@ impl World {
         &'a self,
         owner: &ObjectKey,
     ) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
-        members(&self.index.objects_by_owner, owner)
+        self.index.objects_by_owner.members(owner)
     }
 
     /// How many pods a workload is to have: what its autoscaler decided, if it has one that did,

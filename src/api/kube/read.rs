@@ -346,7 +346,7 @@ async fn list(api: &Api, caller: &Caller, request: &ListRequest<'_>) -> Result<V
         metadata["continue"] = json!(page.shown.last().map(|last| write_continue(last, version)));
         put(object(&mut metadata), "remainingItemCount", page.remaining);
     }
-    in_list_form(api, request, &page.shown, metadata)
+    in_list_form(api, request, page.shown, metadata)
 }
 
 /// The moment that a list is of. All pages are of one, that of the first: a later page finds it in
@@ -394,24 +394,28 @@ pub fn include(options: &Options) -> Result<IncludeObject, ApiError> {
 fn in_list_form(
     api: &Api,
     request: &ListRequest<'_>,
-    page: &[Shown],
+    page: Vec<Shown>,
     metadata: Value,
 ) -> Result<Value, ApiError> {
     let ty = request.ty;
     Ok(match request.form {
-        Form::Table => table(ty.noun, page, metadata, include(&request.options)?, api.now()),
+        Form::Table => table(ty.noun, &page, metadata, include(&request.options)?, api.now()),
         Form::Partial => json!({
             "kind": "PartialObjectMetadataList",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": metadata,
             "items": page.iter().map(|shown| partial(&shown.object)).collect::<Vec<_>>(),
         }),
-        Form::Objects => json!({
-            "kind": format!("{}List", ty.kind),
-            "apiVersion": ty.api_version(),
-            "metadata": metadata,
-            "items": page.iter().map(|shown| &shown.object).collect::<Vec<_>>(),
-        }),
+        Form::Objects => {
+            let mut list = json!({
+                "kind": format!("{}List", ty.kind),
+                "apiVersion": ty.api_version(),
+                "metadata": metadata,
+            });
+            // Moved, not copied: they are most of what a list takes of memory.
+            list["items"] = page.into_iter().map(|shown| shown.object).collect();
+            list
+        }
     })
 }
 
