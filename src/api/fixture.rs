@@ -307,6 +307,12 @@ fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
             let _ = reply.send(Ok(()));
             Vec::new()
         }
+        Event::EndPod { pod, grace_seconds, by, reply } => {
+            let what = format!("{by} ends {pod} within {grace_seconds:?}");
+            records.entered.lock().unwrap().push(what);
+            let _ = reply.send(Ok(()));
+            Vec::new()
+        }
         Event::Approve { plan, by, reply } => {
             let _ = reply.send(Ok(format!("{by} approved {plan}")));
             Vec::new()

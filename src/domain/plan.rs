@@ -143,6 +143,9 @@ pub enum Reason {
     Approved {
         by: String,
     },
+    Ordered {
+        by: String,
+    },
     /// An autoscaler found that another number of pods is needed.
     Autoscaled {
         by: ObjectKey,

@@ -127,6 +127,10 @@ fn resource_access(who: Who<'_>, asked: &ResourceAttributes) -> (bool, String) {
     if READS.contains(&verb) && who.role != Role::Join {
         return (true, format!("the token has the role {role}"));
     }
+    if verb == "delete" && asked.resource == "pods" && asked.subresource.is_empty() {
+        let allowed = matches!(who.role, Role::Write | Role::Admin);
+        return (allowed, "pods that a workload made end, and are replaced".to_owned());
+    }
     if verb == "create" && asked.resource.starts_with("selfsubject") {
         return (true, String::new());
     }
@@ -147,6 +151,7 @@ pub fn rules(who: Who<'_>) -> Value {
     if matches!(who.role, Role::Write | Role::Admin) {
         let streams = STREAMS.map(|name| format!("pods/{name}"));
         rules.push(json!({"verbs": ["create", "get"], "apiGroups": [""], "resources": streams}));
+        rules.push(json!({"verbs": ["delete"], "apiGroups": [""], "resources": ["pods"]}));
     }
     json!({
         "apiVersion": "authorization.k8s.io/v1",
@@ -197,7 +202,9 @@ mod tests {
             (Role::Read, "create", "pods", "exec", false),
             (Role::Write, "create", "pods", "exec", true),
             (Role::Admin, "get", "pods", "portforward", true),
-            (Role::Admin, "delete", "pods", "", false),
+            (Role::Write, "delete", "pods", "", true),
+            (Role::Read, "delete", "pods", "", false),
+            (Role::Admin, "delete", "deployments", "", false),
             (Role::Admin, "create", "deployments", "", false),
             (Role::Read, "create", "selfsubjectaccessreviews", "", true),
         ];

@@ -97,6 +97,13 @@ pub enum Event {
         by: String,
         reply: Reply<String>,
     },
+    /// Somebody orders a pod to end that a workload made; `grace_seconds` instead of its own.
+    EndPod {
+        pod: ObjectKey,
+        grace_seconds: Option<u32>,
+        by: String,
+        reply: Reply<()>,
+    },
     Token {
         order: TokenOrder,
         by: String,

@@ -12,6 +12,7 @@ pub mod handle;
 mod lease;
 mod nodes;
 mod orders;
+mod pods;
 mod reconcile;
 pub mod run;
 #[cfg(test)]

@@ -73,6 +73,9 @@ impl Core {
             Event::Node { node, order, by, reply } => {
                 self.order_node(batch, &node, order, by, reply);
             }
+            Event::EndPod { pod, grace_seconds, by, reply } => {
+                self.end_pod(batch, &pod, grace_seconds, by, reply);
+            }
             Event::Token { order, by, reply } => {
                 let what = tokens::text(&order);
                 match tokens::add(order, batch, store) {

@@ -58,7 +58,7 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::plan::{Dirty, Plan};
+use crate::domain::plan::{Dirty, Plan, Reason};
 use crate::domain::record::{ClaimPhase, Pod};
 use crate::domain::resource::Spec;
 use crate::domain::service::of_the_api;
@@ -108,6 +108,22 @@ pub fn remove_retained(
     }
     assignments::issue(&mut draft);
     (draft.plan, removed)
+}
+
+/// Carries out an explicit order that a pod end; its workload replaces it.
+pub fn end_pod(
+    world: &World,
+    desired: &Desired,
+    pod: &Pod,
+    grace_seconds: Option<u32>,
+    by: &str,
+    now: Timestamp,
+) -> Plan {
+    let mut draft = Draft::new(world, desired, now);
+    pods::stop_within(&mut draft, pod, grace_seconds, vec![Reason::Ordered { by: by.to_owned() }]);
+    work_off(&mut draft);
+    assignments::issue(&mut draft);
+    draft.plan
 }
 
 fn work_off(draft: &mut Draft<'_>) {

@@ -120,6 +120,7 @@ pub fn because(reason: &Reason) -> String {
         Reason::NeededBy { object } => format!("{object} needs it"),
         Reason::Node { node, what } => format!("node {node} {what}"),
         Reason::Approved { by } => format!("{by} approved it"),
+        Reason::Ordered { by } => format!("{by} ordered it"),
         Reason::Autoscaled { by, what } => format!("{by}: {what}"),
         Reason::Preempted { by, priority } => {
             format!("{by} of priority {priority} needs the room")

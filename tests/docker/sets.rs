@@ -71,6 +71,7 @@ fn a_stateful_sets_identities_and_data_survive_a_restart_of_everything() {
     assert_eq!(after, before, "pods and claims are the same after the restart");
     each_knows_its_own_name(&cluster, &own);
     an_update_keeps_the_data(&cluster, &own, &after);
+    a_pod_that_somebody_ends_is_replaced_under_its_name(&cluster, &own);
     what_a_smaller_set_leaves_is_removed_on_order_alone(&cluster, &own);
 }
 
@@ -117,6 +118,18 @@ fn an_update_keeps_the_data(cluster: &Cluster, own: &OwnEngine, old: &BTreeMap<S
     let status = cluster.kubectl(&["rollout", "status", "statefulset/db", "--timeout=30s"]);
     assert_eq!(status.code, 0, "{status}");
     assert_eq!(revisions(cluster, "statefulset/db"), ["1", "2"]);
+}
+
+fn a_pod_that_somebody_ends_is_replaced_under_its_name(cluster: &Cluster, own: &OwnEngine) {
+    let old = until_settled(cluster, "kgit-test/web:2", 2);
+    let ended = cluster.kubectl(&["delete", "pod", "db-1", "--timeout=60s"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let new = until_settled(cluster, "kgit-test/web:2", 2);
+    assert_ne!(new["db-1"], old["db-1"]);
+    assert_eq!((&new["db-0"], &new["data-db-1"]), (&old["db-0"], &old["data-db-1"]));
+    each_knows_its_own_name(cluster, own);
+    let why = cluster.kgit(&["why", "pod/db-1"]);
+    assert!(why.out.contains("ordered it"), "{why}");
 }
 
 /// The numbers that `kubectl rollout history` lists.

@@ -9,7 +9,7 @@ use kgit::domain::audit::{Body, Entry};
 use kgit::domain::desired::{Commit, FileContent, SourceFile, TreeChange};
 use kgit::domain::diagnostic::Diagnostic;
 use kgit::domain::epoch;
-use kgit::domain::key::ObjectKey;
+use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::node_order::NodeOrder;
 use kgit::domain::plan::{Dirty, Step, Waiting};
 use kgit::domain::record::{Meta, Pod};
@@ -363,6 +363,15 @@ impl Cluster {
         let (reply, mut answer) = oneshot::channel();
         self.turn(vec![Event::RemoveRetained { objects, by: "ann".to_owned(), reply }]);
         answer.try_recv().unwrap().unwrap();
+    }
+
+    /// `kubectl delete pod`.
+    pub fn end_pod(&mut self, name: &str) -> Result<(), Refused> {
+        let (reply, mut answer) = oneshot::channel();
+        let pod = ObjectKey::new(Kind::Pod, "default", name);
+        let by = "ann".to_owned();
+        self.turn(vec![Event::EndPod { pod, grace_seconds: None, by, reply }]);
+        answer.try_recv().unwrap()
     }
 
     /// `kgit node …`.

@@ -407,6 +407,18 @@ fn on_delete_a_pod_gets_the_new_revision_when_it_is_made_again() {
     db-0 of revision 1, data-db-0, ready
     db-1 of revision 2, data-db-1, ready
     ");
+    cluster.end_pod("db-0").unwrap();
+    cluster.settle();
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 2, data-db-0, ready
+    db-1 of revision 2, data-db-1, ready
+    ");
+    assert_snapshot!(cluster.last_reconcile(), @"
+    - stop      Pod/default/db-0  on a
+    + create    Pod/default/db-0  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    assert_eq!(cluster.end_pod("db-7").unwrap_err().reason, "NotFound");
     cluster.ends_quietly();
 }
 

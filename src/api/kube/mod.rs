@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod discovery;
+pub mod end_pod;
 pub mod logs;
 pub mod node_tunnel;
 pub mod openapi;
@@ -37,6 +38,10 @@ pub fn routes() -> Router<Api> {
         .route("/api/", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/", get(discovery::groups))
+        .route(
+            "/api/v1/namespaces/{namespace}/pods/{name}",
+            get(read::read).delete(end_pod::end_pod).fallback(refuse::refuse),
+        )
         .route(&of_pod("exec"), get(streams::exec).post(streams::exec))
         .route(&of_pod("attach"), get(streams::attach).post(streams::attach))
         .route(&of_pod("portforward"), get(streams::port_forward).post(streams::port_forward))

@@ -152,13 +152,39 @@ async fn a_write_is_refused_and_says_where_to_change_the_manifest() {
         reader.request(method, path).json(&json!({})).send().await.unwrap().json().await.unwrap()
     };
     let path = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa";
-    let status = refused(reqwest::Method::DELETE, path).await;
+    let status = refused(reqwest::Method::PATCH, path).await;
     assert_eq!(status["code"], 405);
     let scale = "/apis/apps/v1/namespaces/default/deployments/web/scale";
     let scaled = refused(reqwest::Method::PATCH, scale).await;
     assert!(scaled["message"].as_str().unwrap().contains("apps/web.yaml:1:1"), "{scaled}");
     let message = status["message"].as_str().unwrap();
     assert!(message.contains("apps/web.yaml:1:1 of Deployment `web`"), "{message}");
+}
+
+#[tokio::test]
+async fn a_pod_that_a_workload_made_is_ended_for_who_may_write() {
+    let path = "/api/v1/namespaces/default/pods/web-7c5ddbdf54-aaaaa";
+    let delete = async |reader: &Reader, path: &str, body: Value| -> Value {
+        let request = reader.request(reqwest::Method::DELETE, path).json(&body);
+        request.send().await.unwrap().json().await.unwrap()
+    };
+    let reader = Reader::start(Role::Read).await;
+    assert_eq!(delete(&reader, path, json!({})).await["code"], 403);
+    let writer = Reader::start(Role::Write).await;
+    let uid = writer.get(path).await["metadata"]["uid"].clone();
+    let dry = delete(&writer, path, json!({"dryRun": ["All"]})).await;
+    assert_eq!((&dry["status"], &dry["details"]["uid"]), (&json!("Success"), &uid));
+    let other = json!({"preconditions": {"uid": "other"}});
+    assert_eq!(delete(&writer, path, other).await["code"], 409);
+    assert_eq!(delete(&writer, &format!("{path}x"), json!({})).await["code"], 404);
+    assert_eq!(delete(&writer, path, json!("now")).await["code"], 400);
+    assert!(writer.server.records.entered.lock().unwrap().is_empty());
+    let done = delete(&writer, path, json!({"gracePeriodSeconds": 3})).await;
+    assert_eq!((&done["status"], &done["details"]["uid"]), (&json!("Success"), &uid));
+    assert_eq!(
+        *writer.server.records.entered.lock().unwrap(),
+        ["ann ends Pod/default/web-7c5ddbdf54-aaaaa within Some(3)"]
+    );
 }
 
 #[tokio::test]
