@@ -72,6 +72,7 @@ fn source(status: &ClusterStatus) -> String {
             }
         });
     }
+    let failed = status.sync.as_ref().is_some_and(|sync| sync.failed);
     let state = match (&source.error, &status.suspended_by, status.reconciling) {
         _ if status.store_error.is_some() => {
             let error = status.store_error.as_deref().unwrap_or_default();
@@ -79,6 +80,8 @@ fn source(status: &ClusterStatus) -> String {
         }
         (Some(error), _, _) => format!("the source can't be read: {error}"),
         (None, Some(by), _) => format!("suspended by {by}; `kgit resume` goes on"),
+        // Also while the reconcile waits for pods that have longer than their stage.
+        (None, None, _) if failed => status.sync.iter().map(sync).collect(),
         (None, None, Some(reconcile)) => format!("reconcile {reconcile} is under way"),
         (None, None, None) if status.held.is_some() => "deletions are held".to_owned(),
         (None, None, None) if status.sync.is_some() => status.sync.iter().map(sync).collect(),

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::config;
 use crate::daemon::error::DaemonError;
-use crate::daemon::up::{own_agent, running};
+use crate::daemon::up::{self, own_agent, running};
 
 /// How long the process gets to end: it finishes its transaction and its agent's call.
 const PROCESS_GRACE: Duration = Duration::from_secs(20);
@@ -18,15 +18,20 @@ const CONTAINER_GRACE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Ends the process, then the containers. With `purge`, everything that `kgit up` ever made goes:
-/// containers, networks, volumes, the data directory.
-pub async fn down(data: &Path, docker_socket: &str, purge: bool) -> Result<(), DaemonError> {
+/// containers, networks, volumes, the data directory. Without a socket, on the engine that it used last.
+pub async fn down(
+    data: &Path,
+    docker_socket: Option<&str>,
+    purge: bool,
+) -> Result<(), DaemonError> {
     if let Some(pid) = running(data) {
         end_process(pid).await?;
     }
     let agent_data = config::agent_data(data);
     let mut agent_went = Ok(());
     if agent_data.exists() {
-        let agent = own_agent(data, docker_socket, NodePolicy::default());
+        let docker_socket = docker_socket.map_or_else(|| up::engine_of(data), str::to_owned);
+        let agent = own_agent(data, &docker_socket, NodePolicy::default());
         agent_went = match purge {
             true => agent::purge(&agent, CONTAINER_GRACE).await,
             false => agent::stop_all(&agent, CONTAINER_GRACE).await,

@@ -177,7 +177,7 @@ impl Drop for Cluster {
             process.kill();
         }
         self.kill_containers();
-        let down = self.kgit(&["down", "--purge", "--yes", "--docker", &self.engine.socket]);
+        let down = self.kgit(&["down", "--purge", "--yes"]);
         let left = match self.id.is_empty() {
             true => Vec::new(),
             false => self.engine.left_of(&self.id),

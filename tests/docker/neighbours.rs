@@ -87,7 +87,7 @@ fn down_stops_everything_and_keeps_the_data_for_the_next_up() {
     assert_eq!(lives(&cluster), before);
 
     let socket = engine.socket.clone();
-    let down = cluster.kgit(&["down", "--docker", &socket]);
+    let down = cluster.kgit(&["down"]);
     assert_eq!(down.code, 0, "{down}");
     assert!(!cluster.process().lives(), "down ends the process too");
     assert!(cluster.containers().iter().all(|container| !container.runs()));

@@ -164,11 +164,14 @@ fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
 }
 
 /// What ran for a sync that failed, and may never end, is nobody's business until the next one
-/// fails; nor is a hook's earlier run where a sync that waits for lost data does not come to it.
+/// fails, nor is what would run again only then; nor is a hook's earlier run where a sync that waits
+/// for lost data does not come to it.
 fn is_for_failures(view: &View, key: &ObjectKey) -> bool {
-    let run = view.world.objects.get(key);
-    let hook = run.and_then(|row| stage::hook(&row.resource.annotations));
-    hook.is_some_and(|hook| hook.phases == [Phase::SyncFail] || held_up_by_lost_data(&view.world))
+    let desired = view.catalog.desired(Default::default());
+    let run = view.world.objects.get(key).map(|row| &row.resource);
+    let both = run.into_iter().chain(desired.objects.get(key));
+    let mut hooks = both.filter_map(|resource| stage::hook(&resource.annotations));
+    hooks.any(|hook| hook.phases == [Phase::SyncFail] || held_up_by_lost_data(&view.world))
 }
 
 fn workloads_done(view: &View) -> Checked {
