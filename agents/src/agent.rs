@@ -11,7 +11,7 @@ use kgit_protocol::ids::{BootId, hex};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
-use crate::journal::{Identity, Journal, JournalError};
+use crate::journal::{Ends, Identity, Journal, JournalError};
 use crate::link::https::HttpsLink;
 use crate::link::join::{join, new_key, renew, renewal_due_in};
 use crate::link::retry::Backoff;
@@ -54,6 +54,8 @@ pub enum AgentError {
     Engine(#[from] RuntimeError),
     #[error("this node is not part of a cluster yet, and no join token was given")]
     NoToken,
+    #[error("no master was named, and none is on record here; add --join https://HOST:PORT")]
+    NoMaster,
     #[error("this node is called {known} in its cluster, not {asked}; `kgit agent leave` first")]
     OtherName { known: String, asked: String },
     #[error("no part of 10.0.0.0/8 is free for pods on this host")]
@@ -107,6 +109,10 @@ async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), 
             key
         }
     };
+    journal.keep_ends(&Ends {
+        master_url: config.master_url.clone(),
+        docker_socket: config.docker_socket.clone(),
+    })?;
     let network = pod_network(&journal, config).await?;
     if config.policy.no_services {
         // It may have been otherwise before.
@@ -315,7 +321,16 @@ async fn note_taken_down(
 
 /// Removes everything of this node from the engine and the disk, its data directory included.
 pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
-    let mut network_went = Ok(());
+    remove(config, grace, true).await.map(drop)
+}
+
+/// The same; without `with_data` volumes stay. Gives those.
+async fn remove(
+    config: &AgentConfig,
+    grace: Duration,
+    with_data: bool,
+) -> Result<Vec<String>, AgentError> {
+    let (mut network_went, mut stay) = (Ok(()), Vec::new());
     {
         let journal = Journal::open(&config.data_dir)?;
         let engine = known_engine(&journal, config)?;
@@ -324,8 +339,11 @@ pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentErr
         }
         end_traffic(config).await?;
         if let Some((docker, _)) = engine {
-            for volume in docker.volumes().await? {
-                docker.remove_volume(&volume).await?;
+            stay = docker.volumes().await?;
+            if with_data {
+                for volume in std::mem::take(&mut stay) {
+                    docker.remove_volume(&volume).await?;
+                }
             }
             network_went = remove_network(&docker).await;
         }
@@ -334,7 +352,7 @@ pub async fn purge(config: &AgentConfig, grace: Duration) -> Result<(), AgentErr
         }
     }
     remove_folder(&config.data_dir)?;
-    network_went
+    network_went.map(|()| stay)
 }
 
 /// The engine lets go of endpoints some time after their containers are gone.
@@ -351,20 +369,41 @@ async fn remove_network(docker: &Docker) -> Result<(), AgentError> {
     }
 }
 
-/// Takes the node out of its cluster: tells the master, then removes everything.
-pub async fn leave(config: &AgentConfig, grace: Duration) -> Result<(), AgentError> {
+/// Takes the node out of its cluster: its pods end, the master is told, and what was made for the
+/// cluster is removed. Volumes stay unless `with_data`; gives those. A host that joins under the
+/// same name has them again.
+pub async fn leave(
+    config: &AgentConfig,
+    grace: Duration,
+    with_data: bool,
+) -> Result<Vec<String>, AgentError> {
     {
         let journal = Journal::open(&config.data_dir)?;
         if let (Some(joined), Some(key)) = (journal.identity()?, journal.key()?) {
             if let Some((docker, network)) = known_engine(&journal, config)? {
                 remove_containers(&docker, network, grace).await?;
             }
-            let url = &config.master_url;
-            let link = HttpsLink::new(url, &joined.authority, &joined.certificate, &key)?;
+            let known = journal.ends()?.map(|ends| ends.master_url);
+            let named = Some(&config.master_url).filter(|url| !url.is_empty()).cloned();
+            let url = named.or(known).ok_or(AgentError::NoMaster)?;
+            let link = HttpsLink::new(&url, &joined.authority, &joined.certificate, &key)?;
             link.leave().await?;
         }
     }
-    purge(config, grace).await
+    remove(config, grace, with_data).await
+}
+
+/// What somebody is told who had the node leave, and which volumes stayed.
+pub fn said_of_leaving(stay: &[String]) -> String {
+    match stay {
+        [] => "left the cluster; nothing of it stays here".to_owned(),
+        stay => format!(
+            "left the cluster; data stays here in {} volumes: {}. A host that joins under the same \
+             name has them again; `docker volume rm` removes them",
+            stay.len(),
+            stay.join(", ")
+        ),
+    }
 }
 
 fn known_engine(
@@ -374,7 +413,10 @@ fn known_engine(
     let (Some(joined), Some(network)) = (journal.identity()?, journal.network()?) else {
         return Ok(None);
     };
-    Ok(Some((Docker::new(scope(&joined), &config.docker_socket), network)))
+    // What runs is where it was started, whatever is said now.
+    let used = journal.ends()?.map(|ends| ends.docker_socket);
+    let socket = used.as_deref().unwrap_or(&config.docker_socket);
+    Ok(Some((Docker::new(scope(&joined), socket), network)))
 }
 
 async fn remove_containers(

@@ -32,6 +32,7 @@ const NETWORK: &str = "network.json";
 const IMAGES: &str = "images.json";
 const WITNESS: &str = "audit-head.json";
 const CONTACT: &str = "contact.json";
+const ENDS: &str = "ends.json";
 const KEY: &str = "key.pem";
 const SPEC_KEY: &str = "spec.key";
 const LOCK: &str = "lock";
@@ -58,6 +59,14 @@ pub struct Journal {
     disk: Box<dyn Disk>,
     /// `None` where the disk is nobody else's.
     _lock: Option<File>,
+}
+
+/// What the agent is between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    pub master_url: String,
+    /// The path of the engine's socket.
+    pub docker_socket: String,
 }
 
 /// Who this node is in its cluster.
@@ -164,6 +173,15 @@ impl Journal {
 
     pub fn keep_images(&self, images: &BTreeSet<String>) -> Result<(), JournalError> {
         self.write(IMAGES, images)
+    }
+
+    /// Those of the last run.
+    pub fn ends(&self) -> Result<Option<Ends>, JournalError> {
+        self.read(ENDS)
+    }
+
+    pub fn keep_ends(&self, ends: &Ends) -> Result<(), JournalError> {
+        self.write(ENDS, ends)
     }
 
     pub fn identity(&self) -> Result<Option<Identity>, JournalError> {

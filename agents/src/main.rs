@@ -65,8 +65,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Leave the cluster: stop and remove everything that ran here for it
-    Leave,
+    /// Leave the cluster: stop and remove what ran here for it; volumes stay
+    Leave {
+        /// Also remove the volumes, and the data in them
+        #[arg(long)]
+        purge: bool,
+    },
     /// Carry service traffic and answer names; started by the agent itself
     #[command(hide = true)]
     Net,
@@ -87,9 +91,12 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let shutdown = CancellationToken::new();
     match arguments.command {
-        Some(Command::Leave) => {
+        Some(Command::Leave { purge }) => {
             let config = config(arguments)?;
-            agent::leave(&config, LEAVE_GRACE).await.context("failed to leave the cluster")
+            let left = agent::leave(&config, LEAVE_GRACE, purge).await;
+            let stay = left.context("failed to leave the cluster")?;
+            eprintln!("{}", agent::said_of_leaving(&stay));
+            Ok(())
         }
         Some(Command::Net) => {
             tokio::spawn(stop_on_signal(shutdown.clone()));
@@ -104,6 +111,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn config(arguments: Arguments) -> anyhow::Result<AgentConfig> {
+    let leaves = matches!(arguments.command, Some(Command::Leave { .. }));
     let name = match arguments.name {
         Some(name) => name,
         None => std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -118,7 +126,11 @@ fn config(arguments: Arguments) -> anyhow::Result<AgentConfig> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let labels: BTreeMap<String, String> = arguments.labels.into_iter().collect();
     Ok(AgentConfig {
-        master_url: arguments.join.context("which master? give --join https://HOST:PORT")?,
+        master_url: match (arguments.join, leaves) {
+            (Some(url), _) => url,
+            (None, true) => String::new(),
+            (None, false) => anyhow::bail!("which master? give --join https://HOST:PORT"),
+        },
         data_dir: arguments.data,
         kept_dirs: Vec::new(),
         node: NodeName::new(name),

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use kgit_agent::agent::said_of_leaving;
 use kgit_agent::config::AgentConfig;
 use kgit_agent::policy::NodePolicy;
 use kgit_agent::runtime::crash::CrashPoint;
@@ -42,8 +43,12 @@ pub struct AgentArgs {
 
 #[derive(Debug, Subcommand)]
 enum AgentCommand {
-    /// Take this host out of its cluster: its pods end, the master forgets it, nothing is left
-    Leave,
+    /// Take this host out of its cluster: its pods end, and the master forgets it; volumes stay
+    Leave {
+        /// Also remove the volumes, and the data in them
+        #[arg(long)]
+        purge: bool,
+    },
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -56,7 +61,10 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 pub async fn run(args: AgentArgs) -> Result<Exit, CliError> {
     let config = config(&args)?;
     match args.command {
-        Some(AgentCommand::Leave) => agent::leave(&config).await?,
+        Some(AgentCommand::Leave { purge }) => {
+            let stay = agent::leave(&config, purge).await?;
+            eprintln!("{}", said_of_leaving(&stay));
+        }
         None => {
             let stop = CancellationToken::new();
             let stopping = stop.clone();
@@ -72,10 +80,14 @@ pub async fn run(args: AgentArgs) -> Result<Exit, CliError> {
 }
 
 fn config(args: &AgentArgs) -> Result<AgentConfig, CliError> {
-    let master_url = args
-        .join
-        .clone()
-        .ok_or_else(|| CliError::usage("no master was named", "add --join https://HOST:PORT"))?;
+    let master_url = match (&args.join, &args.command) {
+        (Some(url), _) => url.clone(),
+        // The agent's directory knows it.
+        (None, Some(AgentCommand::Leave { .. })) => String::new(),
+        (None, None) => {
+            return Err(CliError::usage("no master was named", "add --join https://HOST:PORT"));
+        }
+    };
     let crash = std::env::var("KGIT_CRASH_AT").ok();
     Ok(AgentConfig {
         master_url: master_url.trim_end_matches('/').to_owned(),

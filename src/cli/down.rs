@@ -4,7 +4,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
-use kgit_agent::runtime::docker::parse_socket;
 
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -23,9 +22,6 @@ pub struct DownArgs {
     /// The data directory [default: /var/lib/kgit for root, ~/.local/share/kgit for others]
     #[arg(long, value_name = "DIR", env = "KGIT_DATA")]
     data: Option<PathBuf>,
-    /// The Docker engine's socket [default: the one that `kgit up` used]
-    #[arg(long, value_name = "PATH", value_parser = parse_socket)]
-    docker: Option<String>,
 }
 
 pub async fn run(args: DownArgs) -> Result<Exit, CliError> {
@@ -34,7 +30,7 @@ pub async fn run(args: DownArgs) -> Result<Exit, CliError> {
         eprintln!("nothing was removed");
         return Ok(Exit::Error);
     }
-    down::down(&data, args.docker.as_deref(), args.purge).await?;
+    down::down(&data, args.purge).await?;
     eprintln!("{}", if args.purge { "down, and all data removed" } else { "down; data kept" });
     Ok(Exit::Success)
 }

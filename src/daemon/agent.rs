@@ -11,9 +11,10 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Dae
     Ok(agent::run(config, stop).await?)
 }
 
-/// Takes this host out of its cluster: its pods end, the master forgets it, nothing is left.
-pub async fn leave(config: &AgentConfig) -> Result<(), DaemonError> {
+/// Takes this host out of its cluster: its pods end, and the master forgets it. Gives the volumes that
+/// stay: all, unless `with_data`.
+pub async fn leave(config: &AgentConfig, with_data: bool) -> Result<Vec<String>, DaemonError> {
     /// How long containers get between TERM and KILL.
     const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
-    Ok(agent::leave(config, GRACE).await?)
+    Ok(agent::leave(config, GRACE, with_data).await?)
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use kgit_agent::agent;
 use kgit_agent::policy::NodePolicy;
+use kgit_agent::runtime::docker::DEFAULT_SOCKET;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::config;
 use crate::daemon::error::DaemonError;
-use crate::daemon::up::{self, own_agent, running};
+use crate::daemon::up::{own_agent, running};
 
 /// How long the process gets to end: it finishes its transaction and its agent's call.
 const PROCESS_GRACE: Duration = Duration::from_secs(20);
@@ -17,21 +18,17 @@ const PROCESS_GRACE: Duration = Duration::from_secs(20);
 const CONTAINER_GRACE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Ends the process, then the containers. With `purge`, everything that `kgit up` ever made goes:
-/// containers, networks, volumes, the data directory. Without a socket, on the engine that it used last.
-pub async fn down(
-    data: &Path,
-    docker_socket: Option<&str>,
-    purge: bool,
-) -> Result<(), DaemonError> {
+/// Ends the process, then the containers, on the engine that it used last. With `purge`, everything
+/// that `kgit up` ever made goes: containers, networks, volumes, the data directory.
+pub async fn down(data: &Path, purge: bool) -> Result<(), DaemonError> {
     if let Some(pid) = running(data) {
         end_process(pid).await?;
     }
     let agent_data = config::agent_data(data);
     let mut agent_went = Ok(());
     if agent_data.exists() {
-        let docker_socket = docker_socket.map_or_else(|| up::engine_of(data), str::to_owned);
-        let agent = own_agent(data, &docker_socket, NodePolicy::default());
+        // The agent's own directory knows its engine better.
+        let agent = own_agent(data, DEFAULT_SOCKET, NodePolicy::default());
         agent_went = match purge {
             true => agent::purge(&agent, CONTAINER_GRACE).await,
             false => agent::stop_all(&agent, CONTAINER_GRACE).await,

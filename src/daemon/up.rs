@@ -7,7 +7,6 @@ use kgit_agent::agent;
 use kgit_agent::config::AgentConfig;
 use kgit_agent::policy::NodePolicy;
 use kgit_agent::runtime::crash::CrashPoint;
-use kgit_agent::runtime::docker::DEFAULT_SOCKET;
 use kgit_protocol::ids::NodeName;
 use tokio_util::sync::CancellationToken;
 
@@ -39,19 +38,9 @@ pub struct Up {
 /// The pid of the process, beside the data that it uses.
 const PID_FILE: &str = "up.pid";
 
-/// The socket of the engine that its containers are on.
-const ENGINE_FILE: &str = "engine";
-
-/// The engine that `kgit up` with this data directory used last.
-pub fn engine_of(data: &Path) -> String {
-    let kept = std::fs::read_to_string(data.join(ENGINE_FILE)).unwrap_or_default();
-    if kept.is_empty() { DEFAULT_SOCKET.to_owned() } else { kept }
-}
-
 pub async fn start(config: &UpConfig) -> Result<Up, DaemonError> {
     let data = &config.master.data;
     config::make_data(data)?;
-    config::write_private(&data.join(ENGINE_FILE), config.docker_socket.as_bytes())?;
     let mut master = master::start(&config.master).await?;
     config::write_private(&data.join(PID_FILE), std::process::id().to_string().as_bytes())?;
     let agent_config = agent_config(config, &master).await?;

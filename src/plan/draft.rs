@@ -32,8 +32,8 @@ pub struct Draft<'a> {
     pub places: Option<Session>,
     /// Pods that mind where others are may have a place now.
     others_came: bool,
-    /// Room that was being made for a pod is anybody's.
-    promise_ended: bool,
+    /// So may any other: one came that minds who is near it, or room that was being made is anybody's.
+    anybody_asks: bool,
     version: u64,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Draft<'a> {
             nodes: BTreeSet::new(),
             places: None,
             others_came: false,
-            promise_ended: false,
+            anybody_asks: false,
             version: world.version + 1,
         }
     }
@@ -112,9 +112,11 @@ impl<'a> Draft<'a> {
         let before = self.pod_before(&effect);
         if let (Some(before), Effect::Put(_, Record::Pod(new))) = (&before, &effect) {
             let was_at = before.as_ref().and_then(|before| before.seat());
-            self.others_came |= new.seat().is_some_and(|seat| was_at != Some(seat));
+            let came = new.seat().is_some_and(|seat| was_at != Some(seat));
+            self.others_came |= came;
             let was_promised = before.as_ref().and_then(|before| before.promised());
-            self.promise_ended |= was_promised.is_some_and(|node| new.seat() != Some(node));
+            self.anybody_asks |= (came && new.template.placement.minds_pods())
+                || was_promised.is_some_and(|node| new.seat() != Some(node));
         }
         self.forget_places(&effect);
         self.world.apply(&effect, self.version);
@@ -130,7 +132,7 @@ impl<'a> Draft<'a> {
 
     /// Queues what waits for a place and may have one by what became of other pods since this was asked last.
     pub fn retry_those_that_mind(&mut self) -> bool {
-        let anybody = std::mem::take(&mut self.promise_ended);
+        let anybody = std::mem::take(&mut self.anybody_asks);
         if std::mem::take(&mut self.others_came) || anybody {
             let mind = self.world.unplaced().filter(|pod| {
                 let placement = &pod.template.placement;

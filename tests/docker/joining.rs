@@ -23,6 +23,28 @@ spec:
         readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
 ";
 
+/// What has its data on the second host.
+const KEEPER: &str = "
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: keeper}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: keeper}
+spec:
+  nodeSelector: {kubernetes.io/hostname: van}
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: kgit-test/web:1
+    command: [sh, -c, 'echo kept >/data/it; exec serve 8080']
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: keeper}}]
+";
+
 const GREEDY: &str = "
 apiVersion: v1
 kind: Pod
@@ -127,7 +149,7 @@ fn a_second_host_takes_its_share(office: &mut Office, shop: usize) {
     let van = office.join("van", IMAGES);
     let second = WEB.replace("name: web}", "name: van}").replace("app: web", "app: van");
     let second = second.replace("hostname: shop", "hostname: van");
-    office.repo.write("van.yaml", second);
+    office.repo.write("van.yaml", second + KEEPER);
     let commit = office.repo.commit("a second one");
     office.repo.push();
     office.face.until_done(&commit);
@@ -147,13 +169,17 @@ fn a_host_leaves_for_good(office: &mut Office) {
     office.face.until_done(&commit);
     van.process.terminate();
     let mut leave = office.agent("van");
-    let left = crate::ran::Ran::of(leave.arg("leave"));
+    leave.env_remove("KGIT_JOIN").arg("leave");
+    let left = crate::ran::Ran::of(&mut leave);
     assert_eq!(left.code, 0, "{left}");
+    assert!(left.err.contains("data stays here in 1 volumes"), "{left}");
     office.face.until("the master has forgotten it", || {
         let status = office.face.status()?;
         (list(&status["nodes"]).len() == 1).then_some(())
     });
     let remains = van.engine.docker(&["ps", "-aq"]);
-    assert_eq!(remains, "", "nothing is left on the host");
+    assert_eq!(remains, "", "nothing runs on the host any more");
+    let volumes = van.engine.docker(&["volume", "ls", "-q"]);
+    assert_eq!(volumes.lines().count(), 1, "data stays until somebody removes it: {volumes}");
     assert!(!office.agent_data("van").exists());
 }

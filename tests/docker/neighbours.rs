@@ -86,13 +86,12 @@ fn down_stops_everything_and_keeps_the_data_for_the_next_up() {
     cluster.until_quiet();
     assert_eq!(lives(&cluster), before);
 
-    let socket = engine.socket.clone();
     let down = cluster.kgit(&["down"]);
     assert_eq!(down.code, 0, "{down}");
     assert!(!cluster.process().lives(), "down ends the process too");
     assert!(cluster.containers().iter().all(|container| !container.runs()));
     assert!(cluster.data().exists());
-    let again = cluster.kgit(&["down", "--docker", &socket]);
+    let again = cluster.kgit(&["down"]);
     assert_eq!(again.code, 0, "twice is as good as once: {again}");
 
     cluster.start();
@@ -109,8 +108,7 @@ fn purge_asks_before_it_removes_data() {
     let cluster = Cluster::up_with(&engine, &[("web.yaml", PODS)]);
     cluster.until_ready("web");
     let before = lives(&cluster);
-    let socket = engine.socket.clone();
-    let refused = cluster.kgit(&["down", "--purge", "--docker", &socket]);
+    let refused = cluster.kgit(&["down", "--purge"]);
     assert_eq!(refused.code, 2, "without a terminal there is nobody to ask: {refused}");
     assert!(refused.err.contains("--yes"), "{refused}");
     assert_eq!(lives(&cluster), before);

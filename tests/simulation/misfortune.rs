@@ -77,7 +77,10 @@ impl Cluster {
             Fault::AgentDies => self.kill_agent(node),
             Fault::AgentHangs => {
                 let delay = self.random.pick(&[1_000, 30_000, 120_000, 900_000]);
-                self.agents[node].hangs_until = self.now.after(Duration::from_millis(delay));
+                // A second one does not end the first.
+                let until = self.now.after(Duration::from_millis(delay));
+                let agent = &mut self.agents[node];
+                agent.hangs_until = agent.hangs_until.max(until);
             }
             Fault::AgentClockSteps | Fault::AgentClockDrifts => self.turn_clock(fault, node),
             Fault::HostReboots => self.reboot(node),
@@ -90,7 +93,9 @@ impl Cluster {
             Fault::EngineAway => self.engine_away(node),
             Fault::EngineHangs => {
                 let delay = self.random.pick(&[2_000, 20_000, 90_000, 600_000]);
-                self.agents[node].engine_hangs_until = self.now.after(Duration::from_millis(delay));
+                let until = self.now.after(Duration::from_millis(delay));
+                let agent = &mut self.agents[node];
+                agent.engine_hangs_until = agent.engine_hangs_until.max(until);
             }
             Fault::CallFails => self.fail_calls(node),
             Fault::LinkCut | Fault::AnswersLost | Fault::RequestsLost => {

@@ -23,7 +23,7 @@ mod watch_tests;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 
 use crate::api::state::Api;
 
@@ -38,10 +38,7 @@ pub fn routes() -> Router<Api> {
         .route("/api/", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/", get(discovery::groups))
-        .route(
-            "/api/v1/namespaces/{namespace}/pods/{name}",
-            get(read::read).delete(end_pod::end_pod).fallback(refuse::refuse),
-        )
+        .route("/api/v1/namespaces/{namespace}/pods/{name}", one_pod())
         .route(&of_pod("exec"), get(streams::exec).post(streams::exec))
         .route(&of_pod("attach"), get(streams::attach).post(streams::attach))
         .route(&of_pod("portforward"), get(streams::port_forward).post(streams::port_forward))
@@ -59,6 +56,10 @@ pub fn routes() -> Router<Api> {
         .route("/api/{*path}", get(read::read).fallback(refuse::refuse))
         .route("/apis/{*path}", get(read::read).fallback(refuse::refuse))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+fn one_pod() -> MethodRouter<Api> {
+    get(read::read).delete(end_pod::end_pod).fallback(refuse::refuse)
 }
 
 /// The path of something that is done with a pod.

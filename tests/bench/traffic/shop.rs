@@ -203,9 +203,8 @@ impl Shop {
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        let socket = self.hosts.engine(HOST);
         let mut down = kgit_at(&self.hosts, HOST);
-        down.args(["down", "--purge", "--yes", "--docker"]).arg(socket);
+        down.args(["down", "--purge", "--yes"]);
         let _ = down.arg("--data").arg(self.dir.path().join("data")).status();
         let _ = self.process.kill();
         let _ = self.process.wait();
