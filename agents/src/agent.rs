@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "part of the shell: it puts the agent together")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::runtime::docker::Docker;
 use crate::runtime::{Runtime, RuntimeError, Scope};
 use crate::volumes::Places;
 use crate::volumes::resolver::Resolver;
+use crate::worker::facts;
 use crate::worker::facts::host_boot;
 use crate::worker::images::Puller;
 use crate::worker::outbox::Outbox;
@@ -231,7 +233,7 @@ async fn identity(
     let mut backoff = Backoff::default();
     let joined = loop {
         let tried =
-            join(&config.master_url, &token, key, &config.node, &config.labels, network).await;
+            join(&config.master_url, &token, key, &config.node, &labels(config), network).await;
         match tried {
             Ok(joined) => break joined,
             // A master that is starting, or a network that is coming up.
@@ -391,6 +393,14 @@ pub async fn leave(
         }
     }
     remove(config, grace, with_data).await
+}
+
+/// Those that were asked for, and the host's architecture, which many manifests select by.
+fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
+    let own = facts::architecture(std::env::consts::ARCH).to_owned();
+    let mut labels = BTreeMap::from([(facts::ARCHITECTURE_LABEL.to_owned(), own)]);
+    labels.extend(config.labels.clone());
+    labels
 }
 
 /// What somebody is told who had the node leave, and which volumes stayed.

@@ -355,14 +355,14 @@ impl Rollout<'_> {
     fn note_state(&self, draft: &mut Draft<'_>) {
         let sets = self.sets(draft);
         let newest = sets.last().map(|set| set.key.clone());
-        let mut status = ReplicaStatus::default();
+        let (mut status, mut new_available) = (ReplicaStatus::default(), 0);
         for set in &sets {
             let counts = replicas::count(&draft.world, set, draft.now);
             status.replicas += counts.replicas;
             status.ready += counts.ready;
             status.available += counts.available;
             if newest.as_ref() == Some(&set.key) {
-                status.updated = counts.replicas;
+                (status.updated, new_available) = (counts.replicas, counts.available);
             }
             if let Some(at) = replicas::next_available(&draft.world, set, draft.now) {
                 draft.wake(self.key, at);
@@ -372,7 +372,7 @@ impl Rollout<'_> {
         let complete = is_complete(self.spec.replicas, status);
         let state = self.progressed(draft, old.clone(), status, complete);
         if !complete && !self.spec.paused {
-            self.wait_for_rollout(draft, status, &state);
+            self.wait_for_rollout(draft, new_available, &state);
         }
         if state != old {
             draft.note(self.key, Record::Deployment(Arc::new(state)));
@@ -413,12 +413,8 @@ impl Rollout<'_> {
         Duration::from_secs(u64::from(self.spec.progress_deadline_seconds))
     }
 
-    fn wait_for_rollout(
-        &self,
-        draft: &mut Draft<'_>,
-        status: ReplicaStatus,
-        state: &DeploymentState,
-    ) {
+    fn wait_for_rollout(&self, draft: &mut Draft<'_>, new_available: u32, state: &DeploymentState) {
+        let status = state.status;
         let deadline = state.progressed.after(self.deadline());
         let late = deadline <= draft.now;
         let (of_what, consequence) = match (state.rolled_out, status.replicas > status.updated) {
@@ -431,7 +427,7 @@ impl Rollout<'_> {
                 ("pods of the new revision", "ProgressDeadlineExceeded; it is still being tried")
             }
         };
-        let missing = self.spec.replicas.saturating_sub(status.available.min(status.updated));
+        let missing = self.spec.replicas.saturating_sub(new_available);
         draft.wait(Waiting {
             object: self.key.clone(),
             for_what: format!("{missing} of {} {of_what} to be available", self.spec.replicas),

@@ -3,6 +3,7 @@
 use crate::face::{condition, list};
 use crate::hosts::Hosts;
 use crate::office::{Office, listening, reaches};
+use crate::process::kgit_on;
 use crate::skip::not_tried;
 
 const WEB: &str = "
@@ -168,8 +169,9 @@ fn a_host_leaves_for_good(office: &mut Office) {
     office.repo.push();
     office.face.until_done(&commit);
     van.process.terminate();
-    let mut leave = office.agent("van");
-    leave.env_remove("KGIT_JOIN").arg("leave");
+    // Its directory knows the master and the engine.
+    let mut leave = kgit_on(&office.hosts, "van");
+    leave.args(["agent", "leave", "--data"]).arg(office.agent_data("van"));
     let left = crate::ran::Ran::of(&mut leave);
     assert_eq!(left.code, 0, "{left}");
     assert!(left.err.contains("data stays here in 1 volumes"), "{left}");

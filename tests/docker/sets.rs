@@ -95,10 +95,10 @@ fn until_settled(cluster: &Cluster, image: &str, pods: usize) -> BTreeMap<String
 /// In the file that only the first of its lives wrote, in its hostname, and in the DNS.
 fn each_knows_its_own_name(cluster: &Cluster, own: &OwnEngine) {
     for (name, other) in [("db-0", "db-1"), ("db-1", "db-0")] {
-        let says = |script: &str| {
-            let pod = cluster.running(name).remove(0);
-            own.engine.try_docker(&["exec", pod.id(), "sh", "-c", script])
-        };
+        // What is known of it may be from before everything was restarted.
+        let runs = || cluster.running(name).into_iter().next();
+        let pod = cluster.until(&format!("{name} runs"), runs);
+        let says = |script: &str| own.engine.try_docker(&["exec", pod.id(), "sh", "-c", script]);
         let ran = says("cat /data/first; hostname");
         assert_eq!((ran.code, ran.out.as_str()), (0, &*format!("{name}\n{name}\n")), "{ran}");
         let ask = format!("timeout 5 wget -qO /dev/null http://{other}.db:8080/healthz");

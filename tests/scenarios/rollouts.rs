@@ -114,7 +114,7 @@ fn a_revision_that_never_gets_ready_leaves_the_old_one_serving() {
     cluster.commit(&[("web.yaml", &web("web:broken", 3))]);
     cluster.agents_act_on_new_pods_only();
     cluster.pass(Duration::from_secs(700));
-    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for 2 of 3 pods of the new revision to be available");
+    assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for 3 of 3 pods of the new revision to be available");
     let left: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
     assert!(good.iter().all(|uid| left.contains(uid)));
     cluster.behaviour.clear();

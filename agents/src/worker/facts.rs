@@ -20,6 +20,21 @@ const MAX_PODS: u32 = 110;
 /// Kubernetes collects images above this share of the disk.
 const PRESSURE_PERCENT: u64 = 85;
 
+/// The label by which manifests ask for an architecture.
+pub const ARCHITECTURE_LABEL: &str = "kubernetes.io/arch";
+
+/// A machine's name as Kubernetes (and Go) writes it; engines and kernels write what `uname -m` does.
+pub fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i686" | "x86" => "386",
+        "armv6l" | "armv7l" => "arm",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
 /// Looks at the node now and then, for as long as the agent lives.
 pub(super) async fn watch_node<R: Runtime>(shared: Arc<Shared<R>>, outbox: Arc<Outbox>) {
     loop {
@@ -34,7 +49,7 @@ pub(super) async fn watch_node<R: Runtime>(shared: Arc<Shared<R>>, outbox: Arc<O
             addresses: addresses(),
             os_image: engine.operating_system,
             kernel: engine.kernel,
-            architecture: engine.architecture,
+            architecture: architecture(&engine.architecture).to_owned(),
             engine: engine.version,
             engine_api: engine.api,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
