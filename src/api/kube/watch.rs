@@ -289,15 +289,23 @@ impl Watcher {
             match old.remove(&key) {
                 None => self.line(lines, "ADDED", shown),
                 Some(before) if same(&before, &shown) => {}
+                Some(before) if is_another(&before, &shown) => {
+                    self.deleted(lines, before, version);
+                    self.line(lines, "ADDED", shown);
+                }
                 Some(_) => self.line(lines, "MODIFIED", shown),
             }
         }
-        for (_, mut gone) in old {
-            // A deletion is newer than the last write of what was deleted.
-            gone.version = version;
-            gone.object["metadata"]["resourceVersion"] = json!(version.to_string());
-            self.line(lines, "DELETED", gone);
+        for (_, gone) in old {
+            self.deleted(lines, gone, version);
         }
+    }
+
+    /// A deletion is newer than the last write of what was deleted.
+    fn deleted(&self, lines: &mut Vec<u8>, mut gone: Shown, version: u64) {
+        gone.version = version;
+        gone.object["metadata"]["resourceVersion"] = json!(version.to_string());
+        self.line(lines, "DELETED", gone);
     }
 
     fn seen<'a>(&self, view: &'a View) -> Seen<'a> {
@@ -359,6 +367,11 @@ async fn own_shown(
     let all = own_nouns(api, caller, view, noun).await?.into_iter();
     let wanted = all.filter(|shown| wanted.matches(&shown.object));
     Ok(wanted.map(|shown| (shown.key.clone(), shown)).collect())
+}
+
+/// Of the same name, as the next pod of a StatefulSet is.
+fn is_another(before: &Shown, after: &Shown) -> bool {
+    before.object["metadata"]["uid"] != after.object["metadata"]["uid"]
 }
 
 /// Equal but for the version: a row may change in what this type does not show.

@@ -200,3 +200,16 @@ async fn what_is_shown_from_the_audit_log_is_watched_too() {
     let mut all = reader.watch(&format!("{path}?watch=1")).await;
     assert_eq!(all.next().await, "ADDED 1");
 }
+
+#[tokio::test]
+async fn another_object_of_the_same_name_is_told_as_such() {
+    let reader = Reader::start(Role::Read).await;
+    reader.commit(vec![made(&reader, "again", "")]).await;
+    let (_, version) = Known::list(&reader).await;
+    let mut lines = reader.watch(&watch_from(&version)).await;
+    let Effect::Put(key, Record::Pod(next)) = made(&reader, "again", "") else { unreachable!() };
+    let next = Pod { uid: kgit_protocol::ids::PodUid::new("another"), ..(*next).clone() };
+    reader.commit(vec![Effect::Put(key, Record::Pod(Arc::new(next)))]).await;
+    assert_eq!(lines.next().await, "DELETED again");
+    assert_eq!(lines.next().await, "ADDED again");
+}
