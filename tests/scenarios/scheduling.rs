@@ -1,6 +1,7 @@
 //! Pods that compete for room: who comes first, who makes way, and what budgets allow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use insta::assert_snapshot;
 
@@ -369,4 +370,40 @@ fn room_that_a_finished_job_leaves_is_taken() {
     cluster.settle();
     assert!(cluster.pods().iter().all(|pod| pod.placed.is_some()));
     cluster.ends_quietly();
+}
+
+#[test]
+fn room_that_was_being_made_on_a_node_that_is_lost_is_made_elsewhere() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[
+        ("classes.yaml", &class("high", 100, "")),
+        ("low.yaml", &app("low", 2, "3", "")),
+    ]);
+    cluster.settle();
+    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b
+    low –
+    ");
+    cluster.lost.insert("a".to_owned());
+    cluster.pass(Duration::from_secs(60));
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b ending
+    low –
+    low –
+    ");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high b
+    low a ending
+    low –
+    low –
+    ");
 }

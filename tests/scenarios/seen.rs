@@ -1,5 +1,7 @@
 //! What follows from what agents see and tell of pods: restarts, health, drifts, events.
 
+use insta::assert_snapshot;
+use kgit::domain::audit::Body;
 use kgit_protocol::observation::{
     ContainerObservation, ContainerState, Drift, DriftKind, PodEvent, PodObservation, PodPhase,
 };
@@ -155,4 +157,36 @@ fn what_agents_put_right_and_tell_is_on_record_once() {
     cluster.commit(&[("two.yaml", &web("web:1", 1).replace("web", "other"))]);
     cluster.settle();
     cluster.tells("a", "", &[pulled, killed, pulled]);
+}
+
+/// What set the last reconcile off.
+fn trigger(cluster: &Cluster) -> String {
+    let triggers = cluster.entries().into_iter().filter_map(|entry| match entry.body {
+        Body::Triggered { by, .. } => Some(format!("{by:?}")),
+        _ => None,
+    });
+    triggers.last().unwrap_or_default()
+}
+
+#[test]
+fn what_happens_after_a_drift_is_not_told_as_that_drift_again() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let drift = Drift {
+        number: 1,
+        at: kgit_protocol::time::Timestamp(1_767_225_600_000),
+        container: "web".to_owned(),
+        kind: DriftKind::Removed,
+        seen: "removed by hand".to_owned(),
+    };
+    cluster.seen("web", |seen| seen.drifts = vec![drift.clone()]);
+    assert_snapshot!(trigger(&cluster), @r#"Drift { what: "Pod/default/web-dz6clcrlxq-mr2cq Removed: removed by hand" }"#);
+    cluster.seen("web", |seen| {
+        seen.drifts = vec![drift.clone()];
+        seen.phase = PodPhase::Failed;
+        seen.ready = false;
+    });
+    assert_snapshot!(trigger(&cluster), @r#"Observation { what: "Pod/default/web-dz6clcrlxq-mr2cq not ready" }"#);
+    cluster.ends_quietly();
 }

@@ -173,3 +173,12 @@ fn the_api_is_at_the_first_address() {
     assert_eq!(state.service.address, ServiceAddress::Cluster(first));
     assert_eq!(state.service.ports[0].port, 443);
 }
+
+#[test]
+fn a_service_whose_workload_is_to_have_no_pods_misses_none() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 0)), ("service.yaml", &service("ClusterIP"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"");
+    cluster.ends_quietly();
+}

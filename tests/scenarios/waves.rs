@@ -209,6 +209,26 @@ fn a_hook_runs_before_and_another_after_each_commit_that_changes_something() {
 }
 
 #[test]
+fn a_hook_that_runs_nothing_is_brought_up_to_date_and_not_made_anew() {
+    let mut cluster = Cluster::new(&["a"]);
+    let hook = |mode: &str| with(&config(mode), "hook", "PreSync");
+    cluster.commit(&[("c.yaml", &hook("a")), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", &hook("b")), ("web.yaml", &web("web:2", 1))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    ConfigMap/default/settings
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on a
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  1 → 0
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn a_hook_that_fails_stops_the_sync_and_the_next_commit_runs_it_again() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.behaviour.insert("migrate".to_owned(), Behaviour::Fails);
