@@ -388,7 +388,10 @@ impl Rollout<'_> {
         let was = old.status;
         let changed = old.observed_generation != self.applied.generation;
         let old_pods = |status: ReplicaStatus| status.replicas.saturating_sub(status.updated);
+        // One that was complete is not late for what it lacks only now.
+        let fell_back = !complete && is_complete(self.spec.replicas, was);
         let ahead = changed
+            || fell_back
             || status.updated > was.updated
             || old_pods(status) < old_pods(was)
             || status.ready > was.ready

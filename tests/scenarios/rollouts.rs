@@ -54,6 +54,8 @@ fn a_new_image_rolls_and_a_revert_brings_the_same_revision_back() {
     ");
     cluster.commit(&[("web.yaml", &web("web:2", 3))]);
     cluster.settle();
+    let accepted = cluster.world().meta.accepted.clone();
+    assert_eq!(accepted.map(|commit| commit.summary.clone()).as_deref(), Some("change 2"));
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ update    Deployment/default/web
     + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
@@ -359,5 +361,47 @@ fn a_revision_that_none_may_be_beside_does_not_grow_beside_what_ends_though_it_i
     cluster.behaviour.clear();
     cluster.settle();
     assert_eq!(cluster.pods().iter().filter(|pod| pod.is_ready()).count(), 3);
+    cluster.ends_quietly();
+}
+
+fn is_late(cluster: &Cluster) -> bool {
+    cluster.world().deployments.values().any(|state| state.deadline_exceeded)
+}
+
+#[test]
+fn a_rollout_that_a_config_sets_off_is_not_late_when_it_begins() {
+    let mut cluster = Cluster::new(&["a"]);
+    let from = "        envFrom: [{configMapRef: {name: settings}}]\n";
+    let web = web_with("web:1", 1, from) + "  strategy: {type: Recreate}\n";
+    cluster.commit(&[("web.yaml", &web), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(3600));
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("c.yaml", &config("b"))]);
+    cluster.settle();
+    assert!(!is_late(&cluster));
+    cluster.pass(Duration::from_secs(601));
+    assert!(is_late(&cluster));
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_deployment_that_lost_a_pod_long_after_its_rollout_is_late_only_after_the_deadline() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(3600));
+    let first = cluster.pods()[0].key.name.to_string();
+    cluster.behaviour.insert(first, Behaviour::NeverReady);
+    cluster.settle();
+    assert!(!is_late(&cluster));
+    cluster.pass(Duration::from_secs(599));
+    assert!(!is_late(&cluster));
+    cluster.pass(Duration::from_secs(2));
+    assert!(is_late(&cluster));
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert!(!is_late(&cluster));
     cluster.ends_quietly();
 }

@@ -2,6 +2,9 @@
 
 use insta::assert_snapshot;
 use kgit::domain::audit::Body;
+use kgit::master::event::Event;
+use kgit_protocol::ids::{BootId, NodeName};
+use kgit_protocol::messages::Report;
 use kgit_protocol::observation::{
     ContainerObservation, ContainerState, Drift, DriftKind, PodEvent, PodObservation, PodPhase,
 };
@@ -189,4 +192,29 @@ fn what_happens_after_a_drift_is_not_told_as_that_drift_again() {
     });
     assert_snapshot!(trigger(&cluster), @r#"Observation { what: "Pod/default/web-dz6clcrlxq-mr2cq not ready" }"#);
     cluster.ends_quietly();
+}
+
+#[test]
+fn an_agent_that_starts_anew_is_heard_though_it_counts_its_reports_from_one() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let pod = cluster.pods()[0].clone();
+    let seen = PodObservation { ready: false, ..(**pod.observed.as_ref().unwrap()).clone() };
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    let report = Report {
+        directory: None,
+        version: 1,
+        boot: BootId::new("another boot"),
+        sequence: 1,
+        applied: None,
+        node: None,
+        pods: vec![seen],
+        events: Vec::new(),
+        volumes_removed: Vec::new(),
+        complete: true,
+    };
+    cluster.restart_master();
+    cluster.turn(vec![Event::Report { node: NodeName::new("a"), report: Box::new(report), reply }]);
+    assert!(!cluster.pods()[0].is_ready());
 }

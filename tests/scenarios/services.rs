@@ -182,3 +182,21 @@ fn a_service_whose_workload_is_to_have_no_pods_misses_none() {
     assert_snapshot!(cluster.waits().join("\n"), @"");
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_load_balancer_is_reached_at_the_nodes_that_are_not_lost() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    for (node, address) in [("a", "192.0.2.1"), ("b", "192.0.2.2")] {
+        let rows = cluster.world().nodes;
+        let row = rows.values().find(|row| row.name.as_str() == node).unwrap();
+        let mut about = row.observed.clone();
+        about.facts.addresses = vec![address.to_owned()];
+        cluster.report(node, Some(about), Vec::new());
+    }
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("service.yaml", &service("LoadBalancer"))]);
+    cluster.settle();
+    assert_eq!(state(&cluster, "web").unwrap().ingress, ["192.0.2.1", "192.0.2.2"]);
+    cluster.lost.insert("a".to_owned());
+    cluster.pass(std::time::Duration::from_secs(60));
+    assert_eq!(state(&cluster, "web").unwrap().ingress, ["192.0.2.2"]);
+}

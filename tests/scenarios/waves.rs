@@ -8,7 +8,7 @@ use kgit::plan::text;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
-use crate::manifests::{claim, config, job, pod_with_claim, web};
+use crate::manifests::{claim, config, job, pod_with_claim, stateful, web};
 
 /// A manifest with an annotation of Argo CD's.
 fn with(manifest: &str, annotation: &str, value: &str) -> String {
@@ -506,5 +506,26 @@ fn what_comes_back_is_not_late_and_starts_no_pod_that_nobody_wants() {
     + create    Pod/default/web-dz6clcrlxq-wlbpr  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_comes_after_a_stateful_set_waits_for_the_last_of_its_pods_to_be_new() {
+    let mut cluster = Cluster::new(&["a"]);
+    let db = |image| wave(&stateful(image, 2, "  minReadySeconds: 30\n"), -1);
+    let both = |db: &str, web: &str, cluster: &mut Cluster| {
+        cluster.commit(&[("db.yaml", db), ("web.yaml", web)]);
+        cluster.settle();
+    };
+    both(&db("db:1"), &web("web:1", 1), &mut cluster);
+    cluster.pass(Duration::from_secs(100));
+    both(&db("db:2"), &web("web:2", 1), &mut cluster);
+    let images = |cluster: &Cluster| {
+        let pods = cluster.pods();
+        pods.iter().map(|pod| pod.template.containers[0].image.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(images(&cluster), ["db:1", "db:2", "web:1"], "all are ready, and one is old");
+    cluster.pass(Duration::from_secs(100));
+    assert_eq!(images(&cluster), ["db:2", "db:2", "web:2"]);
     cluster.ends_quietly();
 }
