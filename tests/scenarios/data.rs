@@ -88,8 +88,9 @@ fn data_outlives_its_manifests() {
     - stop      Pod/default/writer  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
-    cluster.commit(&[("pvc.yaml", &files[0].1), ("pod.yaml", &files[1].1)]);
+    cluster.commit(&[("data.yaml", &files[0].1), ("pod.yaml", &files[1].1)]);
     cluster.settle();
+    assert_eq!(cluster.file_of("PersistentVolumeClaim", "data"), "data.yaml");
     assert_snapshot!(cluster.last_reconcile(), @"
     + restore   PersistentVolumeClaim/default/data
     + restore   Pod/default/writer

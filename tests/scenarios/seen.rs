@@ -218,3 +218,38 @@ fn an_agent_that_starts_anew_is_heard_though_it_counts_its_reports_from_one() {
     cluster.turn(vec![Event::Report { node: NodeName::new("a"), report: Box::new(report), reply }]);
     assert!(!cluster.pods()[0].is_ready());
 }
+
+#[test]
+fn a_pod_that_its_node_refuses_is_shown_and_not_tried_again_until_its_manifest_changes() {
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let mut cluster = Cluster::new(&["a"]);
+        cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+        let text = |image: &str| {
+            let web = web(image, 1).replace("kind: Deployment", &format!("kind: {kind}"));
+            match kind {
+                "StatefulSet" => web.replace("  selector", "  serviceName: web\n  selector"),
+                "DaemonSet" => web.replace("  replicas: 1\n", ""),
+                _ => web,
+            }
+        };
+        cluster.commit(&[("web.yaml", &text("web:1"))]);
+        cluster.settle();
+        let before = cluster.pods()[0].uid.clone();
+        for _ in 0..3 {
+            cluster.seen("web", |seen| {
+                seen.phase = PodPhase::Failed;
+                seen.reason = Some("NodePolicy".to_owned());
+            });
+            cluster.settle();
+        }
+        let uids: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+        assert_eq!(uids, [before], "{kind}");
+        cluster.behaviour.clear();
+        cluster.commit(&[("web.yaml", &text("web:2"))]);
+        cluster.settle();
+        let images: Vec<_> =
+            cluster.pods().iter().map(|pod| pod.template.containers[0].image.clone()).collect();
+        assert_eq!(images, ["web:2"], "{kind}: {:?}", cluster.waits());
+        cluster.ends_quietly();
+    }
+}

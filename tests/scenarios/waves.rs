@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 use kgit::domain::audit::{Body, Entry};
+use kgit::domain::key::Kind;
 use kgit::plan::text;
 
 use crate::agents::Behaviour;
@@ -343,6 +344,26 @@ fn a_hook_whose_manifest_was_gone_for_a_while_runs_again() {
     + create    Job/default/migrate  PreSync hook
     ~ finish    Job/default/migrate  complete
     ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_hook_runs_again_only_when_no_pod_of_its_earlier_run_is_left() {
+    let mut cluster = Cluster::new(&["a"]);
+    let before = hook("migrate", "PreSync");
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("b.yaml", "")]);
+    cluster.settle();
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web("web:2", 1))]);
+    cluster.settle();
+    let first = cluster.pods().iter().filter(|pod| pod.owner.kind == Kind::Job).count();
+    assert_eq!(first, 1);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(running(&cluster), "migrate web");
     cluster.ends_quietly();
 }
 
