@@ -268,6 +268,23 @@ mod tests {
         check(with(3, ready(10), &[UNREADY]), 1);
         check(with(1, ready(40), &[MISSING, MISSING, MISSING]), 4);
         check(with(3, ready(50), &[MISSING]), 4);
+        // One that is not ready is neither busy nor idle where the others do little; one without
+        // figures is idle where they do much.
+        check(with(3, ready(46), &[UNREADY]), 4);
+        check(with(3, ready(71), &[MISSING]), 4);
+    }
+
+    #[test]
+    fn a_number_that_is_not_that_of_the_pods_found_goes_neither_back_nor_forth() {
+        let check = |current, samples: &[Sample], expected: u32| {
+            assert_eq!(wish(current, HALF, samples).unwrap().replicas, expected, "{samples:?}");
+        };
+        // What is known of all goes by itself.
+        check(5, &of(2, ready(60)), 3);
+        check(1, &of(4, ready(25)), 2);
+        // What is not known of all turns no growth into less and no shrinking into more.
+        check(9, &[ready(100), ready(100), ready(100), MISSING], 9);
+        check(1, &[ready(20), ready(20), ready(20), MISSING], 1);
     }
 
     #[test]
@@ -348,6 +365,7 @@ mod tests {
         // Four were added ten seconds ago, so the period began with one.
         assert_eq!(up(5, PolicySelect::Max, &both, &[(second(90), 4)]), 5);
         assert_eq!(up(5, PolicySelect::Max, &both, &[(second(80), 4)]), 10);
+        assert_eq!(up(5, PolicySelect::Max, &both, &[(second(85), 4)]), 10);
         assert_eq!(up(5, PolicySelect::Max, &both, &[(second(90), -3)]), 16);
         let down = |current, select, policies: &[PolicyChange], changes: &[(Timestamp, i64)]| {
             let past = Past { recommendations: &[], changes };

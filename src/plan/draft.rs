@@ -102,11 +102,6 @@ impl<'a> Draft<'a> {
         self.plan.wakes.insert(key.clone(), None);
     }
 
-    /// The commit behind an applied object, as a reason.
-    pub fn cause(&self, key: &ObjectKey) -> Option<Reason> {
-        self.world.objects.get(key).map(|applied| commit_reason(applied))
-    }
-
     fn carry_out(&mut self, effect: Effect) {
         self.touch(&effect);
         let before = self.pod_before(&effect);

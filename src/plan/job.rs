@@ -143,7 +143,7 @@ impl Job<'_> {
         if self.state.failing.is_some() {
             return ended(false, "PodFailurePolicy");
         }
-        if self.state.failed.max(self.restarts) > self.spec.backoff_limit {
+        if self.is_given_up() {
             return ended(false, "BackoffLimitExceeded");
         }
         let failed_indexes = self.failed_indexes();
@@ -171,15 +171,20 @@ impl Job<'_> {
         Some(self.state.started?.after(Duration::from_secs(seconds.into())))
     }
 
-    /// Failures of containers that are restarted in place (restartPolicy OnFailure). Source:
-    /// upstream's `pastBackoffLimitOnFailure`: reaching the limit is enough, unless it is 0.
+    /// It failed more often than its limit allows. Of containers that are restarted in place,
+    /// reaching the limit is enough, unless it is 0: upstream's `pastBackoffLimitOnFailure`.
+    fn is_given_up(&self) -> bool {
+        let limit = self.spec.backoff_limit;
+        self.state.failed > limit || self.restarts >= limit.max(1)
+    }
+
+    /// Failures of containers that are restarted in place (restartPolicy OnFailure).
     fn restarts(&self, draft: &Draft<'_>) -> u32 {
         if self.spec.template.restart_policy != RestartPolicy::OnFailure {
             return 0;
         }
         let pods = self.active(draft);
-        let restarts: u32 = pods.iter().map(|pod| replicas::restarts(pod)).sum();
-        restarts + u32::from(restarts > 0 && self.spec.backoff_limit > 0)
+        pods.iter().map(|pod| replicas::restarts(pod)).sum()
     }
 
     fn end(&mut self, draft: &mut Draft<'_>, finish: JobFinish) {

@@ -126,9 +126,6 @@ fn bring_up(order: Order, replicas: &[Replica]) -> Turn {
             State::Missing => turn.acts.push(Act::Make(index, wanted(order, index))),
             State::Ended => turn.acts.push(Act::Clear(index)),
             State::Available => continue,
-            State::Ending | State::Unplaced | State::Unready | State::Ready if order.parallel => {
-                continue;
-            }
             State::Ending | State::Unplaced | State::Unready | State::Ready => {
                 turn.waits_for = Some(Wait::Replica(index));
             }

@@ -322,14 +322,14 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
     ];
     effects.extend(pruned.rows.iter().filter_map(|(row, record)| {
         let there = draft.world.row(row, record.table()).is_some();
-        (!there).then(|| Effect::Put(row.clone(), begun_anew(key, record.clone(), draft.now)))
+        (!there).then(|| Effect::Put(row.clone(), begun_anew(record.clone(), draft.now)))
     }));
     draft.step(said(Verb::Restore, key), vec![reason], effects);
 }
 
 /// What an object remembered, for a life that begins now: nothing was made progress with meanwhile,
 /// and no revision has pods before it is known which one is wanted.
-fn begun_anew(object: &ObjectKey, record: Record, now: Timestamp) -> Record {
+fn begun_anew(record: Record, now: Timestamp) -> Record {
     match record {
         Record::Deployment(state) => Record::Deployment(Arc::new(DeploymentState {
             progressed: now,
@@ -337,7 +337,7 @@ fn begun_anew(object: &ObjectKey, record: Record, now: Timestamp) -> Record {
             rolled_out: false,
             ..(*state).clone()
         })),
-        Record::ReplicaSet(set) if set.key != *object => {
+        Record::ReplicaSet(set) => {
             Record::ReplicaSet(Arc::new(ReplicaSet { replicas: 0, ..(*set).clone() }))
         }
         record => record,

@@ -154,7 +154,7 @@ fn scarcest(capacity: &Capacity, amounts: Amounts) -> u64 {
 fn would_go(world: &World, pod: &Pod, node: &Node) -> bool {
     let mut without = world.clone();
     without.apply(&Effect::Remove(pod.key.clone(), Table::Pod), world.version);
-    let anew = Pod { placed: None, observed: None, ..pod.clone() };
+    let anew = Pod { placed: None, ..pod.clone() };
     let session = Session::new(&without, &anew, &Constraints::default());
     session.best(&without) == Some(&node.name)
 }

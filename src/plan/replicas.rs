@@ -24,8 +24,9 @@ pub fn plan_set(draft: &mut Draft<'_>, key: &ObjectKey, reasons: &[Reason]) {
     evict::evict(draft, &set.owner, &all);
     place(draft, &set);
 
-    let active: Vec<Arc<Pod>> =
-        pods_of(&draft.world, key).into_iter().filter(|pod| pod.is_active()).collect();
+    let mut active = pods_of(&draft.world, key);
+    // What its node refuses takes the place of one that runs: another would be refused as well.
+    active.retain(|pod| pod.is_active() || (pod.deletion.is_none() && refused(pod)));
     let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
     if found < set.replicas {
         grow(draft, &set, set.replicas - found, found, &all, reasons);
@@ -140,9 +141,10 @@ type Rank = (bool, u8, u8, i64, Reverse<usize>, u32, Reverse<u32>, Reverse<Times
 
 fn deletion_rank(world: &World, pod: &Pod, min_ready_seconds: u32, now: Timestamp) -> Rank {
     let phase = match pod.phase() {
-        PodPhase::Pending => 0,
+        // One that failed and is still there is one that its node refuses.
+        PodPhase::Pending | PodPhase::Failed => 0,
         PodPhase::Unknown => 1,
-        PodPhase::Running | PodPhase::Succeeded | PodPhase::Failed | PodPhase::Gone => 2,
+        PodPhase::Running | PodPhase::Succeeded | PodPhase::Gone => 2,
     };
     let ready = match pod.is_ready() && is_reachable(world, pod) {
         true => 1 + u8::from(pod.is_available(min_ready_seconds, now)),

@@ -381,7 +381,20 @@ impl Set<'_> {
         if state != old {
             draft.note(self.key, Record::StatefulSet(Arc::new(state)));
         }
+        self.wake_to_count(draft);
         revisions::forget(draft, self.owner(), &used.each_ref().map(String::as_str));
+    }
+
+    /// A pod counts as available after it was ready for long enough, whether it is waited for or,
+    /// beyond the range, only still there.
+    fn wake_to_count(&self, draft: &mut Draft<'_>) {
+        for pod in self.pods(draft) {
+            let ready = self.pod_state(draft, &pod) == State::Ready;
+            let at = pod.available_at(self.spec.min_ready_seconds).filter(|_| ready);
+            if let Some(at) = at {
+                draft.wake(self.key, at);
+            }
+        }
     }
 
     /// The counts, and how many pods have the current revision.

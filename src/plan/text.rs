@@ -146,3 +146,59 @@ pub fn held(held: &Held) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kgit_protocol::time::Timestamp;
+
+    use super::*;
+    use crate::domain::change::FieldChange;
+    use crate::domain::diagnostic::Place;
+    use crate::domain::key::{Kind, ObjectKey};
+
+    #[test]
+    fn of_many_fields_that_a_commit_changes_the_first_ones_are_named() {
+        let told = |count: usize| {
+            let change = |number| FieldChange {
+                field: format!("f{number}"),
+                old: None,
+                new: None,
+                place: None,
+            };
+            let changes = (1..=count).map(change).collect();
+            let mut out = String::new();
+            let (commit, place) = (Arc::default(), Place::new("web.yaml", 1, 1));
+            reason_lines(&mut out, &Reason::Commit { commit, place, changes });
+            out.lines().skip(8).map(str::trim).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(told(8), "f8: (none) → (none)");
+        assert_eq!(told(10), "f8: (none) → (none), and 2 more fields");
+    }
+
+    #[test]
+    fn of_many_deletions_that_are_held_the_first_ones_are_named() {
+        let told = |count: usize| {
+            let name = |index| ObjectKey::new(Kind::ConfigMap, "default", &format!("c{index:02}"));
+            held(&Held {
+                plan: "p1".to_owned(),
+                objects: (1..=count).map(name).collect(),
+                reason: "too many".to_owned(),
+                approvable: true,
+                since: Timestamp(0),
+                commit: Arc::default(),
+                approved: None,
+            })
+        };
+        let last = |text: String| text.lines().skip(20).collect::<Vec<_>>().join("\n");
+        assert_eq!(
+            last(told(20)),
+            "  - ConfigMap/default/c20\n  `kgit approve p1` lets them go ahead"
+        );
+        assert_eq!(
+            last(told(22)),
+            "  - ConfigMap/default/c20\n  and 2 more\n  `kgit approve p1` lets them go ahead"
+        );
+    }
+}

@@ -148,3 +148,132 @@ spec:
     assert_eq!(running(&cluster), 3, "at least three, figures or not");
     assert_eq!(under_load(&mut cluster, 100, 1), [6]);
 }
+
+const CPU: &str = "  - type: Resource
+    resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}
+";
+
+/// Goes by these metrics, for pods of this manifest.
+fn measuring(metrics: &str, web: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let autoscaler = autoscaler("").replace(CPU, metrics);
+    cluster.commit(&[("web.yaml", web), ("hpa.yaml", &autoscaler)]);
+    cluster.pass(Duration::from_secs(600));
+    cluster
+}
+
+#[test]
+fn of_several_metrics_the_one_that_asks_for_most_decides() {
+    // Each pod has one MiB.
+    let memory = "  - type: Resource
+    resource: {name: memory, target: {type: AverageValue, averageValue: 512Ki}}
+";
+    let why = |metrics: [&str; 2]| {
+        let mut cluster = measuring(&metrics.concat(), &deployment());
+        assert_eq!(under_load(&mut cluster, 50, 1), [4]);
+        let world = cluster.world();
+        let log = world.events.iter().find(|(key, _)| key.kind == Kind::HorizontalPodAutoscaler);
+        log.unwrap().1.events.iter().map(|it| it.message.clone()).collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(why([CPU, memory]), @"New size: 4; reason: memory is at 1048576 bytes on average, and 524288 bytes is aimed at");
+    assert_eq!(why([memory, CPU]), why([CPU, memory]));
+}
+
+#[test]
+fn while_a_metric_has_no_figures_the_others_add_pods_and_take_none_away() {
+    // No pod asks for memory, so there is nothing to have a share of.
+    let memory = "  - type: Resource
+    resource: {name: memory, target: {type: Utilization, averageUtilization: 50}}
+";
+    let mut cluster = measuring(&[CPU, memory].concat(), &deployment());
+    assert_eq!(under_load(&mut cluster, 100, 1), [4]);
+    assert_snapshot!(cluster.waits().join("\n"), @"HorizontalPodAutoscaler/default/web waits for something to go by (no figures for its pods: none came, or the pods request nothing)");
+    cluster.pass(Duration::from_secs(320));
+    assert_eq!(under_load(&mut cluster, 10, 25).last(), Some(&4));
+}
+
+#[test]
+fn a_metric_of_one_container_goes_by_that_one() {
+    let of = |container: &str| {
+        format!(
+            "  - type: ContainerResource
+    containerResource:
+      {{container: {container}, name: cpu, target: {{type: Utilization, averageUtilization: 50}}}}
+"
+        )
+    };
+    let two =
+        deployment() + "      - {name: log, image: log:1, resources: {requests: {cpu: 300m}}}\n";
+    let mut cluster = measuring(&of("web"), &two);
+    assert_eq!(under_load(&mut cluster, 100, 1), [4]);
+    let mut cluster = measuring(&of("log"), &two);
+    assert_eq!(under_load(&mut cluster, 100, 1), [2], "of this one there are no figures");
+}
+
+#[test]
+fn what_keeps_the_number_from_what_the_figures_ask_for_is_told() {
+    let slowly = "  behavior:
+    scaleDown:
+      stabilizationWindowSeconds: 0
+      policies: [{type: Pods, value: 1, periodSeconds: 60}]
+";
+    let after = |loads: &[u64]| {
+        let mut cluster = cluster(slowly);
+        for load in loads {
+            cluster.pass(Duration::from_secs(320));
+            under_load(&mut cluster, *load, 1);
+        }
+        let world = cluster.world();
+        let limited = world.autoscalers.values().next().and_then(|state| state.limited.clone());
+        format!(
+            "{loads:?}: {} pods, {}",
+            running(&cluster),
+            limited.as_deref().unwrap_or("not held back")
+        )
+    };
+    let all: [&[u64]; 7] =
+        [&[50], &[100], &[200], &[1000], &[10], &[200, 10], &[200, 200, 200, 200]];
+    let told: Vec<String> = all.into_iter().map(after).collect();
+    assert_snapshot!(told.join("\n"), @"
+    [50]: 2 pods, not held back
+    [100]: 4 pods, not held back
+    [200]: 6 pods, ScaleUpLimit
+    [1000]: 6 pods, TooManyReplicas
+    [10]: 2 pods, TooFewReplicas
+    [200, 10]: 7 pods, ScaleDownLimit
+    [200, 200, 200, 200]: 8 pods, TooManyReplicas
+    ");
+}
+
+#[test]
+fn sets_are_scaled_as_deployments_are() {
+    for (kind, more) in [("ReplicaSet", ""), ("StatefulSet", "  serviceName: web\n")] {
+        let mut cluster = Cluster::new(&["a", "b"]);
+        let set = deployment().replace("kind: Deployment", &format!("kind: {kind}"));
+        let set = set.replace("spec:\n  replicas", &format!("spec:\n{more}  replicas"));
+        let autoscaler = autoscaler("").replace("kind: Deployment", &format!("kind: {kind}"));
+        cluster.commit(&[("web.yaml", &set), ("hpa.yaml", &autoscaler)]);
+        cluster.pass(Duration::from_secs(600));
+        assert_eq!(under_load(&mut cluster, 100, 1), [4], "{kind}");
+    }
+}
+
+#[test]
+fn what_a_pod_uses_while_it_starts_does_not_count() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("web.yaml", &deployment()), ("hpa.yaml", &autoscaler(""))]);
+    cluster.settle();
+    assert_eq!(under_load(&mut cluster, 100, 2), [2, 4]);
+}
+
+#[test]
+fn of_two_autoscalers_of_one_target_one_decides_and_the_other_says_so() {
+    let mut cluster = cluster("");
+    let other = autoscaler("").replacen("name: web", "name: another", 1).replace("8", "9");
+    cluster.commit(&[("another.yaml", &other)]);
+    cluster.pass(PERIOD);
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    HorizontalPodAutoscaler/default/another waits for something to go by (no figures for its pods: none came, or the pods request nothing)
+    HorizontalPodAutoscaler/default/web waits for something to go by (HorizontalPodAutoscaler/default/another scales Deployment/default/web already)
+    ");
+}

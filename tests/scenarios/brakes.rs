@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::key::Kind;
 use kgit::domain::resource::IntOrPercent;
 use kgit_protocol::ids::NodeName;
 
@@ -150,6 +151,9 @@ fn what_comes_back_within_the_undo_window_is_the_same_object() {
     finished: 0 deviations, 0 missing, superseded false
     ");
     assert_eq!(cluster.pods()[0].owner, owner);
+    let world = cluster.world();
+    let restored = world.objects.values().find(|row| row.resource.key.kind == Kind::Deployment);
+    assert_eq!(restored.unwrap().commit.summary, "change 3");
     cluster.ends_quietly();
 }
 
@@ -179,6 +183,12 @@ fn what_is_held_stays_held_whatever_agents_report() {
     cluster.settle();
     assert!(held.is_some());
     assert_eq!(cluster.held(), held);
+    let since = |cluster: &Cluster| cluster.world().meta.held.as_ref().map(|held| held.since);
+    let first = since(&cluster);
+    cluster.pass(Duration::from_secs(60));
+    cluster.commit(&[("web.yaml", &web("web:1", 3))]);
+    cluster.settle();
+    assert_eq!((cluster.held(), since(&cluster)), (held.clone(), first));
     cluster.approve(&held.unwrap()).unwrap();
     cluster.settle();
     assert_eq!(cluster.objects(), 1);
@@ -208,6 +218,10 @@ fn pruning_a_retained_workload_ends_its_pods() {
     assert!(cluster.pods().is_empty());
     assert!(cluster.world().replica_sets.is_empty());
     assert!(cluster.waits().is_empty(), "{:?}", cluster.waits());
+    // Its manifest is back: it is one of the repo's again.
+    cluster.commit(&[("web.yaml", &kept)]);
+    assert_eq!(cluster.pods().len(), 2);
+    assert!(cluster.world().objects.values().all(|row| row.retained.is_none()));
     cluster.ends_quietly();
 }
 

@@ -99,6 +99,11 @@ impl Cluster {
     }
 
     pub fn join(&mut self, name: &str, index: u8) {
+        self.join_with(name, &format!("10.77.{index}.0/24"));
+    }
+
+    /// Its pods get addresses of this range.
+    pub fn join_with(&mut self, name: &str, range: &str) {
         let (reply, _answer) = oneshot::channel();
         let join = Join {
             version: 1,
@@ -106,7 +111,7 @@ impl Cluster {
             node: NodeName::new(name),
             labels: BTreeMap::new(),
             certificate_request: String::new(),
-            network: PodNetwork { range: format!("10.77.{index}.0/24").parse().unwrap() },
+            network: PodNetwork { range: range.parse().unwrap() },
         };
         let key_digest = Digest::of(name.as_bytes());
         self.turn(vec![Event::Join { join: Box::new(join), key_digest, spends: None, reply }]);

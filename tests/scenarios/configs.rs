@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::audit::Body;
+use kgit::plan::text;
 use kgit_protocol::assignment::Order;
 use kgit_protocol::pod::VolumeSource;
 
 use crate::cluster::Cluster;
-use crate::manifests::{config, job, web};
+use crate::manifests::{claim, config, job, web};
 
 const USES: &str = "        envFrom: [{configMapRef: {name: settings}}]
         volumeMounts: [{name: settings, mountPath: /etc/settings}]
@@ -63,6 +65,45 @@ fn files_are_swapped_under_pods_that_do_not_roll_and_new_pods_have_it_all() {
     web-glvtdpfpht-sfgch: variable Some("old"), file Some("new")
     "#);
     cluster.ends_quietly();
+}
+
+#[test]
+fn a_swap_tells_of_the_files_that_changed_and_leaves_other_volumes_alone() {
+    let mut cluster = Cluster::new(&["a"]);
+    let volumes = "volumes:
+      - {name: settings, configMap: {name: settings}}
+      - {name: other, configMap: {name: other}}
+      - {name: data, persistentVolumeClaim: {claimName: data}}
+";
+    let uses = USES.replace("volumes: [{name: settings, configMap: {name: settings}}]\n", volumes);
+    cluster.commit(&[
+        ("c.yaml", &config("old")),
+        ("other.yaml", &config("old").replace("settings", "other")),
+        ("claim.yaml", &claim("data", "")),
+        ("web.yaml", &(staying(&web("web:1", 1)) + &uses)),
+    ]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", &config("new"))]);
+    assert_snapshot!(reasons(&cluster), @"
+    ~ update    ConfigMap/default/settings: commit 0000000 by Ann <ann@example.org> (c.yaml:1:1)
+    ~ update    Pod/default/web-c4zl7gkhfq-zmzlw  its files, as it runs  on a: the content of ConfigMap/default/settings changed
+    ");
+    cluster.ends_quietly();
+}
+
+/// Each step of the last reconcile, and why it was taken.
+fn reasons(cluster: &Cluster) -> String {
+    let entries = cluster.entries();
+    let planned = entries.into_iter().filter_map(|entry| match entry.body {
+        Body::Planned { steps, .. } => Some(steps),
+        _ => None,
+    });
+    let steps = planned.last().unwrap_or_default().into_iter();
+    let lines = steps.map(|step| {
+        let reasons: Vec<String> = step.reasons.iter().map(text::because).collect();
+        format!("{}: {}", text::said(&step.said), reasons.join("; "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -83,6 +83,10 @@ fn a_slot_that_is_too_late_to_start_is_skipped() {
     assert!(slots(&cluster).is_empty());
     cluster.pass(30 * MINUTE);
     assert_eq!(slots(&cluster), [360]);
+    // Late, but not too late.
+    cluster.now = cluster.now.after(HOUR + 9 * MINUTE);
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(slots(&cluster), [360, 420]);
 }
 
 #[test]

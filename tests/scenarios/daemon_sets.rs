@@ -266,3 +266,55 @@ fn of_two_superseded_pods_on_a_node_the_one_that_serves_stays() {
     ");
     cluster.ends_quietly();
 }
+
+#[test]
+fn one_that_names_a_node_runs_there_alone() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    commit(&mut cluster, &daemon("log:1", "", "      nodeName: b\n"));
+    assert_snapshot!(nodes(&cluster), @"b: revision 1, ready");
+    cluster.ends_quietly();
+}
+
+/// Asks for so much cpu; a node has 4.
+fn asking(manifest: &str, cpu: &str) -> String {
+    format!("{manifest}        resources: {{requests: {{cpu: {cpu}}}}}\n")
+}
+
+#[test]
+fn a_pod_that_finds_no_room_on_its_node_is_placed_there_once_there_is_some() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &asking(&web("web:1", 1), "3"))]);
+    cluster.settle();
+    cluster.join("b", 7);
+    commit(&mut cluster, &asking(&daemon("log:1", "", ""), "2"));
+    assert_snapshot!(nodes(&cluster), @"
+    b: revision 1, ready
+    nowhere: revision 1, not ready
+    ");
+    assert_snapshot!(cluster.waits().join("\n"), @"DaemonSet/default/log waits for a place for pod `log-xxgd6`: 0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector");
+    cluster.commit(&[("web.yaml", &asking(&web("web:1", 1), "1"))]);
+    cluster.settle();
+    assert_snapshot!(nodes(&cluster), @"
+    a: revision 1, ready
+    b: revision 1, ready
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_share_of_pods_that_may_be_missing_is_one_of_the_nodes_that_are_to_have_one() {
+    let mut cluster = Cluster::new(&["a", "b", "c", "d"]);
+    let half = "  updateStrategy: {rollingUpdate: {maxUnavailable: 50%}}\n";
+    commit(&mut cluster, &daemon("log:1", half, ""));
+    cluster.behaviour.insert("log".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("log.yaml", &daemon("log:2", half, ""))]);
+    cluster.agents_act_on_new_pods_only();
+    assert_snapshot!(nodes(&cluster), @"
+    a: revision 2, not ready
+    b: revision 2, not ready
+    c: revision 1, ready
+    d: revision 1, ready
+    ");
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+}

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::cluster::Cluster;
-use crate::manifests::{claim, config, pod_with_claim, volume, web};
+use crate::manifests::{claim, config, pod_with_claim, volume, web, web_with};
 
 #[test]
 fn a_static_volume_is_bound_and_used() {
@@ -88,8 +88,9 @@ fn data_outlives_its_manifests() {
     - stop      Pod/default/writer  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
-    cluster.commit(&[("pvc.yaml", &files[0].1), ("pod.yaml", &files[1].1)]);
+    cluster.commit(&[("data.yaml", &files[0].1), ("pod.yaml", &files[1].1)]);
     cluster.settle();
+    assert_eq!(cluster.file_of("PersistentVolumeClaim", "data"), "data.yaml");
     assert_snapshot!(cluster.last_reconcile(), @"
     + restore   PersistentVolumeClaim/default/data
     + restore   Pod/default/writer
@@ -243,4 +244,26 @@ fn nothing_is_bound_for_a_pod_that_comes_to_nothing() {
     cluster.commit(&[("settings.yaml", &config("a"))]);
     cluster.ends_quietly();
     assert_eq!(cluster.pods().len(), 1);
+}
+
+#[test]
+fn replicas_that_share_a_claim_of_one_node_all_go_there() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let mounts = "        volumeMounts: [{name: data, mountPath: /data}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+";
+    let web = web_with("web:1", 3, mounts);
+    cluster.commit(&[("web.yaml", &web), ("claim.yaml", &claim("data", ""))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolumeClaim/default/data
+    + create    Deployment/default/web
+    + create    ReplicaSet/default/web-5qkhpjqdmn  revision 1
+    + provision PersistentVolumeClaim/default/data  on b
+    + create    Pod/default/web-5qkhpjqdmn-f2k9r  on b
+    + create    Pod/default/web-5qkhpjqdmn-xl5wp  on b
+    + create    Pod/default/web-5qkhpjqdmn-qdvtf  on b
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
 }

@@ -341,6 +341,52 @@ fn a_deployment_that_is_scaled_in_mid_rollout_shares_out() {
     }
 }
 
+/// The sizes of `web`'s revisions, the oldest first.
+fn sizes(cluster: &Cluster) -> Vec<u32> {
+    let world = cluster.world();
+    let mut sets: Vec<(u64, u32)> =
+        world.replica_sets.values().map(|set| (set.revision, set.replicas)).collect();
+    sets.sort_unstable();
+    sets.into_iter().map(|(_, size)| size).collect()
+}
+
+/// A rollout of ten pods by this strategy, held up by new ones that do not get ready.
+fn held_up(strategy: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &rolled_by("web:1", 10, strategy))]);
+    cluster.settle();
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("web.yaml", &rolled_by("web:2", 10, strategy))]);
+    cluster.agents_act_on_new_pods_only();
+    cluster
+}
+
+fn rolled_by(image: &str, replicas: u32, strategy: &str) -> String {
+    let strategy = format!("spec:\n  strategy: {{rollingUpdate: {{{strategy}}}}}\n  replicas");
+    web(image, replicas).replace("spec:\n  replicas", &strategy)
+}
+
+#[test]
+fn each_revisions_share_of_a_new_scale_is_in_proportion_to_the_surge_it_was_made_with() {
+    let surge = "maxSurge: 3, maxUnavailable: 0";
+    let mut cluster = held_up(surge);
+    assert_eq!(sizes(&cluster), [10, 3]);
+    cluster.commit(&[("web.yaml", &rolled_by("web:2", 20, surge))]);
+    assert_eq!(sizes(&cluster), [18, 5]);
+}
+
+#[test]
+fn of_two_revisions_as_large_as_each_other_the_newer_one_grows_first() {
+    let check = |replicas: u32, strategy: &str, expected: [u32; 2]| {
+        let mut cluster = held_up("maxSurge: 0, maxUnavailable: 5");
+        assert_eq!(sizes(&cluster), [5, 5]);
+        cluster.commit(&[("web.yaml", &rolled_by("web:2", replicas, strategy))]);
+        assert_eq!(sizes(&cluster), expected, "{replicas} by {strategy}");
+    };
+    check(13, "maxSurge: 0, maxUnavailable: 5", [6, 7]);
+    check(12, "maxSurge: 3, maxUnavailable: 5", [7, 8]);
+}
+
 #[test]
 fn a_stateful_set_and_a_daemon_set_of_one_name_have_revisions_of_their_own() {
     let mut cluster = Cluster::new(&["a"]);

@@ -256,6 +256,25 @@ fn a_stateful_sets_pod_moves_under_its_name() {
 }
 
 #[test]
+fn a_pod_that_was_ending_when_its_node_was_lost_is_replaced_too_once_that_is_certain() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let set = |image: &str| fenced(&web_with(image, 1, "")).replace("Deployment", "StatefulSet");
+    cluster.commit(&[("data.yaml", SHARED), ("web.yaml", &set("web:1"))]);
+    cluster.settle();
+    let before = cluster.pods()[0].clone();
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("web.yaml", &set("web:2"))]);
+    cluster.settle();
+    cluster.behaviour.clear();
+    lose_the_node_of_the_pod(&mut cluster);
+    cluster.pass(Duration::from_secs(600));
+    let after = cluster.pods()[0].clone();
+    assert_eq!(after.key, before.key);
+    assert_ne!((&after.uid, after.node()), (&before.uid, before.node()));
+    assert_eq!(after.template.containers[0].image, "web:2");
+}
+
+#[test]
 fn a_pod_that_its_node_stopped_is_replaced_when_the_node_is_back_before_the_master_gave_up() {
     for kind in ["Deployment", "StatefulSet"] {
         let mut cluster = Cluster::new(&["a"]);

@@ -307,9 +307,13 @@ fn settings(spec: &str) -> String {
 
 /// So many pods of half a core each, on one node of four; then two more nodes join.
 fn two_nodes_join(pods: u32, spec: &str) -> Cluster {
+    two_nodes_join_pods_of(pods, "500m", spec)
+}
+
+fn two_nodes_join_pods_of(pods: u32, cpu: &str, spec: &str) -> Cluster {
     let mut cluster = Cluster::new(&["a"]);
-    let asks = "        resources: {requests: {cpu: 500m}}\n";
-    let web = web_with("web:1", pods, asks);
+    let asks = format!("        resources: {{requests: {{cpu: {cpu}}}}}\n");
+    let web = web_with("web:1", pods, &asks);
     cluster.commit(&[("web.yaml", &web), ("cluster.yaml", &settings(spec))]);
     cluster.settle();
     cluster.join("b", 1);
@@ -374,4 +378,46 @@ fn what_a_budget_holds_does_not_move() {
     cluster.settle();
     assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 6}"#);
     cluster.ends_quietly();
+}
+
+#[test]
+fn pods_go_on_moving_where_their_deployment_can_spare_fewer_at_once_than_the_budget_allows() {
+    let mut cluster = two_nodes_join(6, "rebalanceBudget: 3");
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 2, "b": 2, "c": 2}"#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_differs_by_little_is_not_worth_a_restart() {
+    let mut cluster = two_nodes_join_pods_of(6, "50m", "rebalanceBudget: 1");
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 6}"#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_would_only_make_the_other_node_the_fuller_one_stays() {
+    let mut cluster = Cluster::new(&["a"]);
+    let asks = "        resources: {requests: {cpu: '3'}}\n";
+    let set = web_with("web:1", 1, asks).replace("kind: Deployment", "kind: ReplicaSet");
+    cluster.commit(&[("web.yaml", &set), ("cluster.yaml", &settings("rebalanceBudget: 1"))]);
+    cluster.settle();
+    cluster.join("b", 1);
+    cluster.settle();
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 1}"#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_node_gives_out_every_address_of_its_range_but_the_networks_the_gateways_and_the_last() {
+    let mut cluster = Cluster::new(&[]);
+    cluster.join_with("a", "10.77.0.4/30");
+    cluster.commit(&[("web.yaml", &web("web:1", 2))]);
+    cluster.settle();
+    let pods = cluster.pods();
+    let placed = pods.iter().filter_map(|pod| pod.placed.as_ref()?.spec.address);
+    assert_eq!(placed.map(|address| address.to_string()).collect::<Vec<_>>(), ["10.77.0.6"]);
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for a place for pod `web-dz6clcrlxq-wlbpr`: a free address on node `a`, whose range is 10.77.0.4/30
+    Deployment/default/web waits for 1 of 2 pods of the new revision to be available
+    ");
 }

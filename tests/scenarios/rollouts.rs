@@ -54,6 +54,8 @@ fn a_new_image_rolls_and_a_revert_brings_the_same_revision_back() {
     ");
     cluster.commit(&[("web.yaml", &web("web:2", 3))]);
     cluster.settle();
+    let accepted = cluster.world().meta.accepted.clone();
+    assert_eq!(accepted.map(|commit| commit.summary.clone()).as_deref(), Some("change 2"));
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ update    Deployment/default/web
     + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
@@ -405,4 +407,20 @@ fn state_of_web(cluster: &Cluster) -> String {
     let state = world.deployments.values().next().unwrap();
     let line = |what: bool, text: &str| if what { text.to_owned() } else { format!("not {text}") };
     format!("{}, {}", line(state.rolled_out, "rolled out"), line(state.deadline_exceeded, "late"))
+}
+
+#[test]
+fn a_rollout_that_a_config_sets_off_is_not_late_when_it_begins() {
+    let mut cluster = Cluster::new(&["a"]);
+    let from = "        envFrom: [{configMapRef: {name: settings}}]\n";
+    let web = web_with("web:1", 1, from) + "  strategy: {type: Recreate}\n";
+    cluster.commit(&[("web.yaml", &web), ("c.yaml", &config("a"))]);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(3600));
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("c.yaml", &config("b"))]);
+    cluster.settle();
+    assert_snapshot!(state_of_web(&cluster), @"rolled out, not late");
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
 }

@@ -1,6 +1,7 @@
 //! Pods that compete for room: who comes first, who makes way, and what budgets allow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use kgit::domain::node_order::NodeOrder;
@@ -461,5 +462,95 @@ fn what_made_way_does_not_come_back_beside_the_pod_that_it_made_way_for() {
     Deployment/default/roll waits for 4 of 4 pods to be available
     ");
     cluster.commit(&[("high.yaml", "")]);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn room_that_was_being_made_on_a_node_that_is_lost_is_made_elsewhere() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[
+        ("classes.yaml", &class("high", 100, "")),
+        ("low.yaml", &app("low", 2, "3", "")),
+    ]);
+    cluster.settle();
+    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b
+    low –
+    ");
+    cluster.lost.insert("a".to_owned());
+    cluster.pass(Duration::from_secs(60));
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b ending
+    low –
+    low –
+    ");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high b
+    low a ending
+    low –
+    low –
+    ");
+}
+
+#[test]
+fn whose_pods_one_wants_to_be_near_may_follow_from_the_labels_of_their_namespace() {
+    let mut cluster = Cluster::new(&["a"]);
+    let near = "      affinity:
+        podAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - labelSelector: {matchLabels: {app: db}}
+            namespaceSelector: {matchLabels: {team: web}}
+            topologyKey: kubernetes.io/hostname
+";
+    let space = |labels: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{labels}}}}}\n")
+    };
+    let db = web("db:1", 1).replace("name: web", "name: db").replace("app: web", "app: db");
+    let db = db.replacen("  name: db\n", "  name: db\n  namespace: shop\n", 1);
+    let manifest = web("web:1", 1).replace("    spec:\n", &format!("    spec:\n{near}"));
+    cluster.commit(&[("shop.yaml", &space("")), ("db.yaml", &db), ("web.yaml", &manifest)]);
+    cluster.settle();
+    assert_eq!(cluster.pods().iter().filter(|pod| pod.placed.is_none()).count(), 1);
+    cluster.commit(&[("shop.yaml", &space("team: web"))]);
+    cluster.settle();
+    assert!(cluster.pods().iter().all(|pod| pod.placed.is_some()), "{:?}", cluster.waits());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_whose_promised_room_another_of_higher_priority_took_gets_room_elsewhere() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let classes = [class("high", 100, ""), class("highest", 200, "")].join("---\n");
+    cluster.commit(&[("classes.yaml", &classes), ("low.yaml", &app("low", 2, "3", ""))]);
+    cluster.settle();
+    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
+    cluster.commit(&[("top.yaml", &app("top", 1, "3", "priorityClassName: highest"))]);
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high –
+    low a ending
+    low b
+    low –
+    top –
+    ");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_snapshot!(where_pods_are(&cluster), @"
+    high b
+    low –
+    low –
+    top a
+    ");
+    cluster.commit(&[("low.yaml", "")]);
     cluster.ends_quietly();
 }

@@ -1,5 +1,10 @@
 //! What follows from what agents see and tell of pods: restarts, health, drifts, events.
 
+use insta::assert_snapshot;
+use kgit::domain::audit::Body;
+use kgit::master::event::Event;
+use kgit_protocol::ids::{BootId, NodeName};
+use kgit_protocol::messages::Report;
 use kgit_protocol::observation::{
     ContainerObservation, ContainerState, Drift, DriftKind, PodEvent, PodObservation, PodPhase,
 };
@@ -155,4 +160,96 @@ fn what_agents_put_right_and_tell_is_on_record_once() {
     cluster.commit(&[("two.yaml", &web("web:1", 1).replace("web", "other"))]);
     cluster.settle();
     cluster.tells("a", "", &[pulled, killed, pulled]);
+}
+
+/// What set the last reconcile off.
+fn trigger(cluster: &Cluster) -> String {
+    let triggers = cluster.entries().into_iter().filter_map(|entry| match entry.body {
+        Body::Triggered { by, .. } => Some(format!("{by:?}")),
+        _ => None,
+    });
+    triggers.last().unwrap_or_default()
+}
+
+#[test]
+fn what_happens_after_a_drift_is_not_told_as_that_drift_again() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let drift = Drift {
+        number: 1,
+        at: kgit_protocol::time::Timestamp(1_767_225_600_000),
+        container: "web".to_owned(),
+        kind: DriftKind::Removed,
+        seen: "removed by hand".to_owned(),
+    };
+    cluster.seen("web", |seen| seen.drifts = vec![drift.clone()]);
+    assert_snapshot!(trigger(&cluster), @r#"Drift { what: "Pod/default/web-dz6clcrlxq-mr2cq Removed: removed by hand" }"#);
+    cluster.seen("web", |seen| {
+        seen.drifts = vec![drift.clone()];
+        seen.phase = PodPhase::Failed;
+        seen.ready = false;
+    });
+    assert_snapshot!(trigger(&cluster), @r#"Observation { what: "Pod/default/web-dz6clcrlxq-mr2cq not ready" }"#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn an_agent_that_starts_anew_is_heard_though_it_counts_its_reports_from_one() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let pod = cluster.pods()[0].clone();
+    let seen = PodObservation { ready: false, ..(**pod.observed.as_ref().unwrap()).clone() };
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    let report = Report {
+        directory: None,
+        version: 1,
+        boot: BootId::new("another boot"),
+        sequence: 1,
+        applied: None,
+        node: None,
+        pods: vec![seen],
+        events: Vec::new(),
+        volumes_removed: Vec::new(),
+        complete: true,
+    };
+    cluster.restart_master();
+    cluster.turn(vec![Event::Report { node: NodeName::new("a"), report: Box::new(report), reply }]);
+    assert!(!cluster.pods()[0].is_ready());
+}
+
+#[test]
+fn a_pod_that_its_node_refuses_is_shown_and_not_tried_again_until_its_manifest_changes() {
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let mut cluster = Cluster::new(&["a"]);
+        cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+        let text = |image: &str| {
+            let web = web(image, 1).replace("kind: Deployment", &format!("kind: {kind}"));
+            match kind {
+                "StatefulSet" => web.replace("  selector", "  serviceName: web\n  selector"),
+                "DaemonSet" => web.replace("  replicas: 1\n", ""),
+                _ => web,
+            }
+        };
+        cluster.commit(&[("web.yaml", &text("web:1"))]);
+        cluster.settle();
+        let before = cluster.pods()[0].uid.clone();
+        for _ in 0..3 {
+            cluster.seen("web", |seen| {
+                seen.phase = PodPhase::Failed;
+                seen.reason = Some("NodePolicy".to_owned());
+            });
+            cluster.settle();
+        }
+        let uids: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+        assert_eq!(uids, [before], "{kind}");
+        cluster.behaviour.clear();
+        cluster.commit(&[("web.yaml", &text("web:2"))]);
+        cluster.settle();
+        let images: Vec<_> =
+            cluster.pods().iter().map(|pod| pod.template.containers[0].image.clone()).collect();
+        assert_eq!(images, ["web:2"], "{kind}: {:?}", cluster.waits());
+        cluster.ends_quietly();
+    }
 }

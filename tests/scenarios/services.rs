@@ -173,3 +173,68 @@ fn the_api_is_at_the_first_address() {
     assert_eq!(state.service.address, ServiceAddress::Cluster(first));
     assert_eq!(state.service.ports[0].port, 443);
 }
+
+#[test]
+fn a_service_whose_workload_is_to_have_no_pods_misses_none() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 0)), ("service.yaml", &service("ClusterIP"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_load_balancer_is_reached_at_the_nodes_that_are_not_lost() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    for (node, address) in [("a", "192.0.2.1"), ("b", "192.0.2.2")] {
+        let rows = cluster.world().nodes;
+        let row = rows.values().find(|row| row.name.as_str() == node).unwrap();
+        let mut about = row.observed.clone();
+        about.facts.addresses = vec![address.to_owned()];
+        cluster.report(node, Some(about), Vec::new());
+    }
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("service.yaml", &service("LoadBalancer"))]);
+    cluster.settle();
+    assert_eq!(state(&cluster, "web").unwrap().ingress, ["192.0.2.1", "192.0.2.2"]);
+    cluster.lost.insert("a".to_owned());
+    cluster.pass(std::time::Duration::from_secs(60));
+    assert_eq!(state(&cluster, "web").unwrap().ingress, ["192.0.2.2"]);
+}
+
+#[test]
+fn a_headless_service_has_no_address_and_leads_to_its_pods_all_the_same() {
+    let mut cluster = Cluster::new(&["a"]);
+    let headless = service("ClusterIP").replace("  type", "  clusterIP: None\n  type");
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("service.yaml", &headless)]);
+    cluster.settle();
+    assert_eq!(state(&cluster, "web").unwrap().service.address, ServiceAddress::Headless);
+    assert_snapshot!(endpoints(&cluster), @"web-dz6clcrlxq-mr2cq a [Some(8080)] ready serving -");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_port_of_the_nodes_is_one_services_alone_and_one_of_its_ports_alone() {
+    let mut cluster = Cluster::new(&["a"]);
+    let asks = |name: &str| {
+        service("NodePort")
+            .replace("name: web", &format!("name: {name}"))
+            .replace("targetPort", "nodePort: 30123, targetPort")
+    };
+    cluster.commit(&[
+        ("web.yaml", &web("web:1", 1)),
+        ("a.yaml", &asks("a")),
+        ("b.yaml", &asks("b")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Service/default/b waits for node port 30123, which another service has");
+    let two =
+        "ports: [{name: one, port: 80, targetPort: 8080}, {name: two, port: 81, targetPort: 8081}]";
+    let two = service("NodePort").replace("ports: [{port: 80, targetPort: 8080}]", two);
+    cluster.commit(&[("b.yaml", ""), ("two.yaml", &two)]);
+    cluster.settle();
+    let ports = state(&cluster, "web").unwrap().service.ports;
+    let given: std::collections::BTreeSet<u16> =
+        ports.iter().filter_map(|port| port.node_port).collect();
+    assert_eq!(given.len(), 2, "{ports:?}");
+    cluster.ends_quietly();
+}

@@ -542,3 +542,35 @@ fn a_replication_controller_is_a_set_in_older_words() {
     assert_eq!(cluster.pods().len(), 1);
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_claim_takes_the_place_of_a_volume_of_its_name() {
+    let mut cluster = Cluster::new(&["a"]);
+    let volumes = "      volumes: [{name: data, emptyDir: {}}, {name: tmp, emptyDir: {}}]\n";
+    let claims = "  volumeClaimTemplates:\n";
+    let set = stateful("db:1", 1, "").replace(claims, &format!("{volumes}{claims}"));
+    commit(&mut cluster, &set);
+    let pods = cluster.pods();
+    let volumes = pods[0].template.volumes.iter();
+    let said: Vec<String> = volumes.map(|it| format!("{}: {:?}", it.name, it.source)).collect();
+    assert_snapshot!(said.join("\n"), @r#"
+    data: Claim { name: "data-db-0", read_only: false }
+    tmp: EmptyDir { memory: false, size_limit_bytes: None }
+    "#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_is_one_too_many_is_counted_as_available_in_its_time_too() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("db.yaml", &stateful("db:1", 3, "  podManagementPolicy: Parallel\n"))]);
+    cluster.commit(&[("db.yaml", &stateful("db:3", 2, "  minReadySeconds: 30\n"))]);
+    cluster.agents_act();
+    // No turn leaves a count to be noted by a later one.
+    cluster.pass(Duration::from_secs(60));
+    cluster.pass(Duration::from_secs(120));
+    let world = cluster.world();
+    let state = world.stateful_sets.values().next().unwrap();
+    assert_eq!((state.status.ready, state.status.available), (2, 2));
+    cluster.ends_quietly();
+}

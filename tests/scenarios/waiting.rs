@@ -45,6 +45,20 @@ fn what_depends_on_a_pod_starts_when_the_pod_is_ready() {
 }
 
 #[test]
+fn what_depends_on_a_pod_that_runs_to_an_end_starts_when_it_ended_well() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("first".to_owned(), Behaviour::NeverReady);
+    let first = POD.replace("containers", "restartPolicy: OnFailure\n  containers");
+    cluster.commit(&[("first.yaml", &first), ("web.yaml", &web_after("Pod/first"))]);
+    cluster.settle();
+    cluster.seen("first", |seen| seen.ready = true);
+    assert_eq!(cluster.pods().len(), 1, "that it serves is not the end of it");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2, "{:?}", cluster.waits());
+}
+
+#[test]
 fn what_depends_on_a_replica_set_starts_when_the_set_is_available() {
     starts_when_ready("ReplicaSet", SET);
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 use kgit::domain::audit::{Body, Entry};
+use kgit::domain::key::Kind;
 use kgit::plan::text;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
-use crate::manifests::{claim, config, job, pod_with_claim, web};
+use crate::manifests::{claim, config, job, pod_with_claim, stateful, web};
 
 /// A manifest with an annotation of Argo CD's.
 fn with(manifest: &str, annotation: &str, value: &str) -> String {
@@ -209,6 +210,26 @@ fn a_hook_runs_before_and_another_after_each_commit_that_changes_something() {
 }
 
 #[test]
+fn a_hook_that_runs_nothing_is_brought_up_to_date_and_not_made_anew() {
+    let mut cluster = Cluster::new(&["a"]);
+    let hook = |mode: &str| with(&config(mode), "hook", "PreSync");
+    cluster.commit(&[("c.yaml", &hook("a")), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    cluster.commit(&[("c.yaml", &hook("b")), ("web.yaml", &web("web:2", 1))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    ConfigMap/default/settings
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-vdvrvhdcpc  revision 2
+    + create    Pod/default/web-vdvrvhdcpc-75dl4  on a
+    ~ scale     ReplicaSet/default/web-dz6clcrlxq  1 → 0
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn a_hook_that_fails_stops_the_sync_and_the_next_commit_runs_it_again() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.behaviour.insert("migrate".to_owned(), Behaviour::Fails);
@@ -323,6 +344,26 @@ fn a_hook_whose_manifest_was_gone_for_a_while_runs_again() {
     + create    Job/default/migrate  PreSync hook
     ~ finish    Job/default/migrate  complete
     ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_hook_runs_again_only_when_no_pod_of_its_earlier_run_is_left() {
+    let mut cluster = Cluster::new(&["a"]);
+    let before = hook("migrate", "PreSync");
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("b.yaml", "")]);
+    cluster.settle();
+    cluster.commit(&[("b.yaml", &before), ("web.yaml", &web("web:2", 1))]);
+    cluster.settle();
+    let first = cluster.pods().iter().filter(|pod| pod.owner.kind == Kind::Job).count();
+    assert_eq!(first, 1);
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(running(&cluster), "migrate web");
     cluster.ends_quietly();
 }
 
@@ -486,5 +527,26 @@ fn what_comes_back_is_not_late_and_starts_no_pod_that_nobody_wants() {
     + create    Pod/default/web-dz6clcrlxq-wlbpr  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_comes_after_a_stateful_set_waits_for_the_last_of_its_pods_to_be_new() {
+    let mut cluster = Cluster::new(&["a"]);
+    let db = |image| wave(&stateful(image, 2, "  minReadySeconds: 30\n"), -1);
+    let both = |db: &str, web: &str, cluster: &mut Cluster| {
+        cluster.commit(&[("db.yaml", db), ("web.yaml", web)]);
+        cluster.settle();
+    };
+    both(&db("db:1"), &web("web:1", 1), &mut cluster);
+    cluster.pass(Duration::from_secs(100));
+    both(&db("db:2"), &web("web:2", 1), &mut cluster);
+    let images = |cluster: &Cluster| {
+        let pods = cluster.pods();
+        pods.iter().map(|pod| pod.template.containers[0].image.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(images(&cluster), ["db:1", "db:2", "web:1"], "all are ready, and one is old");
+    cluster.pass(Duration::from_secs(100));
+    assert_eq!(images(&cluster), ["db:2", "db:2", "web:2"]);
     cluster.ends_quietly();
 }

@@ -448,4 +448,7 @@ fn a_change_of_scale_in_mid_rollout_is_shared_out_in_proportion() {
     assert_eq!(proportional(15, 3, &[sized(8), sized(5)]), [11, 7]);
     assert_eq!(proportional(0, 0, &[sized(8), sized(5)]), [0, 0]);
     assert_eq!(proportional(10, 3, &[sized(8), sized(5)]), [8, 5]);
+    // In proportion to what was allowed, though not all of it was there; else to what is there.
+    assert_eq!(proportional(20, 3, &[sized(8), sized(3)]), [18, 5]);
+    assert_eq!(proportional(20, 3, &[set(8, 8), set(3, 3)]), [17, 6]);
 }
