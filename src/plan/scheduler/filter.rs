@@ -10,8 +10,6 @@ use crate::domain::world::World;
 use crate::plan::scheduler::unfit::Unfit;
 use crate::plan::scheduler::{Constraints, VolumeConstraint, choose};
 
-/// What a node that has not told of itself yet is to pods.
-
 /// Whether the node may take the pod at all, however full it is.
 pub fn admits(pod: &Pod, node: &Node, constraints: &Constraints) -> Result<(), Unfit> {
     let placement = &pod.template.placement;
