@@ -56,7 +56,7 @@ enum Role {
     Join,
     /// See everything but the values of Secrets
     Read,
-    /// Also approve and prune
+    /// Also approve, prune, suspend, and work in pods or end them
     Write,
     /// Everything
     Admin,

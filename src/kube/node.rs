@@ -33,7 +33,8 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let node = seen.world.nodes.get(key)?;
     let range = node.network.range.to_string();
     let mut spec = json!({"podCIDR": range, "podCIDRs": [range]});
-    if node.unschedulable {
+    // A fence holds until `uncordon`, as a cordon does.
+    if node.unschedulable || node.fenced.is_some() {
         spec["unschedulable"] = json!(true);
     }
     put_list(object(&mut spec), "taints", node.all_taints().map(taint).collect());

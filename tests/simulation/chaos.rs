@@ -123,8 +123,10 @@ impl Cluster {
         let agent = &mut self.agents[node];
         agent.link = Link::default();
         agent.clock.set(0, 0, now);
+        // What was put off while it hung comes when it was put off to.
+        let hung = agent.hangs_until.max(agent.engine_hangs_until);
         (agent.hangs_until, agent.engine_hangs_until) = (now, now);
-        agent.unfit_until = agent.unfit_until.max(now);
+        agent.unfit_until = agent.unfit_until.max(hung).max(now);
         {
             let mut world = agent.engine.world();
             world.down = false;

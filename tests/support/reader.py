@@ -51,8 +51,10 @@ passed_on = core.connect_get_namespaced_pod_proxy(f"{pod}:{port}", "default")
 assert "hello from" in passed_on, passed_on
 
 try:
-    core.delete_namespaced_pod(pod, "default")
+    core.delete_namespaced_pod("talker", "default")
     raise AssertionError("a write was not refused")
 except ApiException as refused:
     assert refused.status == 405 and "web.yaml" in refused.body, refused
+ended = core.delete_namespaced_pod(pod, "default")
+assert ended.metadata.deletion_timestamp is not None, ended
 print("all read")

@@ -1,6 +1,8 @@
 //! `DELETE` of a pod that a workload made: it ends, and the workload replaces it. Nothing in Git
 //! changes by that, so it is an order like a drain, with a place in the audit log.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
@@ -11,13 +13,17 @@ use serde_json::{Value, json};
 
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
+use crate::api::kube::read::sight;
 use crate::api::kube::refuse::refuse;
 use crate::api::state::Api;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::Pod;
 use crate::domain::token::Role;
+use crate::kube::resource_type::Noun;
+use crate::kube::seen;
 use crate::kube::status::Status;
 use crate::master::event::Event;
+use crate::master::view::View;
 
 /// What of DeleteOptions has a meaning here; in the body or in the query.
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +39,9 @@ pub struct DeleteOptions {
 struct Preconditions {
     uid: Option<String>,
 }
+
+/// A turn's view comes right after its answers.
+const VIEW_FOLLOWS: Duration = Duration::from_millis(500);
 
 pub async fn end_pod(
     State(api): State<Api>,
@@ -62,14 +71,23 @@ pub async fn end_pod(
     }
     let is_trial = !matches!(&options.dry_run, Value::Null) && options.dry_run != json!([]);
     if !is_trial {
-        let (by, grace_seconds) = (caller.name, options.grace_period_seconds);
-        api.master.ask(|reply| Event::EndPod { pod: key, grace_seconds, by, reply }).await?;
+        let (by, grace_seconds) = (caller.name.clone(), options.grace_period_seconds);
+        let mut versions = api.master.versions();
+        let pod = key.clone();
+        api.master.ask(|reply| Event::EndPod { pod, grace_seconds, by, reply }).await?;
+        let ends = |view: &View| view.world.pods.get(&key).is_none_or(|pod| pod.deletion.is_some());
+        let seen = async { while !ends(&api.master.view()) && versions.changed().await.is_ok() {} };
+        // What is answered is as it was a moment ago, at worst.
+        let _ = tokio::time::timeout(VIEW_FOLLOWS, seen).await;
     }
-    Ok(Json(success(&name, pod)).into_response())
+    let newest = api.master.view();
+    let ends = seen::of_row(&sight(&api, &caller, &newest), Noun::Recorded(Kind::Pod), &key);
+    let ends = ends.into_iter().find(|shown| shown.object["metadata"]["uid"] == pod.uid.as_str());
+    Ok(Json(ends.map_or_else(|| gone(&name, pod), |shown| shown.object)).into_response())
 }
 
-/// With the uid, by which kubectl knows when it is that pod no longer.
-fn success(name: &str, pod: &Pod) -> Value {
+/// One that never had a node is forgotten at once. With the uid, by which kubectl knows when it is that pod no longer.
+fn gone(name: &str, pod: &Pod) -> Value {
     json!({
         "kind": "Status",
         "apiVersion": "v1",

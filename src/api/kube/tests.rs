@@ -173,14 +173,14 @@ async fn a_pod_that_a_workload_made_is_ended_for_who_may_write() {
     let writer = Reader::start(Role::Write).await;
     let uid = writer.get(path).await["metadata"]["uid"].clone();
     let dry = delete(&writer, path, json!({"dryRun": ["All"]})).await;
-    assert_eq!((&dry["status"], &dry["details"]["uid"]), (&json!("Success"), &uid));
+    assert_eq!((&dry["kind"], &dry["metadata"]["uid"]), (&json!("Pod"), &uid));
     let other = json!({"preconditions": {"uid": "other"}});
     assert_eq!(delete(&writer, path, other).await["code"], 409);
     assert_eq!(delete(&writer, &format!("{path}x"), json!({})).await["code"], 404);
     assert_eq!(delete(&writer, path, json!("now")).await["code"], 400);
     assert!(writer.server.records.entered.lock().unwrap().is_empty());
     let done = delete(&writer, path, json!({"gracePeriodSeconds": 3})).await;
-    assert_eq!((&done["status"], &done["details"]["uid"]), (&json!("Success"), &uid));
+    assert_eq!((&done["kind"], &done["metadata"]["uid"]), (&json!("Pod"), &uid));
     assert_eq!(
         *writer.server.records.entered.lock().unwrap(),
         ["ann ends Pod/default/web-7c5ddbdf54-aaaaa within Some(3)"]

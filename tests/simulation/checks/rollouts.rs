@@ -39,7 +39,12 @@ fn steady<'a>(
 /// Of the pods that this turn told to end, so many were available, and so many are left.
 pub(super) fn availability(turned: &Turned<'_>) -> Checked {
     for (key, spec, replicas) in steady(turned) {
-        let Some((_, unavailable)) = bounds(spec, replicas) else { continue };
+        let Some((surge, unavailable)) = bounds(spec, replicas) else { continue };
+        let before = pods_of(turned.before, key).len();
+        if spec.paused && before > (replicas + surge) as usize {
+            // One that is paused is only scaled, each revision by its share: upstream's `scale`.
+            continue;
+        }
         let available = |pod: &Pod| {
             pod.is_available(spec.min_ready_seconds, turned.now) && is_reachable(turned.after, pod)
         };
