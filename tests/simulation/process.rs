@@ -170,6 +170,8 @@ impl Process {
         let taken = self.node.take(pulled.orders);
         match &taken {
             Taken::Applied(_) => {
+                let host_boot = self.remembered.host_boot.clone();
+                self.remember(&host_boot)?;
                 if let Some(set) = self.node.set() {
                     self.journal.keep_set(set)?;
                     if self.outbox.applied(set.stamp.clone()) {

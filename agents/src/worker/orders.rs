@@ -99,6 +99,9 @@ impl<R: Runtime, L: Link> Worker<R, L> {
     }
 
     fn applied(&mut self, changed: &BTreeSet<PodUid>) -> Result<(), WorkerError> {
+        // What is kept of the set before is on disk before the next: else an older order would hold again
+        // after a crash.
+        self.remember()?;
         if let Some(set) = self.node.set() {
             self.journal.keep_set(set)?;
             if self.outbox.applied(set.stamp.clone()) {
