@@ -29,7 +29,6 @@ use crate::runtime::{Runtime, RuntimeError, Scope};
 use crate::volumes::Places;
 use crate::volumes::resolver::Resolver;
 use crate::worker::facts;
-use crate::worker::facts::host_boot;
 use crate::worker::images::Puller;
 use crate::worker::outbox::Outbox;
 use crate::worker::traffic::Ground;
@@ -170,7 +169,7 @@ fn worker(
         range: network.range,
         node,
         remembered,
-        host_boot: host_boot(),
+        host_boot: facts::host_boot(),
         ground: serves.then_some(ground),
     };
     Ok(Worker::new(start)?)

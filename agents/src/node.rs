@@ -110,10 +110,10 @@ impl Node {
     /// Goes on with pods that were kept before the agent restarted. What the set has is as the set says: it
     /// may be newer.
     pub fn keep(&mut self, kept: BTreeMap<PodUid, PodAssignment>) {
-        let ordered =
-            |uid: &PodUid| self.set.as_ref().is_some_and(|set| set.pods.contains_key(uid));
-        let kept: Vec<_> = kept.into_iter().filter(|(uid, _)| !ordered(uid)).collect();
         for (uid, pod) in kept {
+            if self.set.as_ref().is_some_and(|set| set.pods.contains_key(&uid)) {
+                continue;
+            }
             self.hashes.insert(uid.clone(), hashes(&self.key, &pod));
             self.kept.insert(uid, pod);
         }

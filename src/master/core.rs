@@ -150,6 +150,14 @@ impl Core {
         }
     }
 
+    /// What follows from an explicit order, applied at once: what else this turn does must build on it.
+    pub(super) fn carry_out_ordered(&mut self, batch: &mut Batch, plan: Plan) {
+        self.apply(batch, plan.effects);
+        batch.ordered.steps.extend(plan.steps);
+        batch.ordered.waits.extend(plan.waits);
+        batch.ordered.wakes.extend(plan.wakes);
+    }
+
     /// How long a node has been away is counted from the master's own start, since nobody listened
     /// before it: a node may have been heard by another master meanwhile.
     fn count_anew(&mut self, batch: &mut Batch) {

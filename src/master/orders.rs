@@ -337,11 +337,7 @@ impl Core {
     ) {
         let (plan, removed) =
             plan::remove_retained(&self.world, &self.desired, objects, &by, batch.now);
-        // Applied at once: what else this turn does must build on it.
-        self.apply(batch, plan.effects);
-        batch.ordered.steps.extend(plan.steps);
-        batch.ordered.waits.extend(plan.waits);
-        batch.ordered.wakes.extend(plan.wakes);
+        self.carry_out_ordered(batch, plan);
         batch.mark(removed.iter().cloned());
         let what = format!("removal of {} retained objects", removed.len());
         batch.triggers.push(Trigger::Api { by, what });

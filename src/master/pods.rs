@@ -24,10 +24,7 @@ impl Core {
         };
         let workload = self.world.workload_of(pod);
         let plan = plan::end_pod(&self.world, &self.desired, pod, grace_seconds, &by, batch.now);
-        self.apply(batch, plan.effects);
-        batch.ordered.steps.extend(plan.steps);
-        batch.ordered.waits.extend(plan.waits);
-        batch.ordered.wakes.extend(plan.wakes);
+        self.carry_out_ordered(batch, plan);
         batch.mark([workload]);
         batch.triggers.push(Trigger::Api { by, what: format!("end of {key}") });
         batch.answers.push(Answer::Done(reply));

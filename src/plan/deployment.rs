@@ -417,15 +417,11 @@ impl Rollout<'_> {
         let status = state.status;
         let deadline = state.progressed.after(self.deadline());
         let late = deadline <= draft.now;
-        let (of_what, consequence) = match (state.rolled_out, status.replicas > status.updated) {
-            (true, _) => ("pods", "its reconcile ends without it; it is still being tried"),
-            (false, true) => {
-                let then = "ProgressDeadlineExceeded; the old revision keeps serving";
-                ("pods of the new revision", then)
-            }
-            (false, false) => {
-                ("pods of the new revision", "ProgressDeadlineExceeded; it is still being tried")
-            }
+        let of_what = if state.rolled_out { "pods" } else { "pods of the new revision" };
+        let consequence = match (state.rolled_out, status.replicas > status.updated) {
+            (true, _) => "its reconcile ends without it; it is still being tried",
+            (false, true) => "ProgressDeadlineExceeded; the old revision keeps serving",
+            (false, false) => "ProgressDeadlineExceeded; it is still being tried",
         };
         let missing = self.spec.replicas.saturating_sub(new_available);
         draft.wait(Waiting {

@@ -69,8 +69,8 @@ pub async fn end_pod(
         let message = format!("the pod has another uid: {}", pod.uid);
         return Err(Status::new(409, "Conflict", message).about("", "pods", &name).into());
     }
-    let is_trial = !matches!(&options.dry_run, Value::Null) && options.dry_run != json!([]);
-    if !is_trial {
+    let is_meant = [Value::Null, json!([])].contains(&options.dry_run);
+    if is_meant {
         let (by, grace_seconds) = (caller.name.clone(), options.grace_period_seconds);
         let mut versions = api.master.versions();
         let pod = key.clone();
