@@ -111,7 +111,7 @@ impl Index {
         self.pods_by_owner.join(&pod.owner, key);
         if let Some(node) = pod.node() {
             self.pods_by_node.join(&node_key(node), key);
-            if !pod.is_finished() {
+            if !pod.is_over() {
                 let load = self.loads.entry(node.clone()).or_default();
                 load.add(&requests(&pod.template));
             }
@@ -157,7 +157,7 @@ impl Index {
     }
 
     fn unload(&mut self, node: &NodeName, pod: &Pod) {
-        if pod.is_finished() {
+        if pod.is_over() {
             return;
         }
         let Some(load) = self.loads.get_mut(node) else { return };

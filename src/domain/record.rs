@@ -453,7 +453,7 @@ impl Pod {
             && self.observed.as_ref().is_some_and(|observed| observed.ready)
     }
 
-    /// Its address leads nowhere any more.
+    /// Nothing of it runs any more: its address leads nowhere, and what it took is free.
     pub fn is_over(&self) -> bool {
         self.is_finished() || self.phase() == PodPhase::Gone
     }

@@ -158,13 +158,17 @@ impl Core {
         batch.ordered.wakes.extend(plan.wakes);
     }
 
-    /// How long a node has been away is counted from the master's own start, since nobody listened
-    /// before it: a node may have been heard by another master meanwhile.
+    /// How long a node has been away, or its engine has failed, is counted from the master's own
+    /// start, since nobody listened before it: a node may have been heard by another master
+    /// meanwhile, and its engine may work again.
     fn count_anew(&mut self, batch: &mut Batch) {
-        let lost = self.world.nodes.iter().filter(|(_, node)| node.heard == Some(false));
+        let now = batch.now;
+        let lost = self.world.nodes.iter().filter(|(_, node)| node.lost().is_some());
         let anew = lost.map(|(key, node)| {
-            let node = Node { heard_since: batch.now, ..(*node.value).clone() };
-            Effect::Put(key.clone(), Record::Node(Arc::new(node)))
+            let heard_since = if node.heard == Some(false) { now } else { node.heard_since };
+            let failing = node.failing.map(|_| now);
+            let anew = Node { heard_since, failing, ..(*node.value).clone() };
+            Effect::Put(key.clone(), Record::Node(Arc::new(anew)))
         });
         let anew: Vec<Effect> = anew.collect();
         self.apply(batch, anew);

@@ -101,7 +101,7 @@ fn used_elsewhere(
 ) -> Result<Option<VolumeConstraint>, String> {
     let mut others = world
         .pods_with_claim(key)
-        .filter(|other| other.key != *pod && other.placed.is_some() && !other.is_finished());
+        .filter(|other| other.key != *pod && other.placed.is_some() && !other.is_over());
     let Some(other) = others.next() else { return Ok(None) };
     if spec.access_modes.contains(&AccessMode::ReadWriteOncePod) {
         return Err(format!("claim `{}`, which pod `{}` still uses", key.name, other.key.name));

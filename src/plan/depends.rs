@@ -63,7 +63,7 @@ pub fn woken(world: &World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<ObjectK
     woken.extend(budget::woken(world, old, new));
     // What a drain waits for may have come true, and what the filling of a node does.
     woken.extend(world.moving_nodes().cloned());
-    if old.is_some_and(|old| !old.is_finished()) && new.is_some_and(Pod::is_finished) {
+    if old.is_some_and(|old| !old.is_over()) && new.is_some_and(Pod::is_over) {
         // Room, or a volume, became free.
         woken.extend(world.unplaced().map(|pod| world.workload_of(pod)));
     }

@@ -30,10 +30,8 @@ pub struct Draft<'a> {
     pub nodes: BTreeSet<NodeName>,
     /// What is known of places for pods, from the last one that was placed.
     pub places: Option<Session>,
-    /// Pods that mind where others are may have a place now.
-    others_came: bool,
-    /// So may any other: one came that minds who is near it, or room that was being made is anybody's.
-    anybody_asks: bool,
+    /// Pods without a place may have one now, or another reason to have none.
+    others_moved: bool,
     version: u64,
 }
 
@@ -47,8 +45,7 @@ impl<'a> Draft<'a> {
             queue: BTreeSet::new(),
             nodes: BTreeSet::new(),
             places: None,
-            others_came: false,
-            anybody_asks: false,
+            others_moved: false,
             version: world.version + 1,
         }
     }
@@ -106,12 +103,7 @@ impl<'a> Draft<'a> {
         self.touch(&effect);
         let before = self.pod_before(&effect);
         if let (Some(before), Effect::Put(_, Record::Pod(new))) = (&before, &effect) {
-            let was_at = before.as_ref().and_then(|before| before.seat());
-            let came = new.seat().is_some_and(|seat| was_at != Some(seat));
-            self.others_came |= came;
-            let was_promised = before.as_ref().and_then(|before| before.promised());
-            self.anybody_asks |= (came && new.template.placement.minds_pods())
-                || was_promised.is_some_and(|node| new.seat() != Some(node));
+            self.look_who_moves(before.as_deref(), new);
         }
         self.forget_places(&effect);
         self.world.apply(&effect, self.version);
@@ -125,15 +117,19 @@ impl<'a> Draft<'a> {
         self.plan.effects.push(effect);
     }
 
-    /// Queues what waits for a place and may have one by what became of other pods since this was asked last.
-    pub fn retry_those_that_mind(&mut self) -> bool {
-        let anybody = std::mem::take(&mut self.anybody_asks);
-        if std::mem::take(&mut self.others_came) || anybody {
-            let mind = self.world.unplaced().filter(|pod| {
-                let placement = &pod.template.placement;
-                anybody || placement.minds_pods() || !placement.spread.is_empty()
-            });
-            let workloads: Vec<ObjectKey> = mind.map(|pod| self.world.workload_of(pod)).collect();
+    fn look_who_moves(&mut self, before: Option<&Pod>, new: &Pod) {
+        // One that takes the place promised to it counts for pods of more worth only now, and
+        // spreading does not count one that is to end.
+        let stance = |pod: &Pod| (pod.node().cloned(), pod.seat().cloned(), pod.deletion.is_some());
+        let nowhere = (None, None, false);
+        self.others_moved |= before.map_or(nowhere, stance) != stance(new);
+    }
+
+    /// Queues what waits for a place, if other pods came or are to go since this was asked last.
+    pub fn retry_the_unplaced(&mut self) -> bool {
+        if std::mem::take(&mut self.others_moved) {
+            let unplaced = self.world.unplaced().map(|pod| self.world.workload_of(pod));
+            let workloads: Vec<ObjectKey> = unplaced.collect();
             self.queue.extend(workloads);
         }
         !self.queue.is_empty()
@@ -235,7 +231,7 @@ impl<'a> Draft<'a> {
         self.touch_referrers(key);
         self.touch_owner(key);
         // Whose pods are minded may depend on its labels.
-        self.others_came |= key.kind == Kind::Namespace;
+        self.others_moved |= key.kind == Kind::Namespace;
         if key.kind == Kind::Pod {
             // A set may want a pod of that name.
             self.queue.extend(stateful_set::named_by(&self.world, key));

@@ -76,7 +76,7 @@ pub fn tick(world: &World, desired: &Desired, dirty: &Dirty, now: Timestamp) -> 
     draft.queue.extend(dirty.objects.iter().cloned());
     objects::plan_objects(&mut draft, &dirty.manifests);
     work_off(&mut draft);
-    while draft.retry_those_that_mind()
+    while draft.retry_the_unplaced()
         || stages::go_on(&mut draft)
         || objects::go_on_deleting(&mut draft)
     {

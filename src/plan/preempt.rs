@@ -52,7 +52,7 @@ fn lower<'w>(
     pod: &Pod,
 ) -> impl Iterator<Item = Arc<Pod>> + use<'w> {
     let priority = pod.priority;
-    let there = world.pods_on(node).filter(|other| !other.is_finished());
+    let there = world.pods_on(node).filter(|other| !other.is_over());
     there.filter(move |other| other.priority < priority).map(|row| Arc::clone(&row.value))
 }
 

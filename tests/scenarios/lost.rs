@@ -123,6 +123,25 @@ fn nothing_goes_to_a_node_whose_engine_fails_and_its_pods_are_replaced_once_they
 }
 
 #[test]
+fn while_the_master_is_away_nobody_knows_that_an_engine_fails_on() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("web.yaml", &web_with("web:1", 1, ""))]);
+    cluster.settle();
+    cluster.join("b", 1);
+    engine_answers(&mut cluster, "a", false);
+    cluster.now = cluster.now.after(Duration::from_secs(400));
+    cluster.restart_master();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    Deployment/default/web waits for node `a` to be ready again
+    Deployment/default/web waits for 1 of 1 pods to be available
+    ");
+    let pod = cluster.pods()[0].clone();
+    assert_eq!(pod.deletion, None);
+    cluster.pass(Duration::from_secs(301));
+    assert!(cluster.pods().iter().any(|it| it.uid == pod.uid && it.deletion.is_some()));
+}
+
+#[test]
 fn a_node_whose_engine_fails_stops_nothing_by_itself() {
     let mut cluster = Cluster::new(&["a", "b"]);
     cluster.commit(&[("data.yaml", SHARED), ("web.yaml", &fenced(&web_with("web:1", 1, "")))]);

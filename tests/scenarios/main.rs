@@ -6,6 +6,7 @@ mod brakes;
 mod cluster;
 mod configs;
 mod cron_jobs;
+mod crowds;
 mod daemon_sets;
 mod data;
 mod fields;

@@ -147,11 +147,13 @@ impl Turned<'_> {
         stopped && !self.is_cleared(pod)
     }
 
-    /// Its node is being cleared, whatever the pod's set is in the middle of.
+    /// Its node is being cleared, for whatever or for a pod of more worth: whatever the pod's set
+    /// is in the middle of.
     fn is_cleared(&self, pod: &Pod) -> bool {
         let node = pod.node().and_then(|node| self.after.nodes.get(&node_key(node)));
         let driven = |node: &Node| node.taints.iter().any(|it| it.effect == effect::NO_EXECUTE);
-        node.is_some_and(|node| node.drain.is_some() || driven(node))
+        let promised = |node: &Node| self.after.promised_to(&node.name).next().is_some();
+        node.is_some_and(|node| node.drain.is_some() || driven(node) || promised(&node.value))
     }
 }
 

@@ -48,7 +48,7 @@ const UNTOLD: [&str; 20] = [
     "usages",
 ];
 /// Modules whose scenarios are made up anew with each run.
-const RANDOM: [&str; 2] = ["histories", "large_histories"];
+const RANDOM: [&str; 3] = ["crowds", "histories", "large_histories"];
 /// Of a digest or another long word, enough to see that it is another one.
 const WORD_LENGTH: usize = 40;
 const SHOWN_OF_DIGEST: usize = 8;

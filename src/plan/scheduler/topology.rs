@@ -301,7 +301,7 @@ impl Crowd {
 
 /// How much a pod with a seat counts for a rule.
 fn weight(world: &World, pod: &Pod, other: &Pod, what: &What, key: &str) -> i64 {
-    if other.is_finished() || (other.placed.is_none() && !keeps_its_seat(pod, other, what)) {
+    if other.is_over() || (other.placed.is_none() && !keeps_its_seat(pod, other, what)) {
         return 0;
     }
     match what {

@@ -11,6 +11,7 @@ use kgit::domain::stage::{self, Phase, Stage};
 use kgit::domain::workload::DaemonUpdate;
 use kgit::domain::world::World;
 use kgit_protocol::ids::PodUid;
+use kgit_protocol::time::Timestamp;
 
 use crate::checks::waits::is_pending;
 use crate::checks::{Checked, Checks, Turned, is_reachable, makes_way, pods_of, was_told_to_end};
@@ -138,9 +139,9 @@ impl Checks {
         for other in &self.stages.changed {
             let Some(row) = turned.after.objects.get(other) else { continue };
             if stage::stage(&row.resource.annotations) < stage
-                && is_down(turned.after, other, turned)
+                && is_down(turned.after, other, self.latest)
                 // What broke down only now was still fine when the turn began.
-                && (now.contains(other) || is_down(turned.before, other, turned))
+                && (now.contains(other) || is_down(turned.before, other, self.latest))
                 // It rolls for a config, and is itself what the commit moves to a later wave.
                 && !is_still_to_come(turned, other)
                 // One of a later stage may be worth more, and takes its place.
@@ -171,7 +172,7 @@ impl Checks {
 
 /// By the health table, which is Argo CD's: a StatefulSet's pods need be no more than ready, and
 /// what is to be updated by hand is waited for by nobody.
-fn is_down(world: &World, key: &ObjectKey, turned: &Turned<'_>) -> bool {
+fn is_down(world: &World, key: &ObjectKey, now: Timestamp) -> bool {
     let Some(row) = world.objects.get(key) else { return false };
     match &row.resource.spec {
         Spec::StatefulSet(spec) => {
@@ -180,7 +181,7 @@ fn is_down(world: &World, key: &ObjectKey, turned: &Turned<'_>) -> bool {
             ready.count() < world.replicas_of(key, spec.replicas) as usize
         }
         Spec::DaemonSet(spec) if spec.update == DaemonUpdate::OnDelete => false,
-        spec => is_pending(world, key, spec, turned.now),
+        spec => is_pending(world, key, spec, now),
     }
 }
 

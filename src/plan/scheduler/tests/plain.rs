@@ -59,7 +59,7 @@ fn fits(world: &World, pod: &Pod, node: &Node, all: &[&Node]) -> bool {
 /// Pods that run, with their nodes.
 fn running(world: &World) -> impl Iterator<Item = (&Pod, &Node)> {
     let placed = world.pods.values().map(|row| &*row.value);
-    placed.filter(|pod| !pod.is_finished()).filter_map(|pod| {
+    placed.filter(|pod| !pod.is_over()).filter_map(|pod| {
         let node = pod.node()?;
         world.nodes.values().map(|row| &*row.value).find(|it| it.name == *node).map(|it| (pod, it))
     })
@@ -180,7 +180,7 @@ fn crowds(world: &World, pod: &Pod, fit: &[&Node], all: &[&Node]) -> Vec<Option<
         let siblings = |node: &&Node| {
             node.labels.get(host)?;
             let siblings = world.pods_on(&node.name).filter(|other| {
-                other.owner == pod.owner && other.deletion.is_none() && !other.is_finished()
+                other.owner == pod.owner && other.deletion.is_none() && !other.is_over()
             });
             let count = i64::try_from(siblings.count()).unwrap();
             Some(score::rounded(score::crowd(count, weight, 3)))
