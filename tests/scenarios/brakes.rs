@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use kgit::domain::key::Kind;
+use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::resource::IntOrPercent;
 use kgit_protocol::ids::NodeName;
 
@@ -256,5 +256,24 @@ fn approving_the_deletions_ends_the_caution_of_a_restored_master_on_every_node()
         assert!(!orders.keep_others);
         assert_eq!(orders.stamp.digest, orders.content_digest());
     }
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_is_kept_knows_where_its_manifest_is_and_which_commit_changed_it_last() {
+    let mut cluster = Cluster::new(&["a"]);
+    let kept = config("a")
+        .replace("name: settings", "name: settings\n  annotations: {kgit.dev/prune: \"false\"}");
+    cluster.commit(&[("a.yaml", &kept), ("web.yaml", &web("web:1", 1))]);
+    cluster.commit(&[("a.yaml", &kept.replace("MODE: a", "MODE: b"))]);
+    let changed_by = |cluster: &Cluster| {
+        let key = ObjectKey::new(Kind::ConfigMap, "default", "settings");
+        cluster.world().objects[&key].commit.summary.clone()
+    };
+    assert_eq!(changed_by(&cluster), "change 2");
+    cluster.commit(&[("a.yaml", "")]);
+    cluster.commit(&[("elsewhere.yaml", &kept.replace("MODE: a", "MODE: b"))]);
+    assert_eq!(cluster.file_of("ConfigMap", "settings"), "elsewhere.yaml");
+    assert_eq!(changed_by(&cluster), "change 2");
     cluster.ends_quietly();
 }

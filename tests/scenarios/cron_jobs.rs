@@ -197,4 +197,8 @@ fn slots_are_those_of_the_zone() {
     let mut cluster = cluster("0 2 * * *", "  timeZone: Europe/Berlin\n");
     cluster.pass(HOUR);
     assert_eq!(slots(&cluster), [60]);
+    let world = cluster.world();
+    let job = world.objects.values().find(|row| row.resource.key.kind == Kind::Job).unwrap();
+    let slot = &job.resource.annotations["batch.kubernetes.io/cronjob-scheduled-timestamp"];
+    assert_eq!(slot, "2026-01-01T02:00:00+01:00");
 }

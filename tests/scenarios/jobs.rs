@@ -287,3 +287,15 @@ fn a_suspended_jobs_deadline_starts_anew_when_it_goes_on() {
     cluster.pass(Duration::from_secs(15));
     assert_eq!(ended(&cluster), "DeadlineExceeded, 0 failed");
 }
+
+#[test]
+fn an_index_stands_beside_the_variables_of_the_manifest() {
+    let mut cluster = Cluster::new(&["a"]);
+    let more = "  completionMode: Indexed\n  completions: 1\n";
+    let text = job("batch", "batch:1", more) + "        env: [{name: OTHER, value: x}]\n";
+    cluster.commit(&[("job.yaml", &text)]);
+    let pod = cluster.pods()[0].clone();
+    let env = &pod.placed.as_ref().unwrap().spec.containers[0].env;
+    let names: Vec<&str> = env.iter().map(|variable| variable.name.as_str()).collect();
+    assert!(names.contains(&"JOB_COMPLETION_INDEX") && names.contains(&"OTHER"), "{names:?}");
+}

@@ -17,6 +17,7 @@ mod large_histories;
 mod lost;
 mod manifests;
 mod nodes;
+mod preemption;
 mod promises;
 mod restores;
 mod rollouts;

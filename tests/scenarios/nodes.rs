@@ -421,3 +421,10 @@ fn a_node_gives_out_every_address_of_its_range_but_the_networks_the_gateways_and
     Deployment/default/web waits for 1 of 2 pods of the new revision to be available
     ");
 }
+
+#[test]
+fn where_memory_is_what_is_scarce_pods_move_by_that() {
+    let mut cluster = two_nodes_join_pods_of(6, "10m, memory: 1Gi", "rebalanceBudget: 1");
+    assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 2, "b": 2, "c": 2}"#);
+    cluster.ends_quietly();
+}

@@ -1,16 +1,15 @@
-//! Pods that compete for room: who comes first, who makes way, and what budgets allow.
+//! Pods that compete for room: who comes first, and what budgets allow. Who makes way for whom is
+//! in `preemption`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use insta::assert_snapshot;
-use kgit::domain::node_order::NodeOrder;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
 use crate::manifests::{job, web};
 
-fn class(name: &str, value: i32, rest: &str) -> String {
+pub fn class(name: &str, value: i32, rest: &str) -> String {
     format!(
         "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {{name: {name}}}\n\
          value: {value}\n{rest}"
@@ -18,7 +17,7 @@ fn class(name: &str, value: i32, rest: &str) -> String {
 }
 
 /// A Deployment whose pods ask for so much cpu; a node has 4.
-fn app(name: &str, replicas: u32, cpu: &str, rest: &str) -> String {
+pub fn app(name: &str, replicas: u32, cpu: &str, rest: &str) -> String {
     format!(
         "apiVersion: apps/v1
 kind: Deployment
@@ -35,7 +34,7 @@ spec:
     )
 }
 
-fn budget(name: &str, bound: &str) -> String {
+pub fn budget(name: &str, bound: &str) -> String {
     format!(
         "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: {name}}}\n\
          spec: {{{bound}, selector: {{matchLabels: {{app: {name}}}}}}}\n"
@@ -43,7 +42,7 @@ fn budget(name: &str, bound: &str) -> String {
 }
 
 /// Where the pods are: `web a`, `db –`.
-fn where_pods_are(cluster: &Cluster) -> String {
+pub fn where_pods_are(cluster: &Cluster) -> String {
     let mut lines: Vec<String> = cluster
         .pods()
         .iter()
@@ -90,80 +89,6 @@ fn pods_of_higher_priority_are_placed_first_though_their_names_come_last() {
 }
 
 #[test]
-fn pods_of_lower_priority_make_way_and_nobody_takes_the_room_meanwhile() {
-    let mut cluster = Cluster::new(&["a", "b"]);
-    let classes = [class("high", 100, ""), class("low", -5, "")].join("---\n");
-    cluster.commit(&[
-        ("classes.yaml", &classes),
-        ("low.yaml", &app("low", 2, "3", "priorityClassName: low")),
-    ]);
-    cluster.settle();
-    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
-    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high –
-    low a ending
-    low b
-    low –
-    ");
-    assert_snapshot!(cluster.waits().join("\n"), @"
-    Deployment/default/high waits for a place for pod `high-wx4l8nljrn-4xv2m`: 1 pods of lower priority to make way on a
-    Deployment/default/high waits for 1 of 1 pods of the new revision to be available
-    Deployment/default/low waits for pod `low-2pz94cgw8v-8zq52` to end on a
-    Deployment/default/low waits for a place for pod `low-2pz94cgw8v-pqqw8`: 0/2 nodes are available: 2 Insufficient cpu
-    Deployment/default/low waits for 1 of 2 pods to be available
-    ");
-    // The room that is becoming free is promised.
-    cluster.commit(&[("mid.yaml", &app("mid", 1, "3", ""))]);
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high –
-    low a ending
-    low b ending
-    low –
-    low –
-    mid –
-    ");
-    cluster.behaviour.clear();
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high a
-    low –
-    low –
-    mid b
-    ");
-    assert_snapshot!(cluster.last_reconcile(), @"
-    + create    Deployment/default/mid
-    + create    ReplicaSet/default/mid-wt6h8w6dc4  revision 1
-    + create    Pod/default/mid-wt6h8w6dc4-rwlnj
-    - stop      Pod/default/low-2pz94cgw8v-ljrvl  on b
-    + create    Pod/default/low-2pz94cgw8v-vmbwk
-    ~ place     Pod/default/high-wx4l8nljrn-4xv2m  on a  DEVIATES: Pod/default/low-2pz94cgw8v-8zq52 not ready
-    ~ place     Pod/default/mid-wt6h8w6dc4-rwlnj  on b  DEVIATES: Pod/default/low-2pz94cgw8v-ljrvl not ready
-    ");
-    cluster.commit(&[("low.yaml", "")]);
-    cluster.ends_quietly();
-}
-
-#[test]
-fn a_class_that_never_preempts_waits() {
-    let mut cluster = Cluster::new(&["a"]);
-    cluster.commit(&[
-        ("classes.yaml", &class("patient", 100, "preemptionPolicy: Never\n")),
-        ("low.yaml", &app("low", 1, "3", "")),
-    ]);
-    cluster.settle();
-    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: patient"))]);
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high –
-    low a
-    ");
-    cluster.commit(&[("low.yaml", "")]);
-    cluster.ends_quietly();
-}
-
-#[test]
 fn the_default_class_is_that_of_pods_that_name_none() {
     let mut cluster = Cluster::new(&["a"]);
     let classes = [class("usual", 7, "globalDefault: true\n"), class("low", 3, "")].join("---\n");
@@ -182,54 +107,6 @@ fn the_default_class_is_that_of_pods_that_name_none() {
     cluster.commit(&[("classes.yaml", &classes.replace("value: 3", "value: 4"))]);
     cluster.settle();
     assert!(cluster.pods().iter().any(|pod| pod.priority == 3));
-    cluster.ends_quietly();
-}
-
-#[test]
-fn the_node_is_cleared_that_costs_least() {
-    let mut cluster = Cluster::new(&["a", "b", "c"]);
-    let classes = [class("high", 100, ""), class("mid", 50, ""), class("low", 10, "")];
-    let on =
-        |node: &str, class: &str| format!("priorityClassName: {class}\n      nodeName: {node}");
-    cluster.commit(&[
-        ("classes.yaml", &classes.join("---\n")),
-        ("x.yaml", &app("xx", 1, "4", &on("a", "mid"))),
-        ("y.yaml", &app("yy", 2, "2", &on("b", "low"))),
-        ("z.yaml", &app("zz", 1, "3", &on("c", "low"))),
-    ]);
-    cluster.settle();
-    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
-    cluster.settle();
-    assert_snapshot!(cluster.last_reconcile(), @"
-    + create    Deployment/default/high
-    + create    ReplicaSet/default/high-wx4l8nljrn  revision 1
-    + create    Pod/default/high-wx4l8nljrn-4xv2m
-    - stop      Pod/default/zz-shqltznl9f-n72dk  on c
-    + create    Pod/default/zz-shqltznl9f-4jdrp
-    ~ place     Pod/default/high-wx4l8nljrn-4xv2m  on c
-    ");
-    let high = cluster.pods().iter().find(|pod| pod.labels["app"] == "high").cloned().unwrap();
-    assert_eq!(high.node().map(ToString::to_string).as_deref(), Some("c"));
-    cluster.commit(&[("z.yaml", "")]);
-    cluster.ends_quietly();
-}
-
-#[test]
-fn preemption_goes_around_budgets_where_it_can() {
-    let mut cluster = Cluster::new(&["a", "b"]);
-    let on = |node: &str| format!("nodeName: {node}");
-    cluster.commit(&[
-        ("classes.yaml", &class("high", 100, "")),
-        ("held.yaml", &app("held", 1, "3", &on("a"))),
-        ("budget.yaml", &budget("held", "minAvailable: 1")),
-        ("free.yaml", &app("free", 2, "2", &on("b"))),
-    ]);
-    cluster.settle();
-    cluster.commit(&[("high.yaml", &app("high", 1, "4", "priorityClassName: high"))]);
-    cluster.settle();
-    let high = cluster.pods().iter().find(|pod| pod.labels["app"] == "high").cloned().unwrap();
-    assert_eq!(high.node().map(ToString::to_string).as_deref(), Some("b"));
-    cluster.commit(&[("free.yaml", "")]);
     cluster.ends_quietly();
 }
 
@@ -374,134 +251,6 @@ fn room_that_a_finished_job_leaves_is_taken() {
 }
 
 #[test]
-fn what_made_way_does_not_come_back_beside_the_pod_that_it_made_way_for() {
-    let mut cluster = Cluster::new(&["a", "b", "c"]);
-    for (node, zone) in [("a", "z0"), ("b", "z1"), ("c", "z1")] {
-        let labels = [("zone", zone), ("host", node)];
-        let labels = labels.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))).into();
-        cluster.order(node, NodeOrder::Label { labels }).unwrap();
-    }
-    let away = "priorityClassName: high
-      affinity:
-        podAntiAffinity:
-          requiredDuringSchedulingIgnoredDuringExecution:
-          - {labelSelector: {matchLabels: {app: roll}}, topologyKey: zone}
-      topologySpreadConstraints:
-      - {maxSkew: 1, topologyKey: host, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: high}}}";
-    cluster.commit(&[
-        ("classes.yaml", &class("high", 100, "")),
-        ("low.yaml", &app("low", 6, "1400m", "")),
-    ]);
-    cluster.settle();
-    // Where they go later is in the zone of others.
-    cluster.order("c", NodeOrder::Cordon).unwrap();
-    cluster.commit(&[("roll.yaml", &app("roll", 4, "100m", ""))]);
-    cluster.settle();
-    cluster.order("c", NodeOrder::Uncordon).unwrap();
-    let high = app("high", 2, "1800m", away);
-    assert_snapshot!(cluster.diff(&[("high.yaml", &high)]), @"
-    + create    Deployment/default/high
-    + create    ReplicaSet/default/high-6f49727dfw  revision 1
-    + create    Pod/default/high-6f49727dfw-wwzfh
-    - stop      Pod/default/low-hzcbzkppcj-khnp2  on a
-    - stop      Pod/default/roll-7wqnpscc7d-5h6dd  on a
-    - stop      Pod/default/roll-7wqnpscc7d-z8k4g  on a
-    + create    Pod/default/high-6f49727dfw-kbnnt
-    - stop      Pod/default/low-hzcbzkppcj-dv56w  on b
-    - stop      Pod/default/roll-7wqnpscc7d-lkw5g  on b
-    - stop      Pod/default/roll-7wqnpscc7d-p69kl  on b
-    + create    Pod/default/low-hzcbzkppcj-7pkqv
-    + create    Pod/default/low-hzcbzkppcj-qpb77
-    + create    Pod/default/roll-7wqnpscc7d-z6kmk
-    + create    Pod/default/roll-7wqnpscc7d-wfclv
-    + create    Pod/default/roll-7wqnpscc7d-lh8qn
-    + create    Pod/default/roll-7wqnpscc7d-c8j4k
-    ~ place     Pod/default/high-6f49727dfw-kbnnt  on b
-    ~ place     Pod/default/high-6f49727dfw-wwzfh  on a
-      … Deployment/default/low waits for a place for pod `low-hzcbzkppcj-7pkqv`: 0/3 nodes are available: 3 Insufficient cpu
-          until then: the pod stays pending
-      … Deployment/default/low waits for a place for pod `low-hzcbzkppcj-qpb77`: 0/3 nodes are available: 3 Insufficient cpu
-          until then: the pod stays pending
-      … Deployment/default/low waits for 2 of 6 pods to be available
-          until then: its reconcile ends without it; it is still being tried
-      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-c8j4k`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-          until then: the pod stays pending
-      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-lh8qn`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-          until then: the pod stays pending
-      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-wfclv`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-          until then: the pod stays pending
-      … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-z6kmk`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-          until then: the pod stays pending
-      … Deployment/default/roll waits for 4 of 4 pods to be available
-          until then: its reconcile ends without it; it is still being tried
-    ");
-    cluster.commit(&[("high.yaml", &high)]);
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high a
-    high b
-    low a
-    low b
-    low c
-    low c
-    low –
-    low –
-    roll –
-    roll –
-    roll –
-    roll –
-    ");
-    assert_snapshot!(cluster.waits().join("\n"), @"
-    Deployment/default/low waits for a place for pod `low-hzcbzkppcj-7pkqv`: 0/3 nodes are available: 3 Insufficient cpu
-    Deployment/default/low waits for a place for pod `low-hzcbzkppcj-qpb77`: 0/3 nodes are available: 3 Insufficient cpu
-    Deployment/default/low waits for 2 of 6 pods to be available
-    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-c8j4k`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-lh8qn`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-wfclv`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-    Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-z6kmk`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
-    Deployment/default/roll waits for 4 of 4 pods to be available
-    ");
-    cluster.commit(&[("high.yaml", "")]);
-    cluster.ends_quietly();
-}
-
-#[test]
-fn room_that_was_being_made_on_a_node_that_is_lost_is_made_elsewhere() {
-    let mut cluster = Cluster::new(&["a", "b"]);
-    cluster.commit(&[
-        ("classes.yaml", &class("high", 100, "")),
-        ("low.yaml", &app("low", 2, "3", "")),
-    ]);
-    cluster.settle();
-    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
-    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high –
-    low a ending
-    low b
-    low –
-    ");
-    cluster.lost.insert("a".to_owned());
-    cluster.pass(Duration::from_secs(60));
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high –
-    low a ending
-    low b ending
-    low –
-    low –
-    ");
-    cluster.behaviour.clear();
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high b
-    low a ending
-    low –
-    low –
-    ");
-}
-
-#[test]
 fn whose_pods_one_wants_to_be_near_may_follow_from_the_labels_of_their_namespace() {
     let mut cluster = Cluster::new(&["a"]);
     let near = "      affinity:
@@ -523,34 +272,5 @@ fn whose_pods_one_wants_to_be_near_may_follow_from_the_labels_of_their_namespace
     cluster.commit(&[("shop.yaml", &space("team: web"))]);
     cluster.settle();
     assert!(cluster.pods().iter().all(|pod| pod.placed.is_some()), "{:?}", cluster.waits());
-    cluster.ends_quietly();
-}
-
-#[test]
-fn a_pod_whose_promised_room_another_of_higher_priority_took_gets_room_elsewhere() {
-    let mut cluster = Cluster::new(&["a", "b"]);
-    let classes = [class("high", 100, ""), class("highest", 200, "")].join("---\n");
-    cluster.commit(&[("classes.yaml", &classes), ("low.yaml", &app("low", 2, "3", ""))]);
-    cluster.settle();
-    cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
-    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
-    cluster.commit(&[("top.yaml", &app("top", 1, "3", "priorityClassName: highest"))]);
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high –
-    low a ending
-    low b
-    low –
-    top –
-    ");
-    cluster.behaviour.clear();
-    cluster.settle();
-    assert_snapshot!(where_pods_are(&cluster), @"
-    high b
-    low –
-    low –
-    top a
-    ");
-    cluster.commit(&[("low.yaml", "")]);
     cluster.ends_quietly();
 }

@@ -253,3 +253,16 @@ fn a_pod_that_its_node_refuses_is_shown_and_not_tried_again_until_its_manifest_c
         cluster.ends_quietly();
     }
 }
+
+#[test]
+fn a_node_speaks_of_its_own_pods_alone() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("web.yaml", &web("web:1", 1))]);
+    cluster.settle();
+    let pod = cluster.pods()[0].clone();
+    let other = if pod.node().unwrap().as_str() == "a" { "b" } else { "a" };
+    let ended = PodObservation::bare(pod.uid.clone(), PodPhase::Failed);
+    cluster.report(other, None, vec![ended]);
+    assert!(cluster.pods()[0].is_ready());
+    cluster.ends_quietly();
+}

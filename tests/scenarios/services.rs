@@ -238,3 +238,37 @@ fn a_port_of_the_nodes_is_one_services_alone_and_one_of_its_ports_alone() {
     assert_eq!(given.len(), 2, "{ports:?}");
     cluster.ends_quietly();
 }
+
+#[test]
+fn a_port_of_the_nodes_stays_with_its_port_whatever_comes_beside_it() {
+    let mut cluster = Cluster::new(&["a"]);
+    let with = |ports: &str| {
+        let old = "ports: [{port: 80, targetPort: 8080}]";
+        service("NodePort").replace(old, &format!("ports: [{ports}]"))
+    };
+    let on_nodes = |cluster: &Cluster| -> Vec<(u16, u16)> {
+        let ports = state(cluster, "web").unwrap().service.ports;
+        ports.iter().map(|port| (port.port, port.node_port.unwrap())).collect()
+    };
+    let two = with("{name: one, port: 80}, {name: two, port: 81}");
+    cluster.commit(&[("web.yaml", &web("web:1", 1)), ("s.yaml", &two)]);
+    cluster.settle();
+    let before = on_nodes(&cluster);
+    cluster.commit(&[(
+        "s.yaml",
+        &with("{name: two, port: 81}, {name: six, port: 86}, {name: one, port: 80}"),
+    )]);
+    cluster.settle();
+    let after = on_nodes(&cluster);
+    assert_eq!(after.len(), 3);
+    assert!(before.iter().all(|port| after.contains(port)), "{before:?} {after:?}");
+    // What another of its ports asks for is that one's.
+    let (_, had) = before[0];
+    let asks = format!("{{name: one, port: 80}}, {{name: two, port: 81, nodePort: {had}}}");
+    cluster.commit(&[("s.yaml", &with(&asks))]);
+    cluster.settle();
+    let after = on_nodes(&cluster);
+    assert_eq!(after[1], (81, had));
+    assert_ne!(after[0].1, had);
+    cluster.ends_quietly();
+}

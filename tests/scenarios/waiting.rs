@@ -1,10 +1,13 @@
 //! Objects that wait for others, and go on when those are ready or gone.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
+use kgit::domain::plan::WaitKind;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
-use crate::manifests::{config, web, web_with};
+use crate::manifests::{config, stateful, web, web_with};
 
 /// The Deployment `web`, held back until `on` is healthy.
 fn web_after(on: &str) -> String {
@@ -95,4 +98,70 @@ fn removing_a_needed_config_is_said_at_once() {
     assert_snapshot!(cluster.waits().join("\n"), @"Deployment/default/web waits for ConfigMap/default/settings, which does not exist");
     cluster.commit(&[("c.yaml", &config("a"))]);
     cluster.ends_quietly();
+}
+
+#[test]
+fn what_depends_on_a_service_starts_when_that_has_its_address() {
+    let mut cluster = Cluster::new(&["a"]);
+    let mut about = cluster.world().nodes.values().next().unwrap().observed.clone();
+    about.facts.addresses = vec!["192.0.2.1".to_owned()];
+    cluster.report("a", Some(about), Vec::new());
+    let service = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, \
+             selector: {{app: web}}, ports: [{{port: 80, nodePort: 30123}}]}}\n"
+        )
+    };
+    cluster.commit(&[("rival.yaml", &service("rival"))]);
+    cluster.commit(&[("first.yaml", &service("first")), ("web.yaml", &web_after("Service/first"))]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 0, "{:?}", cluster.waits());
+    cluster.commit(&[("rival.yaml", "")]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 1, "{:?}", cluster.waits());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_is_depended_on_for_too_long_is_said_to_be_in_the_way() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("first".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("first.yaml", POD), ("web.yaml", &web_after("Pod/first"))]);
+    cluster.settle();
+    let kind = |cluster: &Cluster| {
+        let mut waits = cluster.all_waits();
+        waits.retain(|it| *it.object.name == *"web");
+        waits[0].kind
+    };
+    assert_eq!(kind(&cluster), WaitKind::Progress);
+    cluster.pass(Duration::from_secs(601));
+    assert_eq!(kind(&cluster), WaitKind::Blocked);
+}
+
+#[test]
+fn only_the_first_pods_of_a_stateful_sets_revision_wait_for_what_it_depends_on() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("first".to_owned(), Behaviour::NeverReady);
+    let db = |image: &str, replicas: u32| {
+        let annotation = "name: db\n  annotations: {kgit.dev/depends-on: Pod/first}\nspec";
+        stateful(image, replicas, "").replace("name: db\nspec", annotation)
+    };
+    cluster.commit(&[("first.yaml", POD), ("db.yaml", &db("db:1", 1))]);
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 1, "{:?}", cluster.waits());
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2, "{:?}", cluster.waits());
+    // What is running grows all the same.
+    cluster.seen("first", |seen| seen.ready = false);
+    cluster.commit(&[("db.yaml", &db("db:1", 2))]);
+    for _ in 0..3 {
+        cluster.behaviour.insert("first".to_owned(), Behaviour::NeverReady);
+        cluster.settle();
+    }
+    assert_eq!(cluster.pods().len(), 3, "{:?}", cluster.waits());
+    cluster.commit(&[("db.yaml", &db("db:2", 2))]);
+    cluster.settle();
+    let old = cluster.pods().iter().filter(|it| it.template.containers[0].image == "db:1").count();
+    assert_eq!(old, 2, "{:?}", cluster.waits());
 }

@@ -269,6 +269,19 @@ fn hooks_go_as_their_deletion_policy_says_and_have_names_of_their_own() {
 }
 
 #[test]
+fn a_hook_that_failed_stays_to_be_looked_at_unless_its_policy_says_otherwise() {
+    for (policy, left) in [("HookSucceeded", "migrate"), ("HookFailed", "")] {
+        let mut cluster = Cluster::new(&["a"]);
+        cluster.behaviour.insert("migrate".to_owned(), Behaviour::Fails);
+        let policies = format!("\"PreSync\", argocd.argoproj.io/hook-delete-policy: {policy}}}");
+        let manifest = hook("migrate", "PreSync").replace("\"PreSync\"}", &policies);
+        cluster.commit(&[("b.yaml", &manifest), ("web.yaml", &web("web:1", 1))]);
+        cluster.settle();
+        assert_eq!(running(&cluster), left, "{policy}");
+    }
+}
+
+#[test]
 fn a_hook_in_the_middle_of_its_work_is_left_to_end_before_a_newer_commit_runs_it_again() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.behaviour.insert("migrate".to_owned(), Behaviour::NeverReady);
