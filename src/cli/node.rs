@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::orders::send;
-use crate::client::http::{Client, encoded};
+use crate::client::http::{Client, ClientError, encoded};
 use crate::domain::key::Kind;
 use crate::domain::node_order::{NodeOrder, TaintOrder};
 use crate::domain::plan::Waiting;
@@ -165,41 +165,80 @@ async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CliError> {
     if args.no_wait {
         return Ok(exit);
     }
-    let (client, mut told) = (context.client()?, String::new());
-    let mut waited_for = Vec::new();
-    let path = format!("/api/v1/nodes/{}", encoded(&args.name));
-    let pointer = format!("/metadata/annotations/{}", DRAIN_ANNOTATION.replace('/', "~1"));
+    let mut watched = Watched::new(context.client()?, &args.name);
     loop {
-        let node: Value = client.get(&path).await?;
-        let state = text(&node, &pointer);
-        if state.is_empty() {
-            eprintln!("somebody took the order back");
-            return Ok(Exit::Error);
+        match watched.look().await {
+            Ok(Progress::Drained) => return Ok(exit),
+            Ok(Progress::TakenBack) => {
+                eprintln!("somebody took the order back");
+                return Ok(Exit::Error);
+            }
+            Ok(Progress::UnderWay) => {}
+            Err(error) if error.may_pass() => {
+                watched.tell("the master does not answer; the drain goes on once it is back");
+            }
+            Err(error) => return Err(error.into()),
         }
-        if state != told {
-            eprintln!("{state}");
-            told = state.to_owned();
-        }
-        if state == DRAINED {
-            return Ok(exit);
-        }
-        tell_waits(&client, &args.name, &mut waited_for).await?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// What keeps a node's pods there, each thing once for as long as it lasts.
-async fn tell_waits(client: &Client, node: &str, told: &mut Vec<String>) -> Result<(), CliError> {
-    let status: ClusterStatus = client.get("/kgit/v1/status").await?;
-    let of_node =
-        |waiting: &&Waiting| waiting.object.kind == Kind::Node && &*waiting.object.name == node;
-    let waits: Vec<String> =
-        status.waits.iter().filter(of_node).map(|waiting| waiting.for_what.clone()).collect();
-    for wait in waits.iter().filter(|wait| !told.contains(wait)) {
-        eprintln!("waits for {wait}");
+enum Progress {
+    UnderWay,
+    Drained,
+    TakenBack,
+}
+
+/// A drain, and what was told of it.
+struct Watched<'a> {
+    client: Client,
+    node: &'a str,
+    state: String,
+    waits: Vec<String>,
+}
+
+impl<'a> Watched<'a> {
+    fn new(client: Client, node: &'a str) -> Self {
+        Self { client, node, state: String::new(), waits: Vec::new() }
     }
-    *told = waits;
-    Ok(())
+
+    async fn look(&mut self) -> Result<Progress, ClientError> {
+        let path = format!("/api/v1/nodes/{}", encoded(self.node));
+        let pointer = format!("/metadata/annotations/{}", DRAIN_ANNOTATION.replace('/', "~1"));
+        let node: Value = self.client.get(&path).await?;
+        let state = text(&node, &pointer);
+        if state.is_empty() {
+            return Ok(Progress::TakenBack);
+        }
+        self.tell(state);
+        if state == DRAINED {
+            return Ok(Progress::Drained);
+        }
+        self.tell_waits().await?;
+        Ok(Progress::UnderWay)
+    }
+
+    fn tell(&mut self, state: &str) {
+        if self.state != state {
+            eprintln!("{state}");
+            state.clone_into(&mut self.state);
+        }
+    }
+
+    /// What keeps the node's pods there, each thing once for as long as it lasts.
+    async fn tell_waits(&mut self) -> Result<(), ClientError> {
+        let status: ClusterStatus = self.client.get("/kgit/v1/status").await?;
+        let of_node = |waiting: &&Waiting| {
+            waiting.object.kind == Kind::Node && &*waiting.object.name == self.node
+        };
+        let waits: Vec<String> =
+            status.waits.iter().filter(of_node).map(|waiting| waiting.for_what.clone()).collect();
+        for wait in waits.iter().filter(|wait| !self.waits.contains(wait)) {
+            eprintln!("waits for {wait}");
+        }
+        self.waits = waits;
+        Ok(())
+    }
 }
 
 /// `key=value`, or `key-`.

@@ -57,6 +57,19 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The master may be back in a moment: it stops, or starts.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::CutOff(_) | Self::SocketLost(_) | Self::Silent => true,
+            Self::Refused(status) => status.code == 503,
+            Self::Tls { .. }
+            | Self::Setup(_)
+            | Self::Unreadable(_)
+            | Self::NoSocket
+            | Self::TooLong => false,
+        }
+    }
+
     /// What to do next, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {

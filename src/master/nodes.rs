@@ -79,8 +79,9 @@ impl Core {
                 format!("node {name} is labelled")
             }
             NodeOrder::Taint { taints } => {
+                let done = if taints.iter().all(|it| it.remove) { "untainted" } else { "tainted" };
                 self.put_node(batch, tainted(node, taints, batch.now)?);
-                format!("node {name} is tainted")
+                format!("node {name} is {done}")
             }
             NodeOrder::Fence => self.fence(batch, node, by)?,
             NodeOrder::Remove => self.remove(batch, &node)?,

@@ -31,6 +31,7 @@ mod hooks;
 mod job;
 mod job_failure;
 mod job_index;
+mod lasting;
 mod names;
 mod objects;
 pub mod observe;

@@ -14,7 +14,7 @@ use crate::domain::stage::{self, is_staged};
 use crate::domain::world::{Effect, Record};
 use crate::graph;
 use crate::plan::draft::{Draft, said};
-use crate::plan::{names, prune, stages};
+use crate::plan::{lasting, names, prune, stages};
 
 /// Brings what is in force to what the commit says, for the manifests in `dirty`.
 pub fn plan_objects(draft: &mut Draft<'_>, dirty: &BTreeSet<ObjectKey>) {
@@ -144,8 +144,10 @@ fn update(
         owner: None,
         ..applied.clone()
     };
+    let (old, new) = (&applied.resource.spec, &updated.resource.spec);
+    let detail = lasting::what_stays(&draft.world, key, old, new).to_owned();
     let effect = Effect::Put(key.clone(), Record::Object(Arc::new(updated)));
-    draft.step(said(Verb::Update, key), vec![reason], vec![effect]);
+    draft.step(Said { detail, ..said(Verb::Update, key) }, vec![reason], vec![effect]);
 }
 
 pub fn commit(draft: &Draft<'_>, resource: &Resource, changes: Vec<FieldChange>) -> Reason {

@@ -17,6 +17,7 @@ use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::Meta;
 use crate::domain::selector::Labels;
 use crate::domain::stage::{self, HookState, Phase, Stage, Sync};
+use crate::domain::words::counted;
 use crate::domain::world::{Effect, World};
 use crate::plan::draft::Draft;
 use crate::plan::health::{Health, detail, health};
@@ -251,7 +252,7 @@ fn deletions(sync: &Sync, stages: &BTreeMap<Stage, Work>, stage: Stage) -> Optio
     let left =
         sync.pending.iter().filter(|key| !stages.values().any(|it| it.changes.contains(*key)));
     let first = left.clone().next().filter(|_| next == Phase::PostSync)?;
-    let what = format!("{} objects to be deleted, {first} among them", left.count());
+    let what = format!("{} to be deleted, {first} among them", counted(left.count(), "object"));
     Some(Obstacle { what, failed: false })
 }
 

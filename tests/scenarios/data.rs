@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::cluster::Cluster;
-use crate::manifests::{claim, config, pod_with_claim, volume, web, web_with};
+use crate::manifests::{claim, config, pod_with_claim, stateful, volume, web, web_with};
 
 #[test]
 fn a_static_volume_is_bound_and_used() {
@@ -265,5 +265,26 @@ fn replicas_that_share_a_claim_of_one_node_all_go_there() {
     + create    Pod/default/web-5qkhpjqdmn-qdvtf  on b
     finished: 0 deviations, 0 missing, superseded false
     ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_a_changed_manifest_does_not_change_is_said_with_the_change() {
+    let mut cluster = Cluster::new(&["a"]);
+    let files = |size: &str, image: &str| {
+        let of_size = |text: String| text.replace("storage: 1Gi", &format!("storage: {size}"));
+        let pod = pod_with_claim("main", "data");
+        [pod, of_size(claim("data", "")), of_size(stateful(image, 1, ""))].join("---\n")
+    };
+    cluster.commit(&[("all.yaml", &files("1Gi", "db:1"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.diff(&[("all.yaml", &files("2Gi", "db:1"))]), @"
+    ~ update    PersistentVolumeClaim/default/data  its volume stays as it is
+    ~ update    StatefulSet/default/db  claims that there are stay as they are
+    ");
+    cluster.commit(&[("all.yaml", &files("2Gi", "db:1"))]);
+    cluster.settle();
+    // A change of something else says nothing of them.
+    assert!(!cluster.diff(&[("all.yaml", &files("2Gi", "db:2"))]).contains("as they are"));
     cluster.ends_quietly();
 }

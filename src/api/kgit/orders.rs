@@ -13,6 +13,7 @@ use crate::api::error::ApiError;
 use crate::api::state::Api;
 use crate::domain::key::ObjectKey;
 use crate::domain::token::Role;
+use crate::domain::words::counted;
 use crate::kube::dto::{Done, NodeRequest, Order, VERSION};
 use crate::kube::status::Status;
 use crate::master::event::Event;
@@ -57,7 +58,7 @@ pub async fn prune(
         .collect();
     let (objects, by) = (objects?, caller.name);
     let removed = api.master.ask(|reply| Event::RemoveRetained { objects, by, reply }).await?;
-    let message = format!("{} objects will be removed with their data", removed.len());
+    let message = format!("{} will be removed, data and all", counted(removed.len(), "object"));
     let objects = removed.iter().map(ToString::to_string).collect();
     Ok(Json(Done { version: VERSION, message, objects }))
 }

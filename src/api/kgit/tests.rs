@@ -67,3 +67,17 @@ async fn orders_take_the_role_that_they_need() {
     let request = server.client().get(server.url("/kgit/v1/backup")).bearer_auth(token);
     assert_eq!(request.send().await.unwrap().bytes().await.unwrap(), "a backup");
 }
+
+#[tokio::test]
+async fn why_of_what_never_was_is_an_error() {
+    let server = Server::start(world()).await;
+    let why = async |name: &str| {
+        let path = format!("/kgit/v1/why/deployments/default/{name}");
+        call(&server, Role::Read, Method::GET, &path, json!({})).await
+    };
+    assert_eq!(why("web").await["object"]["name"], "web");
+    let refused = why("wbe").await;
+    assert_eq!(refused["code"], 404);
+    let message = "there is no Deployment/default/wbe, and the audit log names no step about it";
+    assert_eq!(refused["message"], message);
+}

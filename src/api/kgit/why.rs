@@ -8,7 +8,7 @@ use crate::api::records::{Records, RecordsError};
 use crate::api::state::Api;
 use crate::domain::audit::{Body, Trigger};
 use crate::domain::key::ObjectKey;
-use crate::domain::world::World;
+use crate::domain::world::{Table, World};
 use crate::kube::dto::{VERSION, Why, WhyStep};
 use crate::kube::resource_type::{Noun, by_word};
 use crate::kube::status::Status;
@@ -34,7 +34,15 @@ pub async fn why(
     let subjects: Vec<_> = [&object].into_iter().chain(&owners).cloned().collect();
     let waits = subjects.iter().filter_map(|key| view.waits.get(key)).flatten().cloned().collect();
     let steps = api.read(move |records| steps(records, &subjects)).await?;
+    if steps.is_empty() && !is_there(&view.world, &object) {
+        let message = format!("there is no {object}, and the audit log names no step about it");
+        return Err(Status::new(404, "NotFound", message).into());
+    }
     Ok(Json(Why { version: VERSION, object, owners, steps, waits }))
+}
+
+fn is_there(world: &World, object: &ObjectKey) -> bool {
+    Table::ALL.iter().any(|table| world.row(object, *table).is_some())
 }
 
 /// What the object exists for, nearest first.
