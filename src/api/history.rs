@@ -2,7 +2,7 @@
 //! the difference to what it has. Views share their rows, so a past one costs what has changed.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{broadcast, watch};
 
@@ -13,13 +13,19 @@ use crate::master::view::{Committed, View};
 
 /// Transactions that are remembered. A client that was away for longer lists again.
 pub const HISTORY_LIMIT: usize = 2048;
+/// Rows that they changed: each is held as it was before, and so is what stands around it in
+/// memory, some 2 KB in all. The start of 2,500 pods changes ten times as many.
+pub const ROWS_LIMIT: usize = 8192;
+/// Transactions that are remembered however many rows they changed: who follows is not cut off
+/// by a commit of thousands of objects.
+pub const HISTORY_LEAST: usize = 16;
 
 /// A row that was written or removed.
 pub type ChangedRow = (Table, ObjectKey);
 
 #[derive(Debug)]
 pub struct History {
-    moments: RwLock<VecDeque<Moment>>,
+    past: RwLock<Past>,
     newest: watch::Sender<u64>,
     /// Until somebody follows.
     committed: Mutex<Option<broadcast::Receiver<Arc<Committed>>>>,
@@ -30,6 +36,35 @@ struct Moment {
     /// As it was after the change, or a little later.
     view: Arc<View>,
     changed: Vec<ChangedRow>,
+}
+
+/// The moments that are remembered, the newest at the end.
+#[derive(Debug)]
+struct Past {
+    moments: VecDeque<Moment>,
+    /// All rows that they changed.
+    rows: usize,
+}
+
+impl Past {
+    fn begin(view: Arc<View>) -> Self {
+        Self { moments: VecDeque::from([Moment { view, changed: Vec::new() }]), rows: 0 }
+    }
+
+    fn push(&mut self, moment: Moment) {
+        self.rows += moment.changed.len();
+        self.moments.push_back(moment);
+        while self.is_too_much()
+            && let Some(oldest) = self.moments.pop_front()
+        {
+            self.rows -= oldest.changed.len();
+        }
+    }
+
+    fn is_too_much(&self) -> bool {
+        let count = self.moments.len();
+        count > HISTORY_LIMIT || (self.rows > ROWS_LIMIT && count > HISTORY_LEAST)
+    }
 }
 
 /// What happened between two versions.
@@ -47,8 +82,7 @@ impl History {
         let committed = Mutex::new(Some(master.follow()));
         let view = master.view();
         let newest = watch::Sender::new(view.world.version);
-        let first = Moment { view, changed: Vec::new() };
-        Self { moments: RwLock::new(VecDeque::from([first])), newest, committed }
+        Self { past: RwLock::new(Past::begin(view)), newest, committed }
     }
 
     /// Takes every transaction down until the master stops.
@@ -71,18 +105,13 @@ impl History {
     /// Forgets the past: it has a gap.
     fn restart(&self, view: Arc<View>) {
         let version = view.world.version;
-        *self.write() = VecDeque::from([Moment { view, changed: Vec::new() }]);
+        *self.write() = Past::begin(view);
         self.newest.send_replace(version);
     }
 
     fn push(&self, moment: Moment) {
         let version = moment.view.world.version;
-        let mut moments = self.write();
-        moments.push_back(moment);
-        while moments.len() > HISTORY_LIMIT {
-            moments.pop_front();
-        }
-        drop(moments);
+        self.write().push(moment);
         self.newest.send_replace(version);
     }
 
@@ -94,7 +123,7 @@ impl History {
     /// The newest version that is known of, and everything since `version`. `None`: that is too
     /// long ago.
     pub fn since(&self, version: u64) -> Option<Between> {
-        let moments = self.moments.read().unwrap_or_else(PoisonError::into_inner);
+        let moments = &self.read().moments;
         let base = moments.iter().rposition(|moment| moment.view.world.version <= version)?;
         let changed = moments.iter().skip(base + 1).flat_map(|moment| moment.changed.clone());
         Some(Between {
@@ -106,18 +135,22 @@ impl History {
 
     /// The oldest version that [`History::since`] answers for.
     pub fn oldest(&self) -> u64 {
-        let moments = self.moments.read().unwrap_or_else(PoisonError::into_inner);
+        let moments = &self.read().moments;
         moments.front().map_or(0, |moment| moment.view.world.version)
     }
 
     /// The newest view for which `fits` holds, among the last `depth`.
     pub fn find(&self, depth: usize, fits: impl Fn(&View) -> bool) -> Option<Arc<View>> {
-        let moments = self.moments.read().unwrap_or_else(PoisonError::into_inner);
+        let moments = &self.read().moments;
         let found = moments.iter().rev().take(depth).find(|moment| fits(&moment.view))?;
         Some(Arc::clone(&found.view))
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, VecDeque<Moment>> {
-        self.moments.write().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Past> {
+        self.past.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Past> {
+        self.past.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

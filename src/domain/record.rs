@@ -378,6 +378,9 @@ pub struct Placed {
 pub struct Deletion {
     pub at: Timestamp,
     pub grace_seconds: u32,
+    /// For something outside of its workload: its node, or a pod of more worth.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disruption: bool,
 }
 
 /// How many different events an object keeps; the oldest give way.

@@ -6,6 +6,7 @@
 pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
     Some(match (type_name, field) {
         ("ObjectMeta", "finalizers") => "nothing here runs finalizers",
+        ("ConfigMap" | "Secret", "immutable") => "its content is what Git says, whatever that was",
         ("ObjectMeta", "ownerReferences") => "owners are kgit's to set",
         ("PodSpec", "priority") => "it follows from `priorityClassName`",
         ("PodSpec", "serviceAccountName" | "serviceAccount" | "automountServiceAccountToken") => {

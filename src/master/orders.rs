@@ -17,7 +17,7 @@ use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta};
 use crate::domain::service::of_the_api;
 use crate::domain::token::TokenOrder;
-use crate::domain::world::{Effect, Record, Table, node_key};
+use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
 use crate::master::event::{Event, Refused, Reply};
@@ -335,6 +335,9 @@ impl Core {
         by: String,
         reply: Reply<Vec<ObjectKey>>,
     ) {
+        if let Some(why) = not_retained(&self.world, objects) {
+            return drop(reply.send(Err(Refused { reason: "NotRetained", message: why })));
+        }
         let (plan, removed) =
             plan::remove_retained(&self.world, &self.desired, objects, &by, batch.now);
         self.carry_out_ordered(batch, plan);
@@ -421,4 +424,22 @@ fn received(usage: &Usage, now: Timestamp) -> Usage {
     usage.node.at = now;
     usage.pods.iter_mut().for_each(|pod| pod.at = now);
     usage
+}
+
+/// What of these objects is not there to be removed by an order, and what would remove it.
+fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<String> {
+    let why = |key: &ObjectKey| {
+        let Some(applied) = world.objects.get(key) else {
+            return Some(format!("there is no {key}"));
+        };
+        match (&applied.retained, &applied.owner) {
+            (Some(_), _) => None,
+            (None, Some(owner)) => Some(format!("{key} is of {owner}, which is there")),
+            (None, None) => {
+                Some(format!("{key} has a manifest, at {}; remove that", applied.resource.place))
+            }
+        }
+    };
+    let all: Vec<String> = objects.iter().filter_map(why).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }

@@ -8,10 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::Reason;
-use crate::domain::record::ReplicaSet;
+use crate::domain::record::{Applied, ReplicaSet};
 use crate::domain::resource::{ReferenceKind, Resource, Spec, annotation};
 use crate::domain::template::{ConfigContent, ConfigRef, PodTemplate};
 use crate::domain::world::World;
+use crate::plan::draft::commit_reason;
 use crate::plan::spec::Configs;
 
 /// The contents that a template's pods run with.
@@ -77,7 +78,8 @@ fn content(world: &World, key: &ObjectKey) -> Option<Arc<ConfigContent>> {
 }
 
 impl Needs {
-    /// The configs whose content is not the one that the owner's newest revision ran with.
+    /// The configs whose content is not the one that the owner's newest revision ran with, and the
+    /// commits that changed them.
     pub fn changed_configs(
         &self,
         world: &World,
@@ -89,17 +91,37 @@ impl Needs {
         let Some(newest) = newest.filter(|newest| *newest.template == *template) else {
             return Vec::new();
         };
-        self.changed_since(owner, &newest.configs)
+        self.changed_since(world, owner, &newest.configs)
     }
 
-    /// The configs whose content is not the one that it was.
-    pub fn changed_since(&self, owner: &ObjectKey, before: &Configs) -> Vec<Reason> {
+    /// The configs whose content is not the one that it was, and the commits that changed them.
+    pub fn changed_since(&self, world: &World, owner: &ObjectKey, before: &Configs) -> Vec<Reason> {
         let changed = self
             .configs
             .iter()
             .filter(|(config, content)| before.get(*config).is_none_or(|old| old != *content));
-        changed.map(|(config, _)| Reason::Config { config: config_key(owner, config) }).collect()
+        let rows = changed.filter_map(|(config, _)| world.objects.get(&config_key(owner, config)));
+        rows.flat_map(|row| of_config(&row.value)).collect()
     }
+}
+
+/// Why pods of the template are what they are now: the last change of their workload's manifest,
+/// or of a config that rolls them, if that came later.
+pub fn last_change(world: &World, applied: &Applied, template: &PodTemplate) -> Vec<Reason> {
+    let keys =
+        template.configs().into_iter().map(|config| config_key(&applied.resource.key, &config));
+    let rows = keys.filter_map(|key| world.objects.get(&key));
+    let later =
+        rows.filter(|row| row.changed > applied.changed && rolls(template, &applied.resource));
+    match later.max_by_key(|row| row.changed) {
+        Some(row) => of_config(&row.value),
+        None => vec![commit_reason(applied)],
+    }
+}
+
+/// A config's change, and the commit that made it.
+pub fn of_config(applied: &Applied) -> Vec<Reason> {
+    vec![Reason::Config { config: applied.resource.key.clone() }, commit_reason(applied)]
 }
 
 /// Two revisions with one digest are the same. It is keyed, since it shows in names and covers

@@ -21,7 +21,7 @@ use crate::domain::selector::Labels;
 use crate::domain::template::{PodTemplate, Toleration};
 use crate::domain::workload::DaemonSetSpec;
 use crate::domain::world::{Effect, Record, node_key};
-use crate::plan::config::{needs, revision_digest};
+use crate::plan::config::{self, needs, revision_digest};
 use crate::plan::daemon_rolling::{self, Act, Bounds, Spot, State};
 use crate::plan::draft::{Draft, commit_reason};
 use crate::plan::pods::{self, NewPod};
@@ -105,6 +105,10 @@ impl Set<'_> {
             self.roll(draft, update);
         }
         self.note_state(draft, update.as_deref(), &before);
+    }
+
+    fn last_change(&self, draft: &Draft<'_>) -> Vec<Reason> {
+        config::last_change(&draft.world, self.applied, &self.spec.template)
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -267,7 +271,8 @@ impl Set<'_> {
                     let active = places[index].pods.iter().filter(|pod| pod.deletion.is_none());
                     let old = active.filter(|it| it.revision_digest != update.revision_digest);
                     for pod in old {
-                        let reasons = vec![rollout.clone(), commit_reason(self.applied)];
+                        let mut reasons = vec![rollout.clone()];
+                        reasons.extend(self.last_change(draft));
                         pods::stop(draft, pod, reasons);
                     }
                 }
@@ -336,7 +341,7 @@ impl Set<'_> {
             index: None,
             pinned: Some(node.clone()),
         };
-        let reasons = vec![why, commit_reason(self.applied)];
+        let reasons = [vec![why], self.last_change(draft)].concat();
         let effect = Effect::Put(self.key.clone(), Record::Object(Arc::new(counted)));
         pods::create(draft, new, &update.configs, reasons, vec![effect]);
     }

@@ -14,7 +14,7 @@ use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::rollout::{self, Bounds, Set};
-use crate::plan::{autoscaler, depends, names, pods, refresh, replicas};
+use crate::plan::{autoscaler, config, depends, names, pods, refresh, replicas};
 
 /// How often one tick goes around a rollout. Each round needs something that became available in
 /// the one before, so this is never reached; it keeps a mistake from becoming a loop.
@@ -240,7 +240,7 @@ impl Rollout<'_> {
             Effect::Put(set.key.clone(), Record::ReplicaSet(Arc::new(renumbered))),
             self.revision_effect(draft, revision),
         ];
-        draft.step(words, self.reasons(), effects);
+        draft.step(words, self.reasons(draft), effects);
         set.key.clone()
     }
 
@@ -279,8 +279,8 @@ impl Rollout<'_> {
             Effect::Put(key.clone(), Record::ReplicaSet(Arc::new(set))),
             self.revision_effect(draft, revision),
         ];
-        let mut reasons = self.reasons();
-        reasons.extend(needs.changed_configs(&draft.world, self.key, &self.spec.template));
+        let rolled_by = needs.changed_configs(&draft.world, self.key, &self.spec.template);
+        let reasons = if rolled_by.is_empty() { self.reasons(draft) } else { rolled_by };
         draft.step(words, reasons, effects);
         key
     }
@@ -313,7 +313,7 @@ impl Rollout<'_> {
         }
         let words =
             Said { detail: format!("{} → {size}", set.replicas), ..said(Verb::Scale, key) };
-        draft.step(words, self.reasons(), vec![Effect::Put(key.clone(), record)]);
+        draft.step(words, self.reasons(draft), vec![Effect::Put(key.clone(), record)]);
     }
 
     /// Brings every revision's pods to its number.
@@ -324,13 +324,14 @@ impl Rollout<'_> {
                 let revision = self.state(draft).revision;
                 reasons.push(Reason::Rollout { deployment: self.key.clone(), revision });
             }
-            reasons.extend(self.reasons());
+            reasons.extend(self.reasons(draft));
             replicas::plan_set(draft, &set.key, &reasons);
         }
     }
 
-    fn reasons(&self) -> Vec<Reason> {
-        self.scaled.iter().cloned().chain([commit_reason(self.applied)]).collect()
+    fn reasons(&self, draft: &Draft<'_>) -> Vec<Reason> {
+        let last = config::last_change(&draft.world, self.applied, &self.spec.template);
+        self.scaled.iter().cloned().chain(last).collect()
     }
 
     fn state(&self, draft: &Draft<'_>) -> DeploymentState {

@@ -69,9 +69,10 @@ impl<'a> Draft<'a> {
 
     pub fn wait(&mut self, waiting: Waiting) {
         let waits = self.plan.waits.entry(waiting.object.clone()).or_default();
-        // A rollout goes around several times in one tick; each says what it finds.
-        if !waits.contains(&waiting) {
-            waits.push(waiting);
+        // A rollout goes around several times in one tick; what it says last of a thing counts.
+        match waits.iter_mut().find(|known| known.for_what == waiting.for_what) {
+            Some(known) => *known = waiting,
+            None => waits.push(waiting),
         }
     }
 

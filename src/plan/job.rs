@@ -68,11 +68,12 @@ impl Job<'_> {
         self.note(draft, &before);
     }
 
-    /// Each pod's end is counted once, in the same step of the record as the count. One that was
-    /// told to end (suspended, outdated) did not end by itself: it proves nothing.
+    /// Each pod's end is counted once, in the same step of the record as the count. One that is
+    /// told to end from outside (by a person, for its node) failed by that. Source: `isPodFailed`
+    /// of upstream's `job_controller.go`.
     fn count_ends(&mut self, draft: &mut Draft<'_>) {
         for pod in pods_of(&draft.world, self.key) {
-            if !pod.is_finished() || pod.counted || pod.deletion.is_some() {
+            if pod.counted || !(pod.is_finished() || pod.deletion.is_some()) {
                 continue;
             }
             if pod.phase() == PodPhase::Succeeded {
@@ -83,6 +84,12 @@ impl Job<'_> {
             let counted = Pod { counted: true, ..(*pod).clone() };
             draft.note(&pod.key, Record::Pod(Arc::new(counted)));
         }
+    }
+
+    /// Tells a pod to end for the job's own sake, which proves nothing: it is not counted.
+    fn dismiss(draft: &mut Draft<'_>, pod: &Pod, reasons: Vec<Reason>) {
+        let counted = Pod { counted: true, ..pod.clone() };
+        pods::stop(draft, &counted, reasons);
     }
 
     fn count_failure(&mut self, pod: &Pod, now: Timestamp) {
@@ -209,7 +216,7 @@ impl Job<'_> {
             vec![Effect::Put(self.key.clone(), record)],
         );
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
-            pods::stop(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
+            Self::dismiss(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
         }
     }
 
@@ -222,7 +229,7 @@ impl Job<'_> {
             return;
         }
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
-            pods::stop(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
+            Self::dismiss(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
         }
     }
 
@@ -230,7 +237,7 @@ impl Job<'_> {
     /// plan says so.
     fn start_again(&mut self, draft: &mut Draft<'_>) {
         for pod in pods_of(&draft.world, self.key) {
-            pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
+            Self::dismiss(draft, &pod, vec![commit_reason(self.applied)]);
         }
         self.state = JobState::default();
         let words = Said {
@@ -248,7 +255,7 @@ impl Job<'_> {
     fn advance(&mut self, draft: &mut Draft<'_>) {
         if self.spec.suspend {
             for pod in self.active(draft) {
-                pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
+                Self::dismiss(draft, &pod, vec![commit_reason(self.applied)]);
             }
             // The time in which it did not run is not held against it.
             self.state.started = None;
@@ -291,7 +298,7 @@ impl Job<'_> {
     fn stop_outdated(&self, draft: &mut Draft<'_>, digest: &kgit_protocol::ids::Digest) {
         for pod in self.active(draft) {
             if pod.revision_digest != *digest {
-                pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
+                Self::dismiss(draft, &pod, vec![commit_reason(self.applied)]);
             }
         }
     }
@@ -478,7 +485,7 @@ impl Job<'_> {
             return dissolve::begin(draft, self.key, vec![reason]);
         }
         for pod in pods_of(&draft.world, self.key) {
-            pods::stop(draft, &pod, vec![reason.clone()]);
+            Self::dismiss(draft, &pod, vec![reason.clone()]);
         }
     }
 }

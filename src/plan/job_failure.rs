@@ -18,9 +18,15 @@ pub fn judge(rules: &[FailureRule], pod: &Pod) -> (FailureAction, String) {
     (FailureAction::Count, String::new())
 }
 
-/// What of the pod the rule is about. Pods that are told to end never come here: a disruption is
-/// no failure, so a rule about pod conditions has nothing left to do.
+/// The condition of a pod that was told to end for something outside of its workload.
+const DISRUPTED: &str = "DisruptionTarget";
+
+/// What of the pod the rule is about.
 fn fits(rule: &FailureRule, pod: &Pod) -> Option<String> {
+    let disrupted = pod.deletion.is_some_and(|deletion| deletion.disruption);
+    if disrupted && rule.conditions.iter().any(|condition| condition == DISRUPTED) {
+        return Some(format!("has the condition {DISRUPTED}"));
+    }
     let codes = rule.exit_codes.as_ref()?;
     let observed = pod.observed.as_ref()?;
     let all = observed.init_containers.iter().chain(&observed.containers);

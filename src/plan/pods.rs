@@ -285,7 +285,9 @@ pub fn stop_within(
     }
     let words = Said { node: pod.node().cloned(), ..said(Verb::Stop, &pod.key) };
     let grace_seconds = grace_seconds.unwrap_or(pod.template.termination_grace_seconds);
-    let deletion = Deletion { at: draft.now, grace_seconds };
+    let disrupts = |it: &Reason| matches!(it, Reason::Node { .. } | Reason::Preempted { .. });
+    let disruption = reasons.iter().any(disrupts);
+    let deletion = Deletion { at: draft.now, grace_seconds, disruption };
     let pod = Pod { deletion: Some(deletion), ..pod.clone() };
     let effect = Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod)));
     draft.step(words, reasons, vec![effect]);

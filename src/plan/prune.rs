@@ -12,9 +12,10 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
-use crate::domain::plan::{Reason, Verb, WaitKind, Waiting};
+use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{
-    Applied, DeploymentState, Held, Meta, Pruned, ReplicaSet, VolumePhase, VolumeState,
+    Applied, DeploymentState, Held, JobState, Meta, Pruned, ReplicaSet, StatefulSetState,
+    VolumePhase, VolumeState,
 };
 use crate::domain::resource::{ReclaimPolicy, Resource};
 use crate::domain::world::{Effect, Record, Table, World, node_key};
@@ -324,7 +325,21 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
         let there = draft.world.row(row, record.table()).is_some();
         (!there).then(|| Effect::Put(row.clone(), begun_anew(record.clone(), draft.now)))
     }));
-    draft.step(said(Verb::Restore, key), vec![reason], effects);
+    let is_finished = remembered_job(&pruned).is_some_and(|job| job.finished.is_some());
+    let detail = if is_finished { "ended before, and is not run again" } else { "" };
+    draft.step(
+        Said { detail: detail.to_owned(), ..said(Verb::Restore, key) },
+        vec![reason],
+        effects,
+    );
+}
+
+/// What is remembered of a Job.
+fn remembered_job(pruned: &Pruned) -> Option<&JobState> {
+    pruned.rows.iter().find_map(|(_, record)| match record {
+        Record::Job(job) => Some(&**job),
+        _ => None,
+    })
 }
 
 /// What an object remembered, for a life that begins now: nothing was made progress with meanwhile,
@@ -340,6 +355,12 @@ fn begun_anew(record: Record, now: Timestamp) -> Record {
         Record::ReplicaSet(set) => {
             Record::ReplicaSet(Arc::new(ReplicaSet { replicas: 0, ..(*set).clone() }))
         }
+        // Below the partition, too, its first pods are of the template that there is.
+        Record::StatefulSet(state) => Record::StatefulSet(Arc::new(StatefulSetState {
+            current_revision: String::new(),
+            update_revision: String::new(),
+            ..(*state).clone()
+        })),
         record => record,
     }
 }

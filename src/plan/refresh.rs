@@ -9,11 +9,11 @@ use kgit_protocol::ids::Digest;
 use kgit_protocol::pod::{PodSpec, Volume};
 
 use crate::domain::key::ObjectKey;
-use crate::domain::plan::{Reason, Said, Verb};
+use crate::domain::plan::{Said, Verb};
 use crate::domain::record::{Placed, Pod, ReplicaSet};
 use crate::domain::template::{ConfigRef, Projection, VolumeTemplate, VolumeTemplateSource};
 use crate::domain::world::{Effect, Record, World, node_key};
-use crate::plan::config::{Needs, config_key};
+use crate::plan::config::{Needs, config_key, of_config};
 use crate::plan::draft::{Draft, said};
 use crate::plan::replicas::pods_of;
 use crate::plan::services;
@@ -54,8 +54,10 @@ fn refresh(draft: &mut Draft<'_>, pod: &Pod, configs: &Configs) {
     }
     let words =
         Said { detail: "its files, as it runs".to_owned(), node, ..said(Verb::Update, &pod.key) };
-    let reason = |config: &ConfigRef| Reason::Config { config: config_key(&pod.key, config) };
-    draft.step(words, changed.into_iter().map(reason).collect(), vec![effect]);
+    let rows =
+        changed.into_iter().filter_map(|it| draft.world.objects.get(&config_key(&pod.key, it)));
+    let reasons = rows.flat_map(|row| of_config(&row.value)).collect();
+    draft.step(words, reasons, vec![effect]);
 }
 
 /// The spec with what changed; `None` if nothing did, or if something is missing now.

@@ -85,10 +85,11 @@ fn make(
         configs: needs.configs.clone(),
     });
     let words = Said { detail: format!("revision {number}"), ..said(Verb::Create, &key) };
-    let mut reasons = vec![commit_reason(owner.applied)];
-    if let Some(newest) = newest.filter(|newest| newest.template == *owner.template) {
-        reasons.extend(needs.changed_since(owner.key, &newest.configs));
-    }
+    let rolled_by = newest
+        .filter(|newest| newest.template == *owner.template)
+        .map(|newest| needs.changed_since(&draft.world, owner.key, &newest.configs));
+    let rolled_by = rolled_by.filter(|reasons| !reasons.is_empty());
+    let reasons = rolled_by.unwrap_or_else(|| vec![commit_reason(owner.applied)]);
     let effect = Effect::Put(key, Record::Revision(Arc::clone(&revision)));
     draft.step(words, reasons, vec![effect]);
     revision

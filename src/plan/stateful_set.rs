@@ -14,8 +14,8 @@ use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
 use crate::domain::workload::{StatefulSetSpec, StatefulUpdate};
 use crate::domain::world::{Effect, Record, World};
-use crate::plan::config::{Needs, needs, revision_digest};
-use crate::plan::draft::{Draft, commit_reason};
+use crate::plan::config::{self, Needs, needs, revision_digest};
+use crate::plan::draft::Draft;
 use crate::plan::ordinals::{self, Act, Order, Replica, Rolling, State, Turn, Version, Wait};
 use crate::plan::pods::{self, NewPod, is_reachable};
 use crate::plan::replicas::{end_of, pods_of, refused};
@@ -218,7 +218,7 @@ impl Set<'_> {
         pods: &[Option<Arc<Pod>>],
         condemned: &[Arc<Pod>],
     ) {
-        let commit = commit_reason(self.applied);
+        let last = self.last_change(draft);
         let number = wanted.update.number;
         let rollout = Reason::Rollout { deployment: self.key.clone(), revision: number };
         let (pod, reasons) = match act {
@@ -235,16 +235,20 @@ impl Set<'_> {
                     .map(|pod| Reason::PodEnded { pod: pod.key.clone(), reason: end_of(pod) });
                 (pods[position].as_ref(), ended.into_iter().collect())
             }
-            Act::Replace(position) => (pods[position].as_ref(), vec![rollout, commit]),
+            Act::Replace(position) => (pods[position].as_ref(), [vec![rollout], last].concat()),
             Act::GiveUp(position) => {
                 let what = "it is not ready, and its revision is not wanted any more".to_owned();
-                (pods[position].as_ref(), vec![Reason::Limit { what }, rollout, commit])
+                (pods[position].as_ref(), [vec![Reason::Limit { what }, rollout], last].concat())
             }
-            Act::Dismiss(index) => (condemned.get(index), vec![self.count(draft), commit]),
+            Act::Dismiss(index) => (condemned.get(index), [vec![self.count(draft)], last].concat()),
         };
         if let Some(pod) = pod {
             pods::stop(draft, pod, reasons);
         }
+    }
+
+    fn last_change(&self, draft: &Draft<'_>) -> Vec<Reason> {
+        config::last_change(&draft.world, self.applied, &self.spec.template)
     }
 
     fn count(&self, draft: &Draft<'_>) -> Reason {
@@ -272,7 +276,7 @@ impl Set<'_> {
             return draft.blocked(self.key, for_what, "its pod of that ordinal is not started");
         }
         self.claims().make(draft, ordinal);
-        let mut reasons = vec![self.count(draft), commit_reason(self.applied)];
+        let mut reasons = [vec![self.count(draft)], self.last_change(draft)].concat();
         if before.iter().flatten().any(|pod| pod.revision_digest != revision.revision_digest) {
             let number = revision.number;
             reasons.insert(1, Reason::Rollout { deployment: self.key.clone(), revision: number });

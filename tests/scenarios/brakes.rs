@@ -5,11 +5,12 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::resource::IntOrPercent;
+use kgit::master::event::Event;
 use kgit_protocol::ids::NodeName;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
-use crate::manifests::{config, job, web};
+use crate::manifests::{claim, config, job, stateful, web};
 
 fn many(count: usize) -> String {
     let named = |index| config("a").replace("settings", &format!("settings-{index}"));
@@ -275,5 +276,43 @@ fn what_is_kept_knows_where_its_manifest_is_and_which_commit_changed_it_last() {
     cluster.commit(&[("elsewhere.yaml", &kept.replace("MODE: a", "MODE: b"))]);
     assert_eq!(cluster.file_of("ConfigMap", "settings"), "elsewhere.yaml");
     assert_eq!(changed_by(&cluster), "change 2");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn only_what_is_kept_without_a_manifest_is_removed_by_an_order() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("db.yaml", &stateful("db:1", 1, "")), ("claim.yaml", &claim("data", ""))]);
+    cluster.settle();
+    let order = |cluster: &mut Cluster, object: &str| {
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        let objects = vec![ObjectKey::parse(object).unwrap()];
+        let by = "ann".to_owned();
+        cluster.turn(vec![Event::RemoveRetained { objects, by, reply }]);
+        answer.try_recv().unwrap().unwrap_err().message
+    };
+    assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/typo"), @"there is no PersistentVolumeClaim/default/typo");
+    assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data"), @"PersistentVolumeClaim/default/data has a manifest, at claim.yaml:1:1; remove that");
+    assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data-db-0"), @"PersistentVolumeClaim/default/data-db-0 is of StatefulSet/default/db, which is there");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_stateful_set_that_comes_back_has_no_pods_of_a_template_that_is_nowhere() {
+    let mut cluster = Cluster::new(&["a"]);
+    let partition = "  updateStrategy: {rollingUpdate: {partition: 2}}\n";
+    cluster.commit(&[("settings.yaml", &config("a"))]);
+    for image in ["db:1", "db:2", "", "db:2"] {
+        let text = stateful(image, 2, partition);
+        cluster.commit(&[("db.yaml", if image.is_empty() { "" } else { &text })]);
+        cluster.settle();
+        if let Some(plan) = cluster.held() {
+            cluster.approve(&plan).unwrap();
+            cluster.settle();
+        }
+    }
+    let images: Vec<String> =
+        cluster.pods().iter().map(|pod| pod.template.containers[0].image.clone()).collect();
+    assert_eq!(images, ["db:2", "db:2"]);
     cluster.ends_quietly();
 }

@@ -86,7 +86,7 @@ fn a_swap_tells_of_the_files_that_changed_and_leaves_other_volumes_alone() {
     cluster.commit(&[("c.yaml", &config("new"))]);
     assert_snapshot!(reasons(&cluster), @"
     ~ update    ConfigMap/default/settings: commit 0000000 by Ann <ann@example.org> (c.yaml:1:1)
-    ~ update    Pod/default/web-c4zl7gkhfq-zmzlw  its files, as it runs  on a: the content of ConfigMap/default/settings changed
+    ~ update    Pod/default/web-c4zl7gkhfq-zmzlw  its files, as it runs  on a: the content of ConfigMap/default/settings changed; commit 0000000 by Ann <ann@example.org> (c.yaml:1:1)
     ");
     cluster.ends_quietly();
 }
@@ -135,4 +135,31 @@ fn a_running_job_is_not_begun_anew_because_of_a_config() {
     assert_snapshot!(seen(&cluster), @r#"migrate-jbtt9: variable Some("old"), file Some("new")"#);
     cluster.ends_quietly();
     assert_eq!(cluster.pods().len(), 1);
+}
+
+#[test]
+fn a_rollout_for_a_config_is_the_doing_of_that_configs_commit() {
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let mut cluster = Cluster::new(&["a"]);
+        let of = |image: &str| {
+            let web = (web(image, 1) + USES).replace("Deployment", kind);
+            match kind {
+                "StatefulSet" => web.replace("  selector", "  serviceName: web\n  selector"),
+                "DaemonSet" => web.replace("  replicas: 1\n", ""),
+                _ => web,
+            }
+        };
+        cluster.commit(&[("c.yaml", &config("old")), ("web.yaml", &of("web:1"))]);
+        cluster.settle();
+        cluster.pass(Duration::from_secs(5));
+        cluster.commit(&[("web.yaml", &of("web:2"))]);
+        cluster.settle();
+        cluster.pass(Duration::from_secs(5));
+        cluster.commit(&[("c.yaml", &config("new"))]);
+        cluster.settle();
+        let told = reasons(&cluster);
+        assert!(told.contains("the content of ConfigMap/default/settings changed; commit 0000000"));
+        assert!(!told.contains("web.yaml"), "{kind}: {told}");
+        cluster.ends_quietly();
+    }
 }

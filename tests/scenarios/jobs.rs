@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::node_order::{NodeOrder, TaintOrder};
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
@@ -70,7 +71,7 @@ fn a_finished_job_that_is_removed_and_put_back_does_not_run_again() {
     cluster.commit(&[("job.yaml", &manifest)]);
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"
-    + restore   Job/default/migrate
+    + restore   Job/default/migrate  ended before, and is not run again
     finished: 0 deviations, 0 missing, superseded false
     ");
     cluster.ends_quietly();
@@ -298,4 +299,43 @@ fn an_index_stands_beside_the_variables_of_the_manifest() {
     let env = &pod.placed.as_ref().unwrap().spec.containers[0].env;
     let names: Vec<&str> = env.iter().map(|variable| variable.name.as_str()).collect();
     assert!(names.contains(&"JOB_COMPLETION_INDEX") && names.contains(&"OTHER"), "{names:?}");
+}
+
+/// A Job of one pod that runs until it is told to end.
+fn running(more: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", more))]);
+    cluster.settle();
+    cluster
+}
+
+#[test]
+fn a_pod_that_somebody_ends_has_failed() {
+    let mut cluster = running("  backoffLimit: 0\n");
+    let pod = cluster.pods()[0].key.name.to_string();
+    cluster.end_pod(&pod).unwrap();
+    cluster.settle();
+    assert_eq!(ended(&cluster), "BackoffLimitExceeded, 1 failed");
+    assert!(cluster.pods().is_empty());
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_its_node_drives_out_has_failed_unless_the_policy_knows_better() {
+    let taint = TaintOrder {
+        key: "gone".to_owned(),
+        value: String::new(),
+        effect: Some("NoExecute".to_owned()),
+        remove: false,
+    };
+    let policy = "  podFailurePolicy:\n    rules:\n    - action: Ignore\n      \
+                  onPodConditions: [{type: DisruptionTarget}]\n";
+    for (more, expected) in [("", "BackoffLimitExceeded, 1 failed"), (policy, "running, 0 failed")]
+    {
+        let mut cluster = running(&format!("  backoffLimit: 0\n{more}"));
+        cluster.order("a", NodeOrder::Taint { taints: vec![taint.clone()] }).unwrap();
+        cluster.settle();
+        assert_eq!(ended(&cluster), expected, "{more}");
+    }
 }

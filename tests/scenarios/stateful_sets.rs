@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use kgit::domain::node_order::NodeOrder;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
@@ -572,5 +573,19 @@ fn a_pod_that_is_one_too_many_is_counted_as_available_in_its_time_too() {
     let world = cluster.world();
     let state = world.stateful_sets.values().next().unwrap();
     assert_eq!((state.status.ready, state.status.available), (2, 2));
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_that_gets_its_place_late_is_waited_for_once() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("db".to_owned(), Behaviour::NeverReady);
+    cluster.order("a", NodeOrder::Cordon).unwrap();
+    commit(&mut cluster, &stateful("db:1", 1, ""));
+    cluster.pass(Duration::from_secs(60));
+    cluster.order("a", NodeOrder::Uncordon).unwrap();
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"StatefulSet/default/db waits for pod `db-0` to be ready");
+    cluster.behaviour.clear();
     cluster.ends_quietly();
 }

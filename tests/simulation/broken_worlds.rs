@@ -57,7 +57,8 @@ impl<T> Case<T> {
 
     fn tell_to_end(&mut self, pods: &[Pod]) {
         for pod in pods {
-            let deletion = Some(Deletion { at: self.cluster.now, grace_seconds: 10 });
+            let deletion =
+                Some(Deletion { at: self.cluster.now, grace_seconds: 10, disruption: false });
             self.put(Pod { deletion, ..pod.clone() });
         }
     }

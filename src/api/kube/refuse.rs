@@ -39,6 +39,15 @@ pub async fn refuse(
             );
             Status::new(405, "MethodNotAllowed", message).about(ty.group, ty.plural, name)
         }
+        Target::Object { ty, namespace, name }
+            if let Some(key) = kept(&view.world, ty, namespace, name) =>
+        {
+            let message = format!(
+                "this API does not {verb} objects; no manifest stands for this one any more: \
+                 `kgit prune {key}` removes it, data and all"
+            );
+            Status::new(405, "MethodNotAllowed", message).about(ty.group, ty.plural, name)
+        }
         Target::Object { ty, namespace, name } => {
             let place = place_of(&view.world, ty, namespace, name);
             let place = place.unwrap_or_else(|| format!("its manifest in {from}"));
@@ -62,6 +71,14 @@ pub async fn refuse(
         ),
     };
     ApiError::from(status)
+}
+
+/// The object, if it is kept without a manifest.
+fn kept(world: &World, ty: &ResourceType, namespace: &str, name: &str) -> Option<ObjectKey> {
+    let Noun::Recorded(kind) = ty.noun else { return None };
+    let key = ObjectKey::new(kind, namespace, name);
+    world.objects.get(&key)?.retained.as_ref()?;
+    Some(key)
 }
 
 /// Where the manifest stands that the object comes from: its own, or its owner's.

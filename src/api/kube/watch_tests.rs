@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::history::HISTORY_LIMIT;
+use crate::api::history::{HISTORY_LEAST, HISTORY_LIMIT, ROWS_LIMIT};
 use crate::api::kube::tests::{Lines, Reader, pod};
 use crate::domain::record::Pod;
 use crate::domain::token::Role;
@@ -113,6 +113,30 @@ async fn a_page_that_comes_too_late_is_sent_back_to_the_first() {
     }
     let status = reader.get(&format!("/api/v1/pods?limit=1&continue={token}")).await;
     assert_eq!((status["code"].as_u64(), status["reason"].as_str()), (Some(410), Some("Expired")));
+}
+
+#[tokio::test]
+async fn changes_of_many_rows_are_forgotten_sooner_but_never_the_last_few() {
+    let reader = Reader::start(Role::Read).await;
+    let many = |turn: usize| {
+        let of = |number| made(&reader, &format!("busy-{number}"), &turn.to_string());
+        (0..2 * ROWS_LIMIT / HISTORY_LEAST).map(of).collect::<Vec<_>>()
+    };
+    let token = async || {
+        let page = reader.get("/api/v1/pods?limit=1").await;
+        page["metadata"]["continue"].as_str().unwrap().to_owned()
+    };
+    let is_there = async |token: &str| {
+        let page = reader.get(&format!("/api/v1/pods?limit=1&continue={token}")).await;
+        page["code"].as_u64() != Some(410)
+    };
+    let first = token().await;
+    for turn in 0..HISTORY_LEAST - 1 {
+        reader.commit(many(turn)).await;
+    }
+    assert!(is_there(&first).await, "one of the last few is remembered whatever they changed");
+    reader.commit(many(HISTORY_LEAST)).await;
+    assert!(!is_there(&first).await);
 }
 
 #[tokio::test]

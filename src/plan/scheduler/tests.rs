@@ -205,7 +205,11 @@ pub(in crate::plan) fn pod(node: Option<&str>, name: &str, line: &str) -> Pod {
         index: None,
         counted: false,
         placed,
-        deletion: ending.then_some(crate::domain::record::Deletion { at: NOW, grace_seconds: 30 }),
+        deletion: ending.then_some(crate::domain::record::Deletion {
+            at: NOW,
+            grace_seconds: 30,
+            disruption: false,
+        }),
         observed: None,
         drifts_told: 0,
         priority,
