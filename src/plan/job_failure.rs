@@ -8,6 +8,9 @@ use kgit_protocol::observation::{ContainerObservation, ContainerState};
 use crate::domain::record::Pod;
 use crate::domain::workload::{ExitCodes, FailureAction, FailureRule};
 
+/// The condition of a pod that was told to end for something outside of its workload.
+const DISRUPTED: &str = "DisruptionTarget";
+
 /// What is to be done about a failed pod, and why, for people.
 pub fn judge(rules: &[FailureRule], pod: &Pod) -> (FailureAction, String) {
     for (index, rule) in rules.iter().enumerate() {
@@ -17,9 +20,6 @@ pub fn judge(rules: &[FailureRule], pod: &Pod) -> (FailureAction, String) {
     }
     (FailureAction::Count, String::new())
 }
-
-/// The condition of a pod that was told to end for something outside of its workload.
-const DISRUPTED: &str = "DisruptionTarget";
 
 /// What of the pod the rule is about.
 fn fits(rule: &FailureRule, pod: &Pod) -> Option<String> {

@@ -14,8 +14,8 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{
-    Applied, DeploymentState, Held, JobState, Meta, Pruned, ReplicaSet, StatefulSetState,
-    VolumePhase, VolumeState,
+    Applied, DeploymentState, Held, Meta, Pruned, ReplicaSet, StatefulSetState, VolumePhase,
+    VolumeState,
 };
 use crate::domain::resource::{ReclaimPolicy, Resource};
 use crate::domain::world::{Effect, Record, Table, World, node_key};
@@ -308,6 +308,7 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
     };
     let reason = commit(draft, &resource, Vec::new());
     let changed = pruned.applied.resource.spec != resource.spec;
+    let rests = rests(&pruned, &resource);
     let applied = Applied {
         generation: pruned.applied.generation + u64::from(changed),
         commit: Arc::clone(&draft.desired.commit),
@@ -325,20 +326,16 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
         let there = draft.world.row(row, record.table()).is_some();
         (!there).then(|| Effect::Put(row.clone(), begun_anew(record.clone(), draft.now)))
     }));
-    let is_finished = remembered_job(&pruned).is_some_and(|job| job.finished.is_some());
-    let detail = if is_finished { "ended before, and is not run again" } else { "" };
-    draft.step(
-        Said { detail: detail.to_owned(), ..said(Verb::Restore, key) },
-        vec![reason],
-        effects,
-    );
+    let detail = if rests { "ended before, and is not run again" } else { "" }.to_owned();
+    draft.step(Said { detail, ..said(Verb::Restore, key) }, vec![reason], effects);
 }
 
-/// What is remembered of a Job.
-fn remembered_job(pruned: &Pruned) -> Option<&JobState> {
-    pruned.rows.iter().find_map(|(_, record)| match record {
-        Record::Job(job) => Some(&**job),
-        _ => None,
+/// Whether it is a Job that ended with the template that it has.
+fn rests(pruned: &Pruned, resource: &Resource) -> bool {
+    let template = resource.template().map(|template| template.digest());
+    pruned.rows.iter().any(|(_, record)| match record {
+        Record::Job(job) => job.finished.is_some() && job.template_digest == template,
+        _ => false,
     })
 }
 
