@@ -10,6 +10,17 @@ use crate::agents::Behaviour;
 use crate::cluster::Cluster;
 use crate::scheduling::{app, budget, class, where_pods_are};
 
+/// A node that has no room beside a pod worth little, and a class `high`, of which `more` is said.
+fn full_of_low(more: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("classes.yaml", &class("high", 100, more)),
+        ("low.yaml", &app("low", 1, "3", "")),
+    ]);
+    cluster.settle();
+    cluster
+}
+
 #[test]
 fn pods_of_lower_priority_make_way_and_nobody_takes_the_room_meanwhile() {
     let mut cluster = Cluster::new(&["a", "b"]);
@@ -68,13 +79,8 @@ fn pods_of_lower_priority_make_way_and_nobody_takes_the_room_meanwhile() {
 
 #[test]
 fn a_class_that_never_preempts_waits() {
-    let mut cluster = Cluster::new(&["a"]);
-    cluster.commit(&[
-        ("classes.yaml", &class("patient", 100, "preemptionPolicy: Never\n")),
-        ("low.yaml", &app("low", 1, "3", "")),
-    ]);
-    cluster.settle();
-    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: patient"))]);
+    let mut cluster = full_of_low("preemptionPolicy: Never\n");
+    cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
     cluster.settle();
     assert_snapshot!(where_pods_are(&cluster), @"
     high –
@@ -291,12 +297,7 @@ fn a_pod_whose_promised_room_another_of_higher_priority_took_gets_room_elsewhere
 
 #[test]
 fn a_pod_that_says_itself_that_it_never_preempts_waits_whatever_its_class() {
-    let mut cluster = Cluster::new(&["a"]);
-    cluster.commit(&[
-        ("classes.yaml", &class("high", 100, "")),
-        ("low.yaml", &app("low", 1, "3", "")),
-    ]);
-    cluster.settle();
+    let mut cluster = full_of_low("");
     let patient = "priorityClassName: high\n      preemptionPolicy: Never";
     cluster.commit(&[("high.yaml", &app("high", 1, "3", patient))]);
     cluster.settle();
@@ -335,13 +336,8 @@ fn of_pods_that_are_worth_the_same_those_go_that_came_last() {
 
 #[test]
 fn pods_that_do_not_make_way_in_their_time_are_said_to_be_late() {
-    let mut cluster = Cluster::new(&["a"]);
+    let mut cluster = full_of_low("");
     cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
-    cluster.commit(&[
-        ("classes.yaml", &class("high", 100, "")),
-        ("low.yaml", &app("low", 1, "3", "")),
-    ]);
-    cluster.settle();
     cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
     cluster.settle();
     let kind = |cluster: &Cluster| {
