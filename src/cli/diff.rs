@@ -12,6 +12,7 @@ use crate::cli::exit::Exit;
 use crate::client::http::{Client, encoded};
 use crate::domain::desired::{FileContent, SourceFile};
 use crate::domain::diagnostic::Severity;
+use crate::domain::words::counted;
 use crate::kube::dto::{DiffAnswer, DiffRequest, UploadedFile, VERSION};
 use crate::manifest::render::Rendered;
 use crate::source::files;
@@ -51,6 +52,10 @@ impl DiffArgs {
         let folder = self.revision.as_ref().map(PathBuf::from).filter(|path| path.is_dir());
         Ok(match (&self.tree.clone().or(folder), &self.revision) {
             (Some(folder), _) => client.post("/kgit/v1/diff", &upload(folder)?).await?,
+            (None, Some(path)) if path.starts_with(['/', '.', '~']) => {
+                let hint = "name a folder that is there, or a commit of the followed repository";
+                return Err(CliError::usage(format!("there is no folder `{path}`"), hint));
+            }
             (None, Some(revision)) => {
                 client.get(&format!("/kgit/v1/diff?rev={}", encoded(revision))).await?
             }
@@ -66,7 +71,10 @@ fn show(answer: &DiffAnswer) -> Result<(), CliError> {
     if answer.changes == 0 && answer.held.is_empty() {
         match answer.pending.len() {
             0 => eprintln!("nothing would change"),
-            count => eprintln!("the changes of {count} objects wait, and would go on waiting"),
+            count => {
+                let objects = counted(count, "object");
+                eprintln!("changes of {objects} wait, and would go on waiting");
+            }
         }
     }
     print(&answer.text)

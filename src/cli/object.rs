@@ -52,7 +52,10 @@ pub fn one(words: &[String]) -> Result<(&'static ResourceType, String), CliError
 
 fn of_word(word: &str) -> Result<&'static ResourceType, CliError> {
     by_word(word).ok_or_else(|| {
-        let known: Vec<_> = SERVED.iter().map(|ty| ty.plural).collect();
+        // Some are served by two API groups.
+        let mut known: Vec<_> = SERVED.iter().map(|ty| ty.plural).collect();
+        known.sort_unstable();
+        known.dedup();
         let near = known.iter().find(|plural| strsim::jaro_winkler(plural, word) > 0.85);
         let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),

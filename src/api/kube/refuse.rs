@@ -34,8 +34,8 @@ pub async fn refuse(
     let status = match target {
         Target::Object { ty, name, .. } if ty.noun == Noun::Recorded(Kind::Node) => {
             let message = format!(
-                "this API does not {verb} nodes: they are what their agents report; labels are \
-                 given to `kgit agent --label`, and `kgit node` has what can be ordered"
+                "this API does not {verb} nodes: they are what their agents report; `kgit node \
+                 cordon|uncordon|drain|label|taint {name}` orders what can be ordered"
             );
             Status::new(405, "MethodNotAllowed", message).about(ty.group, ty.plural, name)
         }
