@@ -12,13 +12,13 @@ use crate::master::handle::Handle;
 use crate::master::view::{Committed, View};
 
 /// Transactions that are remembered. A client that was away for longer lists again.
-pub const HISTORY_LIMIT: usize = 2048;
+pub const MAX_MOMENTS: usize = 2048;
 /// Rows that they changed: each is held as it was before, and so is what stands around it in
-/// memory, some 2 KB in all. The start of 2,500 pods changes ten times as many.
-pub const ROWS_LIMIT: usize = 8192;
+/// memory, about 2 KB each. The start of 2,500 pods changes ten times as many.
+pub const MAX_ROWS: usize = 8192;
 /// Transactions that are remembered however many rows they changed: who follows is not cut off
 /// by a commit of thousands of objects.
-pub const HISTORY_LEAST: usize = 16;
+pub const MIN_MOMENTS: usize = 16;
 
 /// A row that was written or removed.
 pub type ChangedRow = (Table, ObjectKey);
@@ -63,7 +63,7 @@ impl Past {
 
     fn is_too_much(&self) -> bool {
         let count = self.moments.len();
-        count > HISTORY_LIMIT || (self.rows > ROWS_LIMIT && count > HISTORY_LEAST)
+        count > MAX_MOMENTS || (self.rows > MAX_ROWS && count > MIN_MOMENTS)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `kgit node`: orders about machines.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -154,6 +154,8 @@ async fn order(context: &Context, name: &str, order: NodeOrder) -> Result<Exit, 
 
 /// How often a drain is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A master may be away for so long, to be upgraded or restored; the drain itself waits for ever.
+const MASTER_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CliError> {
     let wanted = NodeOrder::Drain {
@@ -165,17 +167,18 @@ async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CliError> {
     if args.no_wait {
         return Ok(exit);
     }
-    let mut watched = Watched::new(context.client()?, &args.name);
+    let mut watch = DrainWatch::new(context.client()?, &args.name);
+    let mut heard = Instant::now();
     loop {
-        match watched.look().await {
+        match watch.look().await {
             Ok(Progress::Drained) => return Ok(exit),
             Ok(Progress::TakenBack) => {
                 eprintln!("somebody took the order back");
                 return Ok(Exit::Error);
             }
-            Ok(Progress::UnderWay) => {}
-            Err(error) if error.may_pass() => {
-                watched.tell("the master does not answer; the drain goes on once it is back");
+            Ok(Progress::UnderWay) => heard = Instant::now(),
+            Err(error) if error.may_pass() && heard.elapsed() < MASTER_PATIENCE => {
+                watch.tell("the master does not answer; the drain goes on once it is back");
             }
             Err(error) => return Err(error.into()),
         }
@@ -190,16 +193,16 @@ enum Progress {
 }
 
 /// A drain, and what was told of it.
-struct Watched<'a> {
+struct DrainWatch<'a> {
     client: Client,
     node: &'a str,
-    state: String,
-    waits: Vec<String>,
+    told_state: String,
+    told_waits: Vec<String>,
 }
 
-impl<'a> Watched<'a> {
+impl<'a> DrainWatch<'a> {
     fn new(client: Client, node: &'a str) -> Self {
-        Self { client, node, state: String::new(), waits: Vec::new() }
+        Self { client, node, told_state: String::new(), told_waits: Vec::new() }
     }
 
     async fn look(&mut self) -> Result<Progress, ClientError> {
@@ -219,9 +222,9 @@ impl<'a> Watched<'a> {
     }
 
     fn tell(&mut self, state: &str) {
-        if self.state != state {
+        if self.told_state != state {
             eprintln!("{state}");
-            state.clone_into(&mut self.state);
+            state.clone_into(&mut self.told_state);
         }
     }
 
@@ -233,10 +236,10 @@ impl<'a> Watched<'a> {
         };
         let waits: Vec<String> =
             status.waits.iter().filter(of_node).map(|waiting| waiting.for_what.clone()).collect();
-        for wait in waits.iter().filter(|wait| !self.waits.contains(wait)) {
+        for wait in waits.iter().filter(|wait| !self.told_waits.contains(wait)) {
             eprintln!("waits for {wait}");
         }
-        self.waits = waits;
+        self.told_waits = waits;
         Ok(())
     }
 }

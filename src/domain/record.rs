@@ -378,9 +378,27 @@ pub struct Placed {
 pub struct Deletion {
     pub at: Timestamp,
     pub grace_seconds: u32,
-    /// For something outside of its workload: its node, or a pod of more worth.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub disruption: bool,
+    #[serde(default, skip_serializing_if = "EndedBy::is_workload")]
+    pub by: EndedBy,
+}
+
+/// For whose sake a pod is told to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndedBy {
+    /// Its own workload's.
+    #[default]
+    Workload,
+    /// A person's, who ordered it.
+    Order,
+    /// Its node's, or a pod's of higher priority.
+    Disruption,
+}
+
+impl EndedBy {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_workload(&self) -> bool {
+        *self == Self::Workload
+    }
 }
 
 /// How many different events an object keeps; the oldest give way.

@@ -111,8 +111,8 @@ impl Schedule {
     }
 }
 
-/// How often a zone's clock may change until there is a slot: for some schedules a slot falls into
-/// the time that a change leaps over, but not for a dozen years.
+/// How often a zone's clock may change until there is a slot. Twice a year, and a leap day is eight
+/// years away at most; slots that a change leaps over take a few years more.
 const MAX_CHANGES: usize = 24;
 
 /// The first minute after `moment` in which the clock shows what the table says. Between two

@@ -335,8 +335,8 @@ impl Core {
         by: String,
         reply: Reply<Vec<ObjectKey>>,
     ) {
-        if let Some(why) = not_retained(&self.world, objects) {
-            return drop(reply.send(Err(Refused { reason: "NotRetained", message: why })));
+        if let Some(refused) = not_retained(&self.world, objects) {
+            return drop(reply.send(Err(refused)));
         }
         let (plan, removed) =
             plan::remove_retained(&self.world, &self.desired, objects, &by, batch.now);
@@ -427,19 +427,21 @@ fn received(usage: &Usage, now: Timestamp) -> Usage {
 }
 
 /// What of these objects is not there to be removed by an order, and what would remove it.
-fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<String> {
+fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<Refused> {
+    let missing = objects.iter().any(|key| !world.objects.contains_key(key));
     let why = |key: &ObjectKey| {
         let Some(applied) = world.objects.get(key) else {
             return Some(format!("there is no {key}"));
         };
         match (&applied.retained, &applied.owner) {
             (Some(_), _) => None,
-            (None, Some(owner)) => Some(format!("{key} is of {owner}, which is there")),
+            (None, Some(owner)) => Some(format!("{key} is of {owner}, which uses it")),
             (None, None) => {
                 Some(format!("{key} has a manifest, at {}; remove that", applied.resource.place))
             }
         }
     };
     let all: Vec<String> = objects.iter().filter_map(why).collect();
-    (!all.is_empty()).then(|| all.join("; "))
+    let reason = if missing { "NotFound" } else { "NotRetained" };
+    (!all.is_empty()).then(|| Refused { reason, message: all.join("; ") })
 }

@@ -80,7 +80,7 @@ fn content(world: &World, key: &ObjectKey) -> Option<Arc<ConfigContent>> {
 impl Needs {
     /// The configs whose content is not the one that the owner's newest revision ran with, and the
     /// commits that changed them.
-    pub fn changed_configs(
+    pub fn reasons_to_roll(
         &self,
         world: &World,
         owner: &ObjectKey,
@@ -91,37 +91,45 @@ impl Needs {
         let Some(newest) = newest.filter(|newest| *newest.template == *template) else {
             return Vec::new();
         };
-        self.changed_since(world, owner, &newest.configs)
+        self.reasons_since(world, owner, &newest.configs)
     }
 
     /// The configs whose content is not the one that it was, and the commits that changed them.
-    pub fn changed_since(&self, world: &World, owner: &ObjectKey, before: &Configs) -> Vec<Reason> {
+    pub fn reasons_since(&self, world: &World, owner: &ObjectKey, before: &Configs) -> Vec<Reason> {
         let changed = self
             .configs
             .iter()
             .filter(|(config, content)| before.get(*config).is_none_or(|old| old != *content));
-        let rows = changed.filter_map(|(config, _)| world.objects.get(&config_key(owner, config)));
-        rows.flat_map(|row| of_config(&row.value)).collect()
+        changed.flat_map(|(config, _)| config_reasons(world, config_key(owner, config))).collect()
     }
 }
 
 /// Why pods of the template are what they are now: the last change of their workload's manifest,
-/// or of a config that rolls them, if that came later.
+/// or of the content of a config that rolls them, if that came later.
 pub fn last_change(world: &World, applied: &Applied, template: &PodTemplate) -> Vec<Reason> {
-    let keys =
-        template.configs().into_iter().map(|config| config_key(&applied.resource.key, &config));
-    let rows = keys.filter_map(|key| world.objects.get(&key));
-    let later =
-        rows.filter(|row| row.changed > applied.changed && rolls(template, &applied.resource));
+    if !rolls(template, &applied.resource) {
+        return vec![commit_reason(applied)];
+    }
+    let configs = template.configs().into_iter();
+    let rows = configs.filter_map(|it| world.objects.get(&config_key(&applied.resource.key, &it)));
+    let later = rows.filter(|row| row.changed > applied.changed && is_of_content(&row.value));
     match later.max_by_key(|row| row.changed) {
-        Some(row) => of_config(&row.value),
+        Some(row) => config_reasons(world, row.resource.key.clone()),
         None => vec![commit_reason(applied)],
     }
 }
 
-/// A config's change, and the commit that made it.
-pub fn of_config(applied: &Applied) -> Vec<Reason> {
-    vec![Reason::Config { config: applied.resource.key.clone() }, commit_reason(applied)]
+/// Whether the last change of a config was one of what it holds, or its coming.
+fn is_of_content(config: &Applied) -> bool {
+    let fields = ["data", "binaryData", "stringData"];
+    let mut changes = config.changes.iter().map(|change| change.field.as_str());
+    config.changes.is_empty() || changes.any(|it| fields.iter().any(|field| it.starts_with(field)))
+}
+
+/// A config's change, and the commit that made it, unless it is gone.
+pub fn config_reasons(world: &World, config: ObjectKey) -> Vec<Reason> {
+    let commit = world.objects.get(&config).map(|row| commit_reason(&row.value));
+    std::iter::once(Reason::Config { config }).chain(commit).collect()
 }
 
 /// Two revisions with one digest are the same. It is keyed, since it shows in names and covers

@@ -279,7 +279,7 @@ impl Rollout<'_> {
             Effect::Put(key.clone(), Record::ReplicaSet(Arc::new(set))),
             self.revision_effect(draft, revision),
         ];
-        let rolled_by = needs.changed_configs(&draft.world, self.key, &self.spec.template);
+        let rolled_by = needs.reasons_to_roll(&draft.world, self.key, &self.spec.template);
         let reasons = if rolled_by.is_empty() { self.reasons(draft) } else { rolled_by };
         draft.step(words, reasons, effects);
         key

@@ -3,7 +3,7 @@
 //!
 //! Every decision sees the effects of the ones before it, so that one tick goes as far as it can.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kgit_protocol::ids::NodeName;
@@ -26,6 +26,8 @@ pub struct Draft<'a> {
     pub plan: Plan,
     /// Objects that still have to be planned in this tick.
     pub queue: BTreeSet<ObjectKey>,
+    /// How often each was in this tick so far.
+    pub looks: BTreeMap<ObjectKey, u32>,
     /// Nodes whose set of pods changed.
     pub nodes: BTreeSet<NodeName>,
     /// What is known of places for pods, from the last one that was placed.
@@ -43,6 +45,7 @@ impl<'a> Draft<'a> {
             now,
             plan: Plan::default(),
             queue: BTreeSet::new(),
+            looks: BTreeMap::new(),
             nodes: BTreeSet::new(),
             places: None,
             others_moved: false,
@@ -104,7 +107,7 @@ impl<'a> Draft<'a> {
         self.touch(&effect);
         let before = self.pod_before(&effect);
         if let (Some(before), Effect::Put(_, Record::Pod(new))) = (&before, &effect) {
-            self.look_who_moves(before.as_deref(), new);
+            self.note_move(before.as_deref(), new);
         }
         self.forget_places(&effect);
         self.world.apply(&effect, self.version);
@@ -118,12 +121,18 @@ impl<'a> Draft<'a> {
         self.plan.effects.push(effect);
     }
 
-    fn look_who_moves(&mut self, before: Option<&Pod>, new: &Pod) {
-        // One that takes the place promised to it counts for pods of more worth only now, and
+    fn note_move(&mut self, before: Option<&Pod>, new: &Pod) {
+        // One that takes the place promised to it counts for pods of higher priority only now, and
         // spreading does not count one that is to end.
-        let stance = |pod: &Pod| (pod.node().cloned(), pod.seat().cloned(), pod.deletion.is_some());
-        let nowhere = (None, None, false);
-        self.others_moved |= before.map_or(nowhere, stance) != stance(new);
+        let position =
+            |pod: &Pod| (pod.node().cloned(), pod.seat().cloned(), pod.deletion.is_some());
+        self.others_moved |= before.map(position).unwrap_or_default() != position(new);
+    }
+
+    /// What this look at the object has said of a thing that it waits for.
+    pub fn said_of(&self, object: &ObjectKey, for_what: &str) -> Option<&Waiting> {
+        let waits = self.plan.waits.get(object)?;
+        waits.iter().find(|waiting| waiting.for_what == for_what)
     }
 
     /// Queues what waits for a place, if other pods came or are to go since this was asked last.

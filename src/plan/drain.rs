@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::{Drain, Node};
 use crate::domain::plan::{Reason, WaitKind, Waiting};
-use crate::domain::record::Pod;
+use crate::domain::record::{EndedBy, Pod};
 use crate::domain::template::{PodTemplate, VolumeTemplateSource};
 use crate::domain::world::World;
 use crate::plan::budget;
@@ -85,7 +85,7 @@ pub fn keeps_data(template: &PodTemplate) -> bool {
 fn evict(draft: &mut Draft<'_>, node: &Node, drain: &Drain, pod: &Pod) {
     let what = format!("is drained by {}", drain.by);
     let reason = Reason::Node { node: node.name.clone(), what };
-    pods::stop_within(draft, pod, drain.grace_seconds, vec![reason]);
+    pods::stop_for(EndedBy::Disruption, draft, pod, drain.grace_seconds, vec![reason]);
 }
 
 fn wait(draft: &mut Draft<'_>, key: &ObjectKey, drain: &Drain, why: Hindrance) {

@@ -19,7 +19,7 @@ use crate::plan::{fence, pods};
 /// Pods of a node that was not heard of, or not ready, for longer than they tolerate are told to end, so that
 /// `workload` replaces them elsewhere. Those whose data is on the node stay: nobody else has it.
 pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
-    for pod in all.iter().filter(|pod| !pod.is_finished()) {
+    for pod in all.iter().filter(|pod| !pod.is_over()) {
         let lost = Lost::of(&draft.world, pod);
         if pod.deletion.is_some() {
             end_when_safe(draft, workload, pod, lost);
@@ -50,7 +50,7 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
         }
         let state = if taint == UNREACHABLE { "heard of" } else { "ready" };
         let what = format!("was not {state} for longer than the pod tolerates");
-        pods::stop(draft, pod, vec![Reason::Node { node, what }]);
+        pods::disrupt(draft, pod, Reason::Node { node, what });
     }
 }
 
@@ -163,9 +163,14 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
     });
     let Some((end, taint)) = ends.min_by_key(|(end, _)| *end) else { return };
     if end > draft.now {
+        let for_what = format!("taint {} to go from node `{}`", taint.key, node.name);
+        let first = draft.said_of(workload, &for_what).and_then(|known| known.deadline);
+        if first.is_some_and(|first| first <= end) {
+            return draft.wake(workload, end);
+        }
         draft.wait(Waiting {
             object: workload.clone(),
-            for_what: format!("taint {} to go from node `{}`", taint.key, node.name),
+            for_what,
             // Nobody knows that it will.
             kind: WaitKind::Blocked,
             deadline: Some(end),
@@ -175,5 +180,5 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
         return draft.wake(workload, end);
     }
     let what = format!("{HAS_TAINT} {}={}:{}", taint.key, taint.value, taint.effect);
-    pods::stop(draft, pod, vec![Reason::Node { node: node.name.clone(), what }]);
+    pods::disrupt(draft, pod, Reason::Node { node: node.name.clone(), what });
 }

@@ -10,7 +10,7 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, JobFinish, JobState, Pod};
+use crate::domain::record::{Applied, EndedBy, JobFinish, JobState, Pod};
 use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
@@ -52,9 +52,12 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(&mut self, draft: &mut Draft<'_>) {
         let before = self.state.clone();
-        let pods = pods_of(&draft.world, self.key);
-        pods::follow(draft, self.key, &pods);
+        // Whoever leaves its node failed by that, and is counted before another one is made.
+        if self.state.finished.is_none() && !self.spec.suspend {
+            evict(draft, self.key, &pods_of(&draft.world, self.key));
+        }
         self.count_ends(draft);
+        pods::follow(draft, self.key, &pods_of(&draft.world, self.key));
         self.restarts = self.restarts(draft);
         // What is recorded is from before whatever set this tick off.
         self.state.active = self.active_count(draft);
@@ -68,12 +71,10 @@ impl Job<'_> {
         self.note(draft, &before);
     }
 
-    /// Each pod's end is counted once, in the same step of the record as the count. One that is
-    /// told to end from outside (by a person, for its node) failed by that. Source: `isPodFailed`
-    /// of upstream's `job_controller.go`.
+    /// Each pod's end is counted once, in the same step of the record as the count.
     fn count_ends(&mut self, draft: &mut Draft<'_>) {
         for pod in pods_of(&draft.world, self.key) {
-            if pod.counted || !(pod.is_finished() || pod.deletion.is_some()) {
+            if pod.counted || !self.has_ended(&pod) {
                 continue;
             }
             if pod.phase() == PodPhase::Succeeded {
@@ -86,10 +87,17 @@ impl Job<'_> {
         }
     }
 
-    /// Tells a pod to end for the job's own sake, which proves nothing: it is not counted.
-    fn dismiss(draft: &mut Draft<'_>, pod: &Pod, reasons: Vec<Reason>) {
-        let counted = Pod { counted: true, ..pod.clone() };
-        pods::stop(draft, &counted, reasons);
+    /// One that the job itself told to end (it is suspended, outdated) proves nothing. One that
+    /// was told to from outside failed by that; where a policy asks how, once it is over. Source:
+    /// `isPodFailed` of upstream's `job_controller.go`.
+    fn has_ended(&self, pod: &Pod) -> bool {
+        match pod.deletion.map(|deletion| deletion.by) {
+            None => pod.is_over(),
+            Some(EndedBy::Workload) => false,
+            Some(EndedBy::Order | EndedBy::Disruption) => {
+                self.spec.failure_rules.is_empty() || pod.is_over()
+            }
+        }
     }
 
     fn count_failure(&mut self, pod: &Pod, now: Timestamp) {
@@ -216,7 +224,7 @@ impl Job<'_> {
             vec![Effect::Put(self.key.clone(), record)],
         );
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
-            Self::dismiss(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
+            pods::stop(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
         }
     }
 
@@ -229,7 +237,7 @@ impl Job<'_> {
             return;
         }
         for pod in pods_of(&draft.world, self.key).iter().filter(|pod| pod.is_active()) {
-            Self::dismiss(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
+            pods::stop(draft, pod, vec![Reason::Limit { what: "the job ended".to_owned() }]);
         }
     }
 
@@ -237,7 +245,7 @@ impl Job<'_> {
     /// plan says so.
     fn start_again(&mut self, draft: &mut Draft<'_>) {
         for pod in pods_of(&draft.world, self.key) {
-            Self::dismiss(draft, &pod, vec![commit_reason(self.applied)]);
+            pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
         }
         self.state = JobState::default();
         let words = Said {
@@ -255,13 +263,12 @@ impl Job<'_> {
     fn advance(&mut self, draft: &mut Draft<'_>) {
         if self.spec.suspend {
             for pod in self.active(draft) {
-                Self::dismiss(draft, &pod, vec![commit_reason(self.applied)]);
+                pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
             }
             // The time in which it did not run is not held against it.
             self.state.started = None;
             return;
         }
-        evict(draft, self.key, &pods_of(&draft.world, self.key));
         if let Some(deadline) = self.deadline() {
             draft.wake(self.key, deadline);
         }
@@ -298,7 +305,7 @@ impl Job<'_> {
     fn stop_outdated(&self, draft: &mut Draft<'_>, digest: &kgit_protocol::ids::Digest) {
         for pod in self.active(draft) {
             if pod.revision_digest != *digest {
-                Self::dismiss(draft, &pod, vec![commit_reason(self.applied)]);
+                pods::stop(draft, &pod, vec![commit_reason(self.applied)]);
             }
         }
     }
@@ -485,7 +492,7 @@ impl Job<'_> {
             return dissolve::begin(draft, self.key, vec![reason]);
         }
         for pod in pods_of(&draft.world, self.key) {
-            Self::dismiss(draft, &pod, vec![reason.clone()]);
+            pods::stop(draft, &pod, vec![reason.clone()]);
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use kgit_protocol::observation::{ContainerObservation, ContainerState};
 
-use crate::domain::record::Pod;
+use crate::domain::record::{EndedBy, Pod};
 use crate::domain::workload::{ExitCodes, FailureAction, FailureRule};
 
-/// The condition of a pod that was told to end for something outside of its workload.
+/// The condition of a pod that was told to end for its node, or for a pod of higher priority.
 const DISRUPTED: &str = "DisruptionTarget";
 
 /// What is to be done about a failed pod, and why, for people.
@@ -23,7 +23,7 @@ pub fn judge(rules: &[FailureRule], pod: &Pod) -> (FailureAction, String) {
 
 /// What of the pod the rule is about.
 fn fits(rule: &FailureRule, pod: &Pod) -> Option<String> {
-    let disrupted = pod.deletion.is_some_and(|deletion| deletion.disruption);
+    let disrupted = pod.deletion.is_some_and(|deletion| deletion.by == EndedBy::Disruption);
     if disrupted && rule.conditions.iter().any(|condition| condition == DISRUPTED) {
         return Some(format!("has the condition {DISRUPTED}"));
     }

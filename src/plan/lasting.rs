@@ -17,7 +17,7 @@ pub fn what_stays(world: &World, key: &ObjectKey, old: &Spec, new: &Spec) -> &'s
         }
         (Spec::StatefulSet(old), Spec::StatefulSet(new)) => {
             let has_claims = world.made_for(key).next().is_some();
-            let stays = has_claims && are_others(old, new);
+            let stays = has_claims && asks_for_others(old, new);
             if stays { "claims that there are stay as they are" } else { "" }
         }
         _ => "",
@@ -25,9 +25,9 @@ pub fn what_stays(world: &World, key: &ObjectKey, old: &Spec, new: &Spec) -> &'s
 }
 
 /// Whether a claim template that stays asks for something else.
-fn are_others(old: &StatefulSetSpec, new: &StatefulSetSpec) -> bool {
+fn asks_for_others(old: &StatefulSetSpec, new: &StatefulSetSpec) -> bool {
     let differs = |claim: &ClaimTemplate| {
-        new.claims.iter().any(|other| other.name == claim.name && other != claim)
+        new.claims.iter().any(|other| other.name == claim.name && other.spec != claim.spec)
     };
     old.claims.iter().any(differs)
 }

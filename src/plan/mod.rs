@@ -53,14 +53,14 @@ mod stages;
 pub mod stateful_set;
 pub mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Dirty, Plan, Reason};
-use crate::domain::record::{ClaimPhase, Pod};
+use crate::domain::record::{ClaimPhase, EndedBy, Pod};
 use crate::domain::resource::Spec;
 use crate::domain::service::of_the_api;
 use crate::domain::world::World;
@@ -121,17 +121,17 @@ pub fn end_pod(
     now: Timestamp,
 ) -> Plan {
     let mut draft = Draft::new(world, desired, now);
-    pods::stop_within(&mut draft, pod, grace_seconds, vec![Reason::Ordered { by: by.to_owned() }]);
+    let ordered = vec![Reason::Ordered { by: by.to_owned() }];
+    pods::stop_for(EndedBy::Order, &mut draft, pod, grace_seconds, ordered);
     work_off(&mut draft);
     assignments::issue(&mut draft);
     draft.plan
 }
 
 fn work_off(draft: &mut Draft<'_>) {
-    let mut looks: BTreeMap<ObjectKey, u32> = BTreeMap::new();
     let ranks = Ranks::of(&draft.world);
     while let Some(key) = ranks.next(&mut draft.queue) {
-        let seen = looks.entry(key.clone()).or_insert(0);
+        let seen = draft.looks.entry(key.clone()).or_insert(0);
         *seen += 1;
         if *seen <= MAX_LOOKS {
             plan_object(draft, &key);

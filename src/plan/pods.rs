@@ -12,7 +12,7 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::key::ObjectKey;
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Unplaced, Verb, WaitKind, Waiting};
-use crate::domain::record::{Deletion, Placed, Pod};
+use crate::domain::record::{Deletion, EndedBy, Placed, Pod};
 use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
@@ -263,13 +263,19 @@ fn free_address(world: &World, node: &Node) -> Option<Ipv4Addr> {
     (start..=last).chain(first..start).find(|address| !taken.contains(address)).map(Ipv4Addr::from)
 }
 
-/// Tells a pod to end. One that never had a node is simply forgotten.
+/// Tells a pod to end, for its workload's sake. One that never had a node is simply forgotten.
 pub fn stop(draft: &mut Draft<'_>, pod: &Pod, reasons: Vec<Reason>) {
-    stop_within(draft, pod, None, reasons);
+    stop_for(EndedBy::Workload, draft, pod, None, reasons);
 }
 
-/// The same; `grace_seconds` instead of the pod's own.
-pub fn stop_within(
+/// Tells a pod to end though its workload wants it.
+pub fn disrupt(draft: &mut Draft<'_>, pod: &Pod, reason: Reason) {
+    stop_for(EndedBy::Disruption, draft, pod, None, vec![reason]);
+}
+
+/// The same for anybody's sake; `grace_seconds` instead of the pod's own.
+pub fn stop_for(
+    by: EndedBy,
     draft: &mut Draft<'_>,
     pod: &Pod,
     grace_seconds: Option<u32>,
@@ -285,9 +291,7 @@ pub fn stop_within(
     }
     let words = Said { node: pod.node().cloned(), ..said(Verb::Stop, &pod.key) };
     let grace_seconds = grace_seconds.unwrap_or(pod.template.termination_grace_seconds);
-    let disrupts = |it: &Reason| matches!(it, Reason::Node { .. } | Reason::Preempted { .. });
-    let disruption = reasons.iter().any(disrupts);
-    let deletion = Deletion { at: draft.now, grace_seconds, disruption };
+    let deletion = Deletion { at: draft.now, grace_seconds, by };
     let pod = Pod { deletion: Some(deletion), ..pod.clone() };
     let effect = Effect::Put(pod.key.clone(), Record::Pod(Arc::new(pod)));
     draft.step(words, reasons, vec![effect]);

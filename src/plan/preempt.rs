@@ -120,7 +120,7 @@ fn cost(world: &World, victims: &[Arc<Pod>]) -> Cost {
 pub fn carry_out(draft: &mut Draft<'_>, preemption: &Preemption, by: &Pod) {
     for victim in &preemption.victims {
         let reason = Reason::Preempted { by: by.key.clone(), priority: by.priority };
-        pods::stop(draft, victim, vec![reason]);
+        pods::disrupt(draft, victim, reason);
     }
 }
 

@@ -308,7 +308,7 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
     };
     let reason = commit(draft, &resource, Vec::new());
     let changed = pruned.applied.resource.spec != resource.spec;
-    let rests = rests(&pruned, &resource);
+    let detail = what_rests(&pruned, &resource).to_owned();
     let applied = Applied {
         generation: pruned.applied.generation + u64::from(changed),
         commit: Arc::clone(&draft.desired.commit),
@@ -326,17 +326,17 @@ pub fn restore(draft: &mut Draft<'_>, key: &ObjectKey, resource: Arc<Resource>) 
         let there = draft.world.row(row, record.table()).is_some();
         (!there).then(|| Effect::Put(row.clone(), begun_anew(record.clone(), draft.now)))
     }));
-    let detail = if rests { "ended before, and is not run again" } else { "" }.to_owned();
     draft.step(Said { detail, ..said(Verb::Restore, key) }, vec![reason], effects);
 }
 
-/// Whether it is a Job that ended with the template that it has.
-fn rests(pruned: &Pruned, resource: &Resource) -> bool {
+/// A Job that ended with the template that it has stays ended; in words, or nothing.
+fn what_rests(pruned: &Pruned, resource: &Resource) -> &'static str {
     let template = resource.template().map(|template| template.digest());
-    pruned.rows.iter().any(|(_, record)| match record {
+    let rests = pruned.rows.iter().any(|(_, record)| match record {
         Record::Job(job) => job.finished.is_some() && job.template_digest == template,
         _ => false,
-    })
+    });
+    if rests { "ended before, and is not run again" } else { "" }
 }
 
 /// What an object remembered, for a life that begins now: nothing was made progress with meanwhile,

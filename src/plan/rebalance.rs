@@ -50,7 +50,7 @@ pub fn plan_filling(draft: &mut Draft<'_>, key: &ObjectKey) {
             Some(pod) => {
                 let what = "joined and has room".to_owned();
                 let reason = Reason::Node { node: node.name.clone(), what };
-                pods::stop(draft, &pod, vec![reason]);
+                pods::disrupt(draft, &pod, reason);
                 draft.queue.insert(key.clone());
             }
             None if moving == 0 => done(draft, key, &node),

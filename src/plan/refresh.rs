@@ -13,7 +13,7 @@ use crate::domain::plan::{Said, Verb};
 use crate::domain::record::{Placed, Pod, ReplicaSet};
 use crate::domain::template::{ConfigRef, Projection, VolumeTemplate, VolumeTemplateSource};
 use crate::domain::world::{Effect, Record, World, node_key};
-use crate::plan::config::{Needs, config_key, of_config};
+use crate::plan::config::{Needs, config_key, config_reasons};
 use crate::plan::draft::{Draft, said};
 use crate::plan::replicas::pods_of;
 use crate::plan::services;
@@ -54,9 +54,8 @@ fn refresh(draft: &mut Draft<'_>, pod: &Pod, configs: &Configs) {
     }
     let words =
         Said { detail: "its files, as it runs".to_owned(), node, ..said(Verb::Update, &pod.key) };
-    let rows =
-        changed.into_iter().filter_map(|it| draft.world.objects.get(&config_key(&pod.key, it)));
-    let reasons = rows.flat_map(|row| of_config(&row.value)).collect();
+    let configs = changed.into_iter().map(|config| config_key(&pod.key, config));
+    let reasons = configs.flat_map(|config| config_reasons(&draft.world, config)).collect();
     draft.step(words, reasons, vec![effect]);
 }
 

@@ -87,7 +87,7 @@ fn make(
     let words = Said { detail: format!("revision {number}"), ..said(Verb::Create, &key) };
     let rolled_by = newest
         .filter(|newest| newest.template == *owner.template)
-        .map(|newest| needs.changed_since(&draft.world, owner.key, &newest.configs));
+        .map(|newest| needs.reasons_since(&draft.world, owner.key, &newest.configs));
     let rolled_by = rolled_by.filter(|reasons| !reasons.is_empty());
     let reasons = rolled_by.unwrap_or_else(|| vec![commit_reason(owner.applied)]);
     let effect = Effect::Put(key, Record::Revision(Arc::clone(&revision)));

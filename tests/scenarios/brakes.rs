@@ -293,7 +293,7 @@ fn only_what_is_kept_without_a_manifest_is_removed_by_an_order() {
     };
     assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/typo"), @"there is no PersistentVolumeClaim/default/typo");
     assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data"), @"PersistentVolumeClaim/default/data has a manifest, at claim.yaml:1:1; remove that");
-    assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data-db-0"), @"PersistentVolumeClaim/default/data-db-0 is of StatefulSet/default/db, which is there");
+    assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data-db-0"), @"PersistentVolumeClaim/default/data-db-0 is of StatefulSet/default/db, which uses it");
     cluster.ends_quietly();
 }
 

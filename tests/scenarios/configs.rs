@@ -158,8 +158,11 @@ fn a_rollout_for_a_config_is_the_doing_of_that_configs_commit() {
         cluster.commit(&[("c.yaml", &config("new"))]);
         cluster.settle();
         let told = reasons(&cluster);
-        assert!(told.contains("the content of ConfigMap/default/settings changed; commit 0000000"));
-        assert!(!told.contains("web.yaml"), "{kind}: {told}");
+        assert!(
+            told.contains("the content of ConfigMap/default/settings changed"),
+            "{kind}: {told}"
+        );
+        assert!(told.contains("(c.yaml:1:1)") && !told.contains("(web.yaml:"), "{kind}: {told}");
         cluster.ends_quietly();
     }
 }

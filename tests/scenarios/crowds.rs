@@ -3,7 +3,7 @@
 //! of; what a turn finds to do, by looking at what changed, is what looking at everything finds
 //! ([`Cluster::turn`]), and every forecast comes to an end.
 //!
-//! `KGIT_CROWDS=N` tries N of them.
+//! `KGIT_CROWDS=N` tries N of them. One that fails is printed in full, as small as it gets.
 
 #![allow(clippy::disallowed_methods, reason = "tests read their settings")]
 
@@ -172,6 +172,7 @@ fn live_together(commits: &[Vec<App>]) {
             .collect();
         let files: Vec<(&str, &str)> =
             texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        // That it ends is enough: a forecast of what goes round tells no more than that.
         cluster.diff(&files);
         cluster.commit(&files);
         for _ in 0..ROUNDS {

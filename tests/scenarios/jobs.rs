@@ -331,11 +331,31 @@ fn a_pod_that_its_node_drives_out_has_failed_unless_the_policy_knows_better() {
     };
     let policy = "  podFailurePolicy:\n    rules:\n    - action: Ignore\n      \
                   onPodConditions: [{type: DisruptionTarget}]\n";
-    for (more, expected) in [("", "BackoffLimitExceeded, 1 failed"), (policy, "running, 0 failed")]
+    for (more, expected, pods) in
+        [("", "BackoffLimitExceeded, 1 failed", 0), (policy, "running, 0 failed", 1)]
     {
         let mut cluster = running(&format!("  backoffLimit: 0\n{more}"));
+        // There would be room for another.
+        cluster.join("b", 1);
         cluster.order("a", NodeOrder::Taint { taints: vec![taint.clone()] }).unwrap();
+        let replaced = cluster.pods().iter().any(|pod| pod.deletion.is_none());
+        assert!(!replaced || pods > 0, "one was made before the first had failed");
         cluster.settle();
-        assert_eq!(ended(&cluster), expected, "{more}");
+        assert_eq!((ended(&cluster).as_str(), cluster.pods().len()), (expected, pods), "{more}");
     }
+}
+
+#[test]
+fn a_job_that_comes_back_while_its_pod_ends_has_not_failed() {
+    let mut cluster = running("  backoffLimit: 0\n");
+    let manifest = job("batch", "batch:1", "  backoffLimit: 0\n");
+    cluster.commit(&[("settings.yaml", &config("a"))]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverEnds);
+    cluster.commit(&[("job.yaml", "")]);
+    cluster.settle();
+    cluster.commit(&[("job.yaml", &manifest)]);
+    cluster.settle();
+    assert_eq!(ended(&cluster), ", 0 failed");
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
 }

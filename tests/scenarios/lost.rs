@@ -38,7 +38,7 @@ fn a_job_goes_on_elsewhere_when_its_node_is_lost() {
     + create    Job/default/batch
     + create    Pod/default/batch-6ct27  on b
     - stop      Pod/default/batch-6ct27  on b  DEVIATES: Pod/default/batch-6ct27 Running
-    + create    Pod/default/batch-d9h7j  on a  DEVIATES: node b is not heard of any more
+    + create    Pod/default/batch-d9h7j  on a  DEVIATES: Job/default/batch wants 1 pods and has 0
     ~ finish    Job/default/batch  complete
     finished: 2 deviations, 0 missing, superseded false
     Job/default/batch waits for pod `batch-6ct27` to end on b

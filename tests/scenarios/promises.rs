@@ -147,12 +147,14 @@ impl Turned<'_> {
         stopped && !self.is_cleared(pod)
     }
 
-    /// Its node is being cleared, for whatever or for a pod of more worth: whatever the pod's set
+    /// Its node is being cleared, by order or for a pod of higher priority: whatever the pod's set
     /// is in the middle of.
     fn is_cleared(&self, pod: &Pod) -> bool {
         let node = pod.node().and_then(|node| self.after.nodes.get(&node_key(node)));
         let driven = |node: &Node| node.taints.iter().any(|it| it.effect == effect::NO_EXECUTE);
-        let promised = |node: &Node| self.after.promised_to(&node.name).next().is_some();
+        let promised = |node: &Node| {
+            self.after.promised_to(&node.name).any(|other| other.priority > pod.priority)
+        };
         node.is_some_and(|node| node.drain.is_some() || driven(node) || promised(&node.value))
     }
 }

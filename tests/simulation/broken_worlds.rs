@@ -7,7 +7,7 @@ use kgit::domain::desired::Commit;
 use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::node::{Drain, Node};
 use kgit::domain::plan::Waits;
-use kgit::domain::record::{Deletion, Meta, Pod, ReplicaSet};
+use kgit::domain::record::{Deletion, EndedBy, Meta, Pod, ReplicaSet};
 use kgit::domain::resource::{AccessMode, Spec, Strategy};
 use kgit::domain::stage::{Phase, Stage, Sync};
 use kgit::domain::world::{Effect, Record, Table, World, node_key};
@@ -58,7 +58,7 @@ impl<T> Case<T> {
     fn tell_to_end(&mut self, pods: &[Pod]) {
         for pod in pods {
             let deletion =
-                Some(Deletion { at: self.cluster.now, grace_seconds: 10, disruption: false });
+                Some(Deletion { at: self.cluster.now, grace_seconds: 10, by: EndedBy::Workload });
             self.put(Pod { deletion, ..pod.clone() });
         }
     }

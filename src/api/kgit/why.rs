@@ -1,5 +1,7 @@
 //! Why an object is what it is: the audit log, walked backwards from it.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 
@@ -12,6 +14,7 @@ use crate::domain::world::{Table, World};
 use crate::kube::dto::{VERSION, Why, WhyStep};
 use crate::kube::resource_type::{Noun, by_word};
 use crate::kube::status::Status;
+use crate::master::view::View;
 
 /// Steps that are shown: what made the object what it is stands at the top.
 const MAX_STEPS: usize = 20;
@@ -32,17 +35,21 @@ pub async fn why(
     let view = api.master.view();
     let owners = owners(&view.world, &object);
     let subjects: Vec<_> = [&object].into_iter().chain(&owners).cloned().collect();
-    let waits = subjects.iter().filter_map(|key| view.waits.get(key)).flatten().cloned().collect();
+    let waits = subjects.iter().filter_map(|key| view.waits.get(key)).flatten().cloned();
+    let waits: Vec<_> = waits.collect();
     let steps = api.read(move |records| steps(records, &subjects)).await?;
-    if steps.is_empty() && !is_there(&view.world, &object) {
+    if steps.is_empty() && waits.is_empty() && !is_there(&view, &object) {
         let message = format!("there is no {object}, and the audit log names no step about it");
         return Err(Status::new(404, "NotFound", message).into());
     }
     Ok(Json(Why { version: VERSION, object, owners, steps, waits }))
 }
 
-fn is_there(world: &World, object: &ObjectKey) -> bool {
-    Table::ALL.iter().any(|table| world.row(object, *table).is_some())
+/// It is recorded, or a manifest stands for it whose turn has not come.
+fn is_there(view: &View, object: &ObjectKey) -> bool {
+    let is_recorded = |table: &Table| view.world.row(object, *table).is_some();
+    Table::ALL.iter().any(is_recorded)
+        || view.catalog.desired(Arc::default()).objects.contains_key(object)
 }
 
 /// What the object exists for, nearest first.

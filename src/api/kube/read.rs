@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
-use crate::api::history::HISTORY_LIMIT;
+use crate::api::history::MAX_MOMENTS;
 use crate::api::kube::accept::{Form, form};
 use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::target::{Target, parse};
@@ -357,7 +357,7 @@ async fn listed_view(
     from: Option<&Continue>,
 ) -> Result<Arc<View>, ApiError> {
     if let Some(from) = from {
-        let found = api.history.find(HISTORY_LIMIT, |view| view.world.version == from.version);
+        let found = api.history.find(MAX_MOMENTS, |view| view.world.version == from.version);
         return Ok(found.ok_or_else(|| Status::expired(CONTINUE_TOO_OLD))?);
     }
     let newest = api.master.view();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::history::{HISTORY_LEAST, HISTORY_LIMIT, ROWS_LIMIT};
+use crate::api::history::{MAX_MOMENTS, MAX_ROWS, MIN_MOMENTS};
 use crate::api::kube::tests::{Lines, Reader, pod};
 use crate::domain::record::Pod;
 use crate::domain::token::Role;
@@ -108,7 +108,7 @@ async fn a_page_that_comes_too_late_is_sent_back_to_the_first() {
     let reader = Reader::start(Role::Read).await;
     let page = reader.get("/api/v1/pods?limit=1").await;
     let token = page["metadata"]["continue"].as_str().unwrap();
-    for turn in 0..=HISTORY_LIMIT {
+    for turn in 0..=MAX_MOMENTS {
         reader.commit(vec![made(&reader, "busy", &turn.to_string())]).await;
     }
     let status = reader.get(&format!("/api/v1/pods?limit=1&continue={token}")).await;
@@ -120,7 +120,7 @@ async fn changes_of_many_rows_are_forgotten_sooner_but_never_the_last_few() {
     let reader = Reader::start(Role::Read).await;
     let many = |turn: usize| {
         let of = |number| made(&reader, &format!("busy-{number}"), &turn.to_string());
-        (0..2 * ROWS_LIMIT / HISTORY_LEAST).map(of).collect::<Vec<_>>()
+        (0..2 * MAX_ROWS / MIN_MOMENTS).map(of).collect::<Vec<_>>()
     };
     let token = async || {
         let page = reader.get("/api/v1/pods?limit=1").await;
@@ -131,11 +131,11 @@ async fn changes_of_many_rows_are_forgotten_sooner_but_never_the_last_few() {
         page["code"].as_u64() != Some(410)
     };
     let first = token().await;
-    for turn in 0..HISTORY_LEAST - 1 {
+    for turn in 0..MIN_MOMENTS - 1 {
         reader.commit(many(turn)).await;
     }
     assert!(is_there(&first).await, "one of the last few is remembered whatever they changed");
-    reader.commit(many(HISTORY_LEAST)).await;
+    reader.commit(many(MIN_MOMENTS)).await;
     assert!(!is_there(&first).await);
 }
 

@@ -208,7 +208,7 @@ pub(in crate::plan) fn pod(node: Option<&str>, name: &str, line: &str) -> Pod {
         deletion: ending.then_some(crate::domain::record::Deletion {
             at: NOW,
             grace_seconds: 30,
-            disruption: false,
+            by: crate::domain::record::EndedBy::Workload,
         }),
         observed: None,
         drifts_told: 0,
