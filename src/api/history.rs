@@ -15,10 +15,10 @@ use crate::master::view::{Committed, View};
 pub const MAX_MOMENTS: usize = 2048;
 /// Rows that they changed: each is held as it was before, and so is what stands around it in
 /// memory, about 2 KB each. The start of 2,500 pods changes ten times as many.
-pub const MAX_ROWS: usize = 8192;
+pub const MAX_ROWS: usize = 4096;
 /// Transactions that are remembered however many rows they changed: who follows is not cut off
 /// by a commit of thousands of objects.
-pub const MIN_MOMENTS: usize = 16;
+pub const MIN_MOMENTS: usize = 4;
 
 /// A row that was written or removed.
 pub type ChangedRow = (Table, ObjectKey);
@@ -42,7 +42,7 @@ struct Moment {
 #[derive(Debug)]
 struct Past {
     moments: VecDeque<Moment>,
-    /// All rows that they changed.
+    /// All rows that they changed, but for the oldest: nothing is held from before that.
     rows: usize,
 }
 
@@ -54,10 +54,8 @@ impl Past {
     fn push(&mut self, moment: Moment) {
         self.rows += moment.changed.len();
         self.moments.push_back(moment);
-        while self.is_too_much()
-            && let Some(oldest) = self.moments.pop_front()
-        {
-            self.rows -= oldest.changed.len();
+        while self.is_too_much() && self.moments.pop_front().is_some() {
+            self.rows -= self.moments.front().map_or(0, |oldest| oldest.changed.len());
         }
     }
 
