@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kgit::domain::key::{Kind, ObjectKey};
+use kgit::domain::key::ObjectKey;
 use kgit::domain::node::Node;
 use kgit::domain::record::{ClaimPhase, Pod};
 use kgit::domain::resource::Spec;
@@ -150,34 +150,6 @@ fn objects_as_asked(view: &View) -> Checked {
     }
 }
 
-/// No schedule of faults is behind it, and nothing that the cluster could do would end it.
-fn needs_a_person(world: &World, workload: &ObjectKey) -> bool {
-    lost_its_data(world, workload) || is_kept_apart(world, workload)
-}
-
-/// Two pods of the set have their data on one node, and may not be there together any more since
-/// a commit said so; a later one that takes it back waits for the one that has no place.
-fn is_kept_apart(world: &World, workload: &ObjectKey) -> bool {
-    let pods = pods_of(world, workload);
-    let homes = |pod: &Pod| {
-        let claims =
-            pod.template.claims().map(|it| pod.key.sibling(Kind::PersistentVolumeClaim, it));
-        let volumes = claims.filter_map(|claim| world.claims.get(&claim)?.volume.clone());
-        let nodes = volumes.filter_map(|volume| {
-            let key = ObjectKey::new(Kind::PersistentVolume, "", &volume);
-            world.volumes.get(&key)?.node.clone()
-        });
-        nodes.collect::<Vec<NodeName>>()
-    };
-    let minds = |pod: &Pod| !pod.template.placement.pod_anti_affinity.is_empty();
-    let mut waiting = pods.iter().filter(|pod| pod.placed.is_none());
-    waiting.any(|pod| {
-        let homes = homes(pod);
-        let at_home = |other: &&&Pod| other.node().is_some_and(|node| homes.contains(node));
-        pods.iter().filter(at_home).any(|other| minds(pod) || minds(other))
-    })
-}
-
 /// What a workload's data was on is gone for good, and somebody said so: it waits for a person.
 fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
     let lost = |claim: &ObjectKey| {
@@ -207,12 +179,12 @@ fn workloads_done(view: &View) -> Checked {
     for pod in world.pods.values() {
         let settled = pod.deletion.is_none() && (pod.is_ready() || pod.is_finished());
         let workload = world.workload_of(pod);
-        if !settled && !needs_a_person(world, &workload) && !is_for_failures(view, &workload) {
+        if !settled && !lost_its_data(world, &workload) && !is_for_failures(view, &workload) {
             return Err(format!("{} is {:?}", pod.key, pod.phase()));
         }
     }
     for (key, row) in &world.objects {
-        if !needs_a_person(world, key) && !is_for_failures(view, key) {
+        if !lost_its_data(world, key) && !is_for_failures(view, key) {
             workload_done(world, key, &row.value.resource.spec)?;
         }
     }
