@@ -395,7 +395,6 @@ pub enum EndedBy {
 }
 
 impl EndedBy {
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_workload(&self) -> bool {
         *self == Self::Workload
     }

@@ -10,12 +10,14 @@ use crate::agents::Behaviour;
 use crate::cluster::Cluster;
 use crate::scheduling::{app, budget, class, where_pods_are};
 
-/// A node that has no room beside a pod worth little, and a class `high`, of which `more` is said.
-fn full_of_low(more: &str) -> Cluster {
-    let mut cluster = Cluster::new(&["a"]);
+/// Nodes that have no room beside a pod of low priority each, and a class `high`, of which `more`
+/// is said.
+fn full_of_low(nodes: &[&str], more: &str) -> Cluster {
+    let mut cluster = Cluster::new(nodes);
+    let pods = u32::try_from(nodes.len()).unwrap();
     cluster.commit(&[
         ("classes.yaml", &class("high", 100, more)),
-        ("low.yaml", &app("low", 1, "3", "")),
+        ("low.yaml", &app("low", pods, "3", "")),
     ]);
     cluster.settle();
     cluster
@@ -79,7 +81,7 @@ fn pods_of_lower_priority_make_way_and_nobody_takes_the_room_meanwhile() {
 
 #[test]
 fn a_class_that_never_preempts_waits() {
-    let mut cluster = full_of_low("preemptionPolicy: Never\n");
+    let mut cluster = full_of_low(&["a"], "preemptionPolicy: Never\n");
     cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
     cluster.settle();
     assert_snapshot!(where_pods_are(&cluster), @"
@@ -232,12 +234,7 @@ fn what_made_way_does_not_come_back_beside_the_pod_that_it_made_way_for() {
 
 #[test]
 fn room_that_was_being_made_on_a_node_that_is_lost_is_made_elsewhere() {
-    let mut cluster = Cluster::new(&["a", "b"]);
-    cluster.commit(&[
-        ("classes.yaml", &class("high", 100, "")),
-        ("low.yaml", &app("low", 2, "3", "")),
-    ]);
-    cluster.settle();
+    let mut cluster = full_of_low(&["a", "b"], "");
     cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
     cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
     cluster.settle();
@@ -297,7 +294,7 @@ fn a_pod_whose_promised_room_another_of_higher_priority_took_gets_room_elsewhere
 
 #[test]
 fn a_pod_that_says_itself_that_it_never_preempts_waits_whatever_its_class() {
-    let mut cluster = full_of_low("");
+    let mut cluster = full_of_low(&["a"], "");
     let patient = "priorityClassName: high\n      preemptionPolicy: Never";
     cluster.commit(&[("high.yaml", &app("high", 1, "3", patient))]);
     cluster.settle();
@@ -336,7 +333,7 @@ fn of_pods_that_are_worth_the_same_those_go_that_came_last() {
 
 #[test]
 fn pods_that_do_not_make_way_in_their_time_are_said_to_be_late() {
-    let mut cluster = full_of_low("");
+    let mut cluster = full_of_low(&["a"], "");
     cluster.behaviour.insert("low".to_owned(), Behaviour::NeverEnds);
     cluster.commit(&[("high.yaml", &app("high", 1, "3", "priorityClassName: high"))]);
     cluster.settle();
