@@ -50,6 +50,7 @@ pub mod services;
 mod set_claims;
 mod spec;
 mod stages;
+mod standoff;
 pub mod stateful_set;
 pub mod text;
 

@@ -35,6 +35,9 @@ pub enum Version {
 pub struct Replica {
     pub state: State,
     pub version: Version,
+    /// An old one. Once it is gone, both its successor and one of the update that is without a
+    /// place have one.
+    pub in_the_way: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub enum Act {
     Replace(usize),
     /// It is not ready and of a revision that nobody wants: it goes without its turn.
     GiveUp(usize),
+    /// Another one finds a place only when it is gone: it goes without its turn.
+    MakeWay(usize),
     /// The set shrinks. The position is one among the condemned.
     Dismiss(usize),
 }
@@ -85,6 +90,10 @@ pub fn next(order: Order, replicas: &[Replica], condemned: &[State]) -> Turn {
     let given_up = give_up(order, replicas);
     if !given_up.acts.is_empty() {
         return given_up;
+    }
+    let making_way = make_way(order, replicas);
+    if !making_way.acts.is_empty() {
+        return making_way;
     }
     let up = bring_up(order, replicas);
     if !order.parallel && up != Turn::default() {
@@ -117,6 +126,26 @@ fn give_up(order: Order, replicas: &[Replica]) -> Turn {
     };
     let acts = replicas.iter().enumerate().filter(|(index, replica)| hopeless(*index, replica));
     Turn { acts: acts.map(|(index, _)| Act::GiveUp(index)).collect(), waits_for: None }
+}
+
+/// One that has no place while an old one is there, and is therefore missing, must not keep that one
+/// from being replaced. Beyond upstream, which waits for it unless the pods are brought up in
+/// parallel and its ordinal is the lower one. Those without a place are not counted here: the set
+/// may miss one more for a while than it allows.
+fn make_way(order: Order, replicas: &[Replica]) -> Turn {
+    let Some(rolling) = order.rolling else { return Turn::default() };
+    let missing = |it: &&Replica| !matches!(it.state, State::Available | State::Unplaced);
+    let may_go = |index: usize, replica: &Replica| {
+        let others = replicas.iter().filter(missing).count();
+        let costs = usize::from(replica.state == State::Available);
+        replica.in_the_way
+            && index >= rolling.partition
+            && others + costs <= rolling.max_unavailable
+    };
+    let mut found = replicas.iter().enumerate().rev();
+    let found = found.find(|(index, replica)| may_go(*index, replica));
+    let acts = found.map(|(index, _)| Act::MakeWay(index)).into_iter().collect();
+    Turn { acts, waits_for: None }
 }
 
 fn bring_up(order: Order, replicas: &[Replica]) -> Turn {
@@ -203,7 +232,7 @@ mod tests {
     use super::*;
 
     /// `-` missing, `x` ended, `t` ending, `p` not placed, `n` not ready, `r` ready, `a` available; followed by
-    /// `'` for the current revision and by `?` for another one.
+    /// `'` for the current revision and by `?` for another one, and by `!` for one in the way.
     fn replica(text: &str) -> Replica {
         let version = match text.chars().nth(1) {
             None => Version::Update,
@@ -211,7 +240,7 @@ mod tests {
             Some('?') => Version::Other,
             other => panic!("{other:?}"),
         };
-        Replica { state: state(text), version }
+        Replica { state: state(text), version, in_the_way: text.ends_with('!') }
     }
 
     fn state(text: &str) -> State {
@@ -234,6 +263,7 @@ mod tests {
             Act::Clear(index) => format!("clear {index}"),
             Act::Replace(index) => format!("replace {index}"),
             Act::GiveUp(index) => format!("give up {index}"),
+            Act::MakeWay(index) => format!("make way {index}"),
             Act::Dismiss(index) => format!("dismiss {index}"),
         });
         let wait = turn.waits_for.map(|wait| match wait {
@@ -411,11 +441,39 @@ mod tests {
     }
 
     #[test]
+    fn an_old_pod_makes_way_for_one_that_has_no_place_beside_it() {
+        check(PARALLEL, "p a'", "wait 0");
+        check(PARALLEL, "p a'!", "make way 1");
+        check(PARALLEL, "a'! p", "make way 0");
+        check(ORDERED, "p a'!", "make way 1");
+        check(ORDERED, "a? p a?!", "make way 2");
+        // One at a time, from the highest ordinal, whatever else is to be made.
+        check(ORDERED, "p a'! a'!", "make way 2");
+        check(PARALLEL, "p a'! -", "make 2");
+        check(ORDERED, "p a'! x'", "wait 0");
+        check(PARALLEL, "p a'! t'", "wait 2");
+        check(PARALLEL, "p p a'! a'", "make way 2");
+        // Others that are missing count; it may go if it is one of them itself.
+        check(PARALLEL, "p a'! n", "wait 2");
+        check(PARALLEL, "p r'!", "make way 1");
+        check(PARALLEL, "p r'! n", "wait 2");
+        let two = Order { rolling: rolling(0, 2), ..PARALLEL };
+        check(two, "p a'! a'! n", "make way 2");
+        check(two, "p a'! a'! n n", "wait 4");
+        // It is to stay as it is.
+        check(ON_DELETE, "p a'!", "wait 0");
+        let partition = Order { rolling: rolling(2, 1), ..PARALLEL };
+        check(partition, "a' a'! p", "wait 2");
+        check(partition, "a' a'! p a'!", "make way 3");
+    }
+
+    #[test]
     fn asked_again_and_again_it_comes_to_an_end_and_keeps_its_promise() {
         for parallel in [false, true] {
             for (partition, max) in [(0, 1), (0, 2), (2, 1), (1, 3)] {
                 let order = Order { parallel, rolling: rolling(partition, max) };
-                let old = Replica { state: State::Available, version: Version::Current };
+                let (state, version) = (State::Available, Version::Current);
+                let old = Replica { state, version, in_the_way: false };
                 let mut replicas = vec![old; 5];
                 for _ in 0..100 {
                     let turn = next(order, &replicas, &[]);
@@ -438,9 +496,9 @@ mod tests {
     fn carry_out(replicas: &mut [Replica], act: Act) {
         match act {
             Act::Make(index, version) => {
-                replicas[index] = Replica { state: State::Unready, version }
+                replicas[index] = Replica { state: State::Unready, version, in_the_way: false }
             }
-            Act::Clear(index) | Act::Replace(index) | Act::GiveUp(index) => {
+            Act::Clear(index) | Act::Replace(index) | Act::GiveUp(index) | Act::MakeWay(index) => {
                 replicas[index].state = State::Ending;
             }
             Act::Dismiss(_) => {}

@@ -94,7 +94,7 @@ pub fn create(
 
 /// Where room could be made for a pod that fits nowhere.
 fn room_for(draft: &Draft<'_>, pod: &Pod) -> Option<Preemption> {
-    let constraints = constraints(&draft.world, pod, &claims_of(pod)).ok()?;
+    let constraints = constraints(&draft.world, pod).ok()?;
     preempt::choose(&draft.world, pod, &constraints)
 }
 
@@ -189,10 +189,10 @@ fn wait_for_place(draft: &mut Draft<'_>, pod: &Pod, why: String) {
 }
 
 /// Where a pod may run at all, as far as others don't take the room. `Err` says what is waited for.
-fn constraints(world: &World, pod: &Pod, claims: &[String]) -> Result<Constraints, String> {
+pub fn constraints(world: &World, pod: &Pod) -> Result<Constraints, String> {
     match doubt::forbids(world, pod) {
         Some(why) => Err(why),
-        None => attach::constraints(world, &pod.key, claims),
+        None => attach::constraints(world, &pod.key, &claims_of(pod)),
     }
 }
 
@@ -207,7 +207,7 @@ fn placement(
     configs: &Configs,
 ) -> Result<(Placed, Option<u32>), String> {
     let claims = claims_of(pod);
-    let constraints = constraints(&draft.world, pod, &claims)?;
+    let constraints = constraints(&draft.world, pod)?;
     let name = scheduler::place(&draft.world, &mut draft.places, pod, &constraints)?;
     let node = draft.world.nodes.get(&node_key(&name)).map(|row| Arc::clone(&row.value));
     let Some(node) = node else { return Err(format!("node `{name}`")) };

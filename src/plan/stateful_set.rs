@@ -21,7 +21,7 @@ use crate::plan::pods::{self, NewPod, is_reachable};
 use crate::plan::replicas::{end_of, pods_of, refused};
 use crate::plan::revisions::{self, HASH_LABEL, Owner};
 use crate::plan::set_claims::{self, Claims};
-use crate::plan::{depends, evict, refresh};
+use crate::plan::{depends, evict, refresh, standoff};
 
 pub const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 pub const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
@@ -170,15 +170,57 @@ impl Set<'_> {
     ) -> Turn {
         let of =
             |pod: Option<&Arc<Pod>>| pod.map_or(State::Missing, |it| self.pod_state(draft, it));
+        let without_a_place = |pod: &&Pod| {
+            version(wanted, pod) == Version::Update && self.pod_state(draft, pod) == State::Unplaced
+        };
+        let waiting: Vec<&Pod> =
+            pods.iter().flatten().map(|pod| &**pod).filter(without_a_place).collect();
+        let in_the_way = |pod: &Arc<Pod>| self.is_in_the_way(draft, wanted, &waiting, pod);
         let replicas: Vec<Replica> = pods
             .iter()
             .map(|pod| Replica {
                 state: of(pod.as_ref()),
                 version: pod.as_ref().map_or(Version::Update, |pod| version(wanted, pod)),
+                in_the_way: pod.as_ref().is_some_and(in_the_way),
             })
             .collect();
         let condemned: Vec<State> = condemned.iter().map(|pod| of(Some(pod))).collect();
         ordinals::next(self.order(), &replicas, &condemned)
+    }
+
+    /// Whether it is an old pod without which one of the update that waits for a place, and its own
+    /// successor, have one.
+    fn is_in_the_way(
+        &self,
+        draft: &Draft<'_>,
+        wanted: &Wanted,
+        waiting: &[&Pod],
+        pod: &Pod,
+    ) -> bool {
+        let is_there = pod.placed.is_some() && pod.deletion.is_none();
+        is_there
+            && version(wanted, pod) != Version::Update
+            && waiting.iter().any(|waiting| {
+                let successor = self.successor(wanted, pod, waiting);
+                standoff::ends_without(&draft.world, waiting, pod, &successor)
+            })
+    }
+
+    /// What the update would make in an old pod's stead, as far as its place goes. Its priority is
+    /// that of another one that was made already.
+    fn successor(&self, wanted: &Wanted, old: &Pod, made: &Pod) -> Pod {
+        let ordinal = old.index.unwrap_or_default();
+        let template = self.own_template(&wanted.update.template, &old.key.name, ordinal);
+        let mut labels = template.labels.clone();
+        labels.extend(self::labels(&wanted.update, &old.key.name, ordinal));
+        Pod {
+            labels,
+            template: Arc::new(template),
+            priority: made.priority,
+            placed: None,
+            nominated: None,
+            ..old.clone()
+        }
     }
 
     fn order(&self) -> Order {
@@ -238,6 +280,10 @@ impl Set<'_> {
             Act::Replace(position) => (pods[position].as_ref(), [vec![rollout], last].concat()),
             Act::GiveUp(position) => {
                 let what = "it is not ready, and its revision is not wanted any more".to_owned();
+                (pods[position].as_ref(), [vec![Reason::Limit { what }, rollout], last].concat())
+            }
+            Act::MakeWay(position) => {
+                let what = "a pod of the new revision has a place only without it".to_owned();
                 (pods[position].as_ref(), [vec![Reason::Limit { what }, rollout], last].concat())
             }
             Act::Dismiss(index) => (condemned.get(index), [vec![self.count(draft)], last].concat()),

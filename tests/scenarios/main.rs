@@ -25,6 +25,7 @@ mod scheduling;
 mod seen;
 mod services;
 mod stateful_sets;
+mod stuck_sets;
 mod told;
 mod waiting;
 mod waves;

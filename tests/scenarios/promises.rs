@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::node::Node;
-use kgit::domain::record::Pod;
+use kgit::domain::record::{EndedBy, Pod};
 use kgit::domain::resource::Spec;
-use kgit::domain::template::effect;
+use kgit::domain::template::{PodTemplate, effect};
 use kgit::domain::workload::{DaemonSetSpec, DaemonUpdate, StatefulSetSpec, StatefulUpdate};
 use kgit::domain::world::{World, node_key};
 use kgit_protocol::ids::PodUid;
@@ -75,8 +75,23 @@ impl Turned<'_> {
         let stopped = self.pods(key).find(|pod| in_range(pod) && self.was_stopped_serving(pod));
         if let Some(stopped) = stopped {
             let name = &stopped.key.name;
+            let allowed = allowed + self.kept_away_by(&stopped, key, spec);
             assert!(missing <= allowed, "{name} was stopped, and {missing} of {key} are missing");
         }
+    }
+
+    /// Pods that may have a place only when an old one is gone, which keeps others of the set away
+    /// and whose successor does not.
+    fn kept_away_by(&self, old: &Pod, key: &ObjectKey, spec: &StatefulSetSpec) -> u32 {
+        let keeps_away = |template: &PodTemplate| {
+            let mut terms = template.placement.pod_anti_affinity.iter();
+            terms.any(|term| term.selector.as_ref().is_some_and(|it| it.matches(&template.labels)))
+        };
+        if !keeps_away(&old.template) || keeps_away(&spec.template) {
+            return 0;
+        }
+        let without_a_place = self.pods(key).filter(|pod| pod.placed.is_none());
+        u32::try_from(without_a_place.count()).unwrap()
     }
 
     fn daemon_set(&self, key: &ObjectKey, spec: &DaemonSetSpec) {
@@ -143,8 +158,8 @@ impl Turned<'_> {
 
     fn was_stopped_serving(&self, pod: &Pod) -> bool {
         let before = self.before.pods.get(&pod.key).is_some_and(|before| before.deletion.is_none());
-        let stopped = before && pod.deletion.is_some() && pod.serves() && self.is_heard(pod);
-        stopped && !self.is_cleared(pod)
+        let by_plan = pod.deletion.as_ref().is_some_and(|it| it.by != EndedBy::Order);
+        before && by_plan && pod.serves() && self.is_heard(pod) && !self.is_cleared(pod)
     }
 
     /// Its node is being cleared, by order or for a pod of higher priority: whatever the pod's set

@@ -85,6 +85,12 @@ pub fn may_stay(template: &PodTemplate, node: &Node) -> bool {
     filter::may_stay(template, node)
 }
 
+/// Whether a pod must not have another one beside it, by what its own anti-affinity requires.
+pub fn keeps_away(world: &World, pod: &Pod, other: &Pod) -> bool {
+    let mut terms = pod.template.placement.pod_anti_affinity.iter();
+    terms.any(|term| terms::term_matches(world, term, pod, other))
+}
+
 /// The node for a pod; `Err` is the one line that says why there is none. `kept` is what is known
 /// from the pod before; it is used again for pods that are alike.
 pub fn place(
