@@ -178,8 +178,10 @@ impl Run {
     }
 
     /// Nothing moves by itself any more: goes on to the next moment at which something will, as
-    /// long as something is expected to.
+    /// long as something is expected to. The slots of CronJobs are not: they come for ever, whatever
+    /// is waited for, and what they start then is no part of what is planned now.
     fn wake(&mut self) -> BTreeSet<ObjectKey> {
+        self.wakes.retain(|key, _| key.kind != Kind::CronJob);
         let expected = |key: &ObjectKey| {
             let waits = self.waits.get(key).map(Vec::as_slice).unwrap_or_default();
             waits.iter().any(|waiting| waiting.kind == WaitKind::Progress)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 use kgit::domain::key::Kind;
+use kgit::domain::node_order::NodeOrder;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
@@ -87,6 +88,34 @@ fn a_slot_that_is_too_late_to_start_is_skipped() {
     cluster.now = cluster.now.after(HOUR + 9 * MINUTE);
     cluster.pass(Duration::from_secs(1));
     assert_eq!(slots(&cluster), [360, 420]);
+}
+
+#[test]
+fn slots_that_are_still_to_come_are_no_part_of_a_forecast() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.order("a", NodeOrder::Cordon).unwrap();
+    let alone = cron_job("alone", "* * * * *", "  concurrencyPolicy: Forbid\n");
+    let many = cron_job("many", "* * * * *", "");
+    cluster.commit(&[("alone.yaml", &alone), ("many.yaml", &many)]);
+    cluster.pass(2 * MINUTE);
+    let slower = cron_job("many", "*/2 * * * *", "");
+    assert_snapshot!(cluster.diff(&[("alone.yaml", &alone), ("many.yaml", &slower)]), @"
+    ~ update    CronJob/default/many
+      … Job/default/alone-29453761 waits for a place for pod `alone-29453761-s6dh6`: 0/1 nodes are available: 1 node(s) were unschedulable
+          until then: the pod stays pending
+      … Job/default/alone-29453761 waits for 1 of 1 completions
+          until then: DeadlineExceeded: the job fails
+      … Job/default/many-29453761 waits for a place for pod `many-29453761-h5jwz`: 0/1 nodes are available: 1 node(s) were unschedulable
+          until then: the pod stays pending
+      … Job/default/many-29453761 waits for 1 of 1 completions
+          until then: DeadlineExceeded: the job fails
+      … Job/default/many-29453762 waits for a place for pod `many-29453762-zk5dm`: 0/1 nodes are available: 1 node(s) were unschedulable
+          until then: the pod stays pending
+      … Job/default/many-29453762 waits for 1 of 1 completions
+          until then: DeadlineExceeded: the job fails
+      … CronJob/default/alone waits for Job/default/alone-29453761 to end, before the slot of 2026-01-01T00:02:00Z (Forbid)
+          until then: a later slot takes its place
+    ");
 }
 
 #[test]
