@@ -130,11 +130,16 @@ fn give_up(order: Order, replicas: &[Replica]) -> Turn {
 
 /// One that has no place while an old one is there, and is therefore missing, must not keep that one
 /// from being replaced. Beyond upstream, which waits for it unless the pods are brought up in
-/// parallel and its ordinal is the lower one. Those without a place are not counted here: the set
-/// may miss one more for a while than it allows.
+/// parallel and its ordinal is the lower one. Those without a place are not counted here, nor are
+/// those that are made in order, and only after them: the set may miss one more for a while than
+/// it allows.
 fn make_way(order: Order, replicas: &[Replica]) -> Turn {
     let Some(rolling) = order.rolling else { return Turn::default() };
-    let missing = |it: &&Replica| !matches!(it.state, State::Available | State::Unplaced);
+    let missing = |it: &&Replica| match it.state {
+        State::Available | State::Unplaced => false,
+        State::Missing | State::Ended => order.parallel,
+        State::Ending | State::Unready | State::Ready => true,
+    };
     let may_go = |index: usize, replica: &Replica| {
         let others = replicas.iter().filter(missing).count();
         let costs = usize::from(replica.state == State::Available);
@@ -450,7 +455,9 @@ mod tests {
         // One at a time, from the highest ordinal, whatever else is to be made.
         check(ORDERED, "p a'! a'!", "make way 2");
         check(PARALLEL, "p a'! -", "make 2");
-        check(ORDERED, "p a'! x'", "wait 0");
+        check(ORDERED, "p a'! -", "make way 1");
+        check(ORDERED, "p a'! x'", "make way 1");
+        check(PARALLEL, "p a'! x'", "clear 2");
         check(PARALLEL, "p a'! t'", "wait 2");
         check(PARALLEL, "p p a'! a'", "make way 2");
         // Others that are missing count; it may go if it is one of them itself.

@@ -192,7 +192,8 @@ fn work(draft: &Draft<'_>, sync: &mut Sync) -> BTreeMap<Stage, Work> {
             stages.entry(stage).or_default().changes.insert(key.clone());
         }
     }
-    sync.touched.retain(|key| world.objects.contains_key(key));
+    // What is only kept for its data is no part of what is wanted, however it is.
+    sync.touched.retain(|key| world.objects.get(key).is_some_and(|it| it.retained.is_none()));
     // One that changes once more in a later stage would wait for itself.
     for key in sync.touched.difference(&sync.pending) {
         let stage = stage::stage(&world.objects[key].resource.annotations);

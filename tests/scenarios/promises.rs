@@ -90,8 +90,11 @@ impl Turned<'_> {
         if !keeps_away(&old.template) || keeps_away(&spec.template) {
             return 0;
         }
-        let without_a_place = self.pods(key).filter(|pod| pod.placed.is_none());
-        u32::try_from(without_a_place.count()).unwrap()
+        let without_a_place = self.pods(key).filter(|pod| pod.placed.is_none()).count();
+        // In order, others are not made, or made again, before those have a place.
+        let there = self.pods(key).filter(|pod| !pod.is_finished()).count();
+        let behind = if spec.parallel { 0 } else { (spec.replicas as usize).saturating_sub(there) };
+        u32::try_from(without_a_place + behind).unwrap()
     }
 
     fn daemon_set(&self, key: &ObjectKey, spec: &DaemonSetSpec) {

@@ -149,6 +149,18 @@ fn an_old_pod_that_keeps_the_new_one_away_is_replaced_before_its_turn() {
 }
 
 #[test]
+fn it_is_replaced_though_the_set_is_to_grow_in_order() {
+    let mut cluster = kept_apart_on_one_node("");
+    commit(&mut cluster, &stateful("db:1", 3, ""));
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 3, data-db-0, ready
+    db-1 of revision 3, data-db-1, ready
+    db-2 of revision 3, data-db-2, ready
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
 fn no_old_pod_is_replaced_for_one_that_has_no_place_without_it_either() {
     let parallel = "  podManagementPolicy: Parallel\n";
     let mut cluster = kept_apart_on_one_node(parallel);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::audit::{Body, Entry};
 use kgit::domain::key::Kind;
+use kgit::domain::node_order::NodeOrder;
 use kgit::plan::text;
 
 use crate::agents::Behaviour;
@@ -389,6 +390,32 @@ fn a_claim_that_waits_for_its_first_consumer_does_not_hold_up_the_consumers_wave
     cluster.settle();
     assert_eq!(running(&cluster), "user");
     cluster.ends_quietly();
+}
+
+#[test]
+fn a_claim_without_a_manifest_holds_up_nothing_though_its_data_is_lost() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.behaviour.insert("user".to_owned(), Behaviour::NeverReady);
+    let data = wave(&claim("data", ""), -1);
+    let user = wave(&pod_with_claim("user", "data"), -1);
+    let web = wave(&web("web:1", 1), 1);
+    cluster.commit(&[("data.yaml", &data), ("user.yaml", &user), ("web.yaml", &web)]);
+    let node = cluster.pods()[0].node().unwrap().to_string();
+    cluster.lost.insert(node.clone());
+    cluster.pass(Duration::from_secs(100));
+    cluster.order(&node, NodeOrder::Remove).unwrap();
+    cluster.settle();
+    assert_eq!(running(&cluster), "user");
+    cluster.commit(&[("user.yaml", "")]);
+    cluster.settle();
+    assert_eq!(running(&cluster), "");
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone
+    Deployment/default/web waits for wave -1: PersistentVolumeClaim/default/data to be healthy, which is Degraded (Lost)
+    ");
+    cluster.commit(&[("data.yaml", "")]);
+    cluster.settle();
+    assert_eq!(running(&cluster), "web");
 }
 
 #[test]

@@ -32,6 +32,7 @@ const REGRESSIONS: &[(&str, u64, u64)] = &[
     ("an older order of a pod that was kept held again after two power failures", 20214, 12),
     ("an old pod of a set kept the new one away that it was kept for", 40010, 12),
     ("a forecast went through the slots of CronJobs by the thousand", 50165, 12),
+    ("a claim that was only kept for its data held up the waves behind it", 50944, 12),
 ];
 
 /// The same from before repos had waves, hooks, ReplicaSets and pods that move: these seeds are

@@ -165,26 +165,44 @@ fn lost_its_data(world: &World, workload: &ObjectKey) -> bool {
 
 /// What ran for a sync that failed, and may never end, is nobody's business until the next one
 /// fails, nor is what would run again only then; nor is a hook's earlier run where a sync that waits
-/// for lost data does not come to it.
+/// for lost data does not come to it, or where nothing has changed since the sync it was of.
 fn is_for_failures(view: &View, key: &ObjectKey) -> bool {
     let desired = view.catalog.desired(Default::default());
     let run = view.world.objects.get(key).map(|row| &row.resource);
     let both = run.into_iter().chain(desired.objects.get(key));
     let mut hooks = both.filter_map(|resource| stage::hook(&resource.annotations));
-    hooks.any(|hook| hook.phases == [Phase::SyncFail] || held_up_by_lost_data(&view.world))
+    let sync = view.world.meta.sync.as_ref();
+    let is_of_an_earlier_sync =
+        || sync.is_some_and(|sync| sync.hooks.iter().all(|run| run.hook != *key));
+    hooks.any(|hook| {
+        hook.phases == [Phase::SyncFail]
+            || held_up_by_lost_data(&view.world)
+            || is_of_an_earlier_sync()
+    })
+}
+
+/// Its change is one of those that wait for lost data.
+fn waits_for_lost_data(world: &World, workload: &ObjectKey) -> bool {
+    let pending = world.meta.sync.as_ref().is_some_and(|sync| sync.pending.contains(workload));
+    pending && held_up_by_lost_data(world)
+}
+
+fn is_excused(view: &View, workload: &ObjectKey) -> bool {
+    lost_its_data(&view.world, workload)
+        || waits_for_lost_data(&view.world, workload)
+        || is_for_failures(view, workload)
 }
 
 fn workloads_done(view: &View) -> Checked {
     let world = &view.world;
     for pod in world.pods.values() {
         let settled = pod.deletion.is_none() && (pod.is_ready() || pod.is_finished());
-        let workload = world.workload_of(pod);
-        if !settled && !lost_its_data(world, &workload) && !is_for_failures(view, &workload) {
+        if !settled && !is_excused(view, &world.workload_of(pod)) {
             return Err(format!("{} is {:?}", pod.key, pod.phase()));
         }
     }
     for (key, row) in &world.objects {
-        if !lost_its_data(world, key) && !is_for_failures(view, key) {
+        if !is_excused(view, key) {
             workload_done(world, key, &row.value.resource.spec)?;
         }
     }

@@ -72,8 +72,8 @@ fn stateful_set(turned: &Turned<'_>, key: &ObjectKey, spec: &StatefulSetSpec) ->
         .iter()
         .filter(|pod| in_range(pod) && is_available(turned, pod, spec.min_ready_seconds));
     let missing = replicas.saturating_sub(u32::try_from(available.count()).unwrap_or(u32::MAX));
-    let allowed =
-        max_unavailable.of_rounding_down(replicas).max(1) + kept_away(&pods, stopped, spec);
+    let allowed = max_unavailable.of_rounding_down(replicas).max(1)
+        + kept_away(&pods, stopped, spec, replicas);
     match missing <= allowed {
         true => Ok(()),
         false => Err(format!("{} was stopped, and {missing} of {key} are missing", stopped.key)),
@@ -82,7 +82,7 @@ fn stateful_set(turned: &Turned<'_>, key: &ObjectKey, spec: &StatefulSetSpec) ->
 
 /// Pods without a place that may have one only when an old one is gone, which keeps others of the set
 /// away and whose successor does not. There is no other way out than to miss that one, too.
-fn kept_away(pods: &[&Pod], stopped: &Pod, spec: &StatefulSetSpec) -> u32 {
+fn kept_away(pods: &[&Pod], stopped: &Pod, spec: &StatefulSetSpec, replicas: u32) -> u32 {
     let keeps_away = |template: &PodTemplate| {
         let mut terms = template.placement.pod_anti_affinity.iter();
         terms.any(|term| term.selector.as_ref().is_some_and(|it| it.matches(&template.labels)))
@@ -90,8 +90,11 @@ fn kept_away(pods: &[&Pod], stopped: &Pod, spec: &StatefulSetSpec) -> u32 {
     if !keeps_away(&stopped.template) || keeps_away(&spec.template) {
         return 0;
     }
-    let unplaced = pods.iter().filter(|pod| pod.placed.is_none());
-    u32::try_from(unplaced.count()).unwrap_or(u32::MAX)
+    let unplaced = pods.iter().filter(|pod| pod.placed.is_none()).count();
+    // In order, others are not made, or made again, before those have a place.
+    let there = pods.iter().filter(|pod| !pod.is_finished()).count();
+    let behind = if spec.parallel { 0 } else { (replicas as usize).saturating_sub(there) };
+    u32::try_from(unplaced + behind).unwrap_or(u32::MAX)
 }
 
 fn daemon_set(turned: &Turned<'_>, key: &ObjectKey, spec: &DaemonSetSpec) -> Checked {
