@@ -452,12 +452,17 @@ impl Job<'_> {
                 format!("{} of {all} completions", all.saturating_sub(self.state.succeeded))
             }
         };
+        let deadline = self.deadline();
+        let consequence = match deadline {
+            Some(_) => "DeadlineExceeded: the job fails",
+            None => "it goes on, and no newer commit waits for it",
+        };
         draft.wait(Waiting {
             object: self.key.clone(),
             for_what,
             kind: WaitKind::Progress,
-            deadline: self.deadline(),
-            consequence: "DeadlineExceeded: the job fails".to_owned(),
+            deadline,
+            consequence: consequence.to_owned(),
             unplaced: None,
         });
     }

@@ -35,7 +35,10 @@ pub fn plan<'a>(steps: impl IntoIterator<Item = Line<'a>>, waits: &[Waiting]) ->
     }
     for waiting in waits {
         let _ = writeln!(out, "  … {} waits for {}", waiting.object, waiting.for_what);
-        let _ = writeln!(out, "      until then: {}", waiting.consequence);
+        let _ = match waiting.deadline {
+            Some(deadline) => writeln!(out, "      if not by {deadline}: {}", waiting.consequence),
+            None => writeln!(out, "      until then: {}", waiting.consequence),
+        };
     }
     out
 }

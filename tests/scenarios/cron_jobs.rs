@@ -104,15 +104,15 @@ fn slots_that_are_still_to_come_are_no_part_of_a_forecast() {
       … Job/default/alone-29453761 waits for a place for pod `alone-29453761-s6dh6`: 0/1 nodes are available: 1 node(s) were unschedulable
           until then: the pod stays pending
       … Job/default/alone-29453761 waits for 1 of 1 completions
-          until then: DeadlineExceeded: the job fails
+          until then: it goes on, and no newer commit waits for it
       … Job/default/many-29453761 waits for a place for pod `many-29453761-h5jwz`: 0/1 nodes are available: 1 node(s) were unschedulable
           until then: the pod stays pending
       … Job/default/many-29453761 waits for 1 of 1 completions
-          until then: DeadlineExceeded: the job fails
+          until then: it goes on, and no newer commit waits for it
       … Job/default/many-29453762 waits for a place for pod `many-29453762-zk5dm`: 0/1 nodes are available: 1 node(s) were unschedulable
           until then: the pod stays pending
       … Job/default/many-29453762 waits for 1 of 1 completions
-          until then: DeadlineExceeded: the job fails
+          until then: it goes on, and no newer commit waits for it
       … CronJob/default/alone waits for Job/default/alone-29453761 to end, before the slot of 2026-01-01T00:02:00Z (Forbid)
           until then: a later slot takes its place
     ");

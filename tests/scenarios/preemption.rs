@@ -190,7 +190,7 @@ fn what_made_way_does_not_come_back_beside_the_pod_that_it_made_way_for() {
       … Deployment/default/low waits for a place for pod `low-hzcbzkppcj-qpb77`: 0/3 nodes are available: 3 Insufficient cpu
           until then: the pod stays pending
       … Deployment/default/low waits for 2 of 6 pods to be available
-          until then: its reconcile ends without it; it is still being tried
+          if not by 2026-01-01T00:10:00Z: its reconcile ends without it; it is still being tried
       … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-c8j4k`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
           until then: the pod stays pending
       … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-lh8qn`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
@@ -200,7 +200,7 @@ fn what_made_way_does_not_come_back_beside_the_pod_that_it_made_way_for() {
       … Deployment/default/roll waits for a place for pod `roll-7wqnpscc7d-z6kmk`: 0/3 nodes are available: 3 node(s) didn't satisfy existing pods anti-affinity rules
           until then: the pod stays pending
       … Deployment/default/roll waits for 4 of 4 pods to be available
-          until then: its reconcile ends without it; it is still being tried
+          if not by 2026-01-01T00:10:00Z: its reconcile ends without it; it is still being tried
     ");
     cluster.commit(&[("high.yaml", &high)]);
     cluster.settle();
