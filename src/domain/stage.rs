@@ -18,6 +18,7 @@ use crate::domain::selector::Labels;
 pub const PREFIXES: [&str; 2] = ["kgit.dev/", "argocd.argoproj.io/"];
 pub const WAVE: &str = "sync-wave";
 pub const HOOK: &str = "hook";
+pub const HELM_HOOK: &str = "helm.sh/hook";
 pub const HOOK_DELETE_POLICY: &str = "hook-delete-policy";
 
 /// In the order in which they come; `SyncFail` only where the sync fails.
@@ -98,7 +99,7 @@ mod helm {
 
     /// Hooks around a deletion, a rollback or a test are nothing that a commit sets off.
     pub fn hook(annotations: &Labels) -> Option<Hook> {
-        let written = annotations.get("helm.sh/hook")?;
+        let written = annotations.get(super::HELM_HOOK)?;
         let phase = |word: &str| match word {
             "crd-install" | "pre-install" | "pre-upgrade" => Some(Phase::PreSync),
             "post-install" | "post-upgrade" => Some(Phase::PostSync),

@@ -194,7 +194,11 @@ pub fn show_claim(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     let mut spec = applied.resource.manifest.at("/spec").unwrap_or_default();
     let fields = object(&mut spec);
     defaults::claim_spec(fields);
-    default(fields, "storageClassName", default_class(world));
+    let written = match &applied.resource.spec {
+        Spec::PersistentVolumeClaim(spec) => spec.class.clone(),
+        _ => None,
+    };
+    default(fields, "storageClassName", written.unwrap_or_else(|| default_class(world)));
     let volume = state.and_then(|state| state.volume.as_deref());
     put(fields, "volumeName", volume);
     let phase = state.map_or(ClaimPhase::Pending, |state| state.phase);

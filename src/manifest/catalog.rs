@@ -55,7 +55,7 @@ pub struct Catalog {
     pub(super) doubled: OrdSet<ObjectKey>,
     /// Services that select no pod template.
     pub(super) idle_services: OrdSet<ObjectKey>,
-    unreadable: OrdSet<Arc<str>>,
+    pub(super) unreadable: OrdSet<Arc<str>>,
     /// Active files with something to say.
     pub(super) noted: OrdSet<Arc<str>>,
     /// Files that hold settings.

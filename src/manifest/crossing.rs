@@ -78,7 +78,12 @@ fn dangling_one(catalog: &Catalog, key: &ObjectKey, reference: &Reference) -> Di
         }
         _ => format!("{} refers to {}, which no manifest defines", called(key), called(to)),
     };
-    let hint = nearby(catalog, to).or_else(|| elsewhere(catalog, to)).or_else(|| match to.kind {
+    let hidden = || {
+        let file = catalog.unreadable.iter().next()?;
+        Some(format!("it may be in `{file}`, which can't be read"))
+    };
+    let hint = nearby(catalog, to).or_else(hidden).or_else(|| elsewhere(catalog, to));
+    let hint = hint.or_else(|| match to.kind {
         Kind::Namespace => Some(format!("add a Namespace manifest for `{}`", to.name)),
         Kind::StorageClass => Some("leave `storageClassName` out for the default class".to_owned()),
         _ => None,

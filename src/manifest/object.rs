@@ -97,7 +97,8 @@ fn key(root: &Node<'_>, kind: Kind, findings: &mut Findings<'_>) -> Option<Objec
 fn hook_suffix(metadata: &Node<'_>) -> Option<String> {
     let annotations = metadata.get("annotations")?;
     let value = |key: &str| annotations.get(key).and_then(Node::as_text);
-    let written = stage::PREFIXES.iter().find_map(|it| value(&format!("{it}{}", stage::HOOK)))?;
+    let written = stage::PREFIXES.iter().find_map(|it| value(&format!("{it}{}", stage::HOOK)));
+    let written = written.or_else(|| value(stage::HELM_HOOK))?;
     Some(stage::parts(written).next()?.to_lowercase())
 }
 

@@ -400,7 +400,8 @@ impl Set<'_> {
     fn wait(&self, draft: &mut Draft<'_>) {
         let pods = pods_of(&draft.world, self.key);
         let down = pods.iter().filter(|pod| {
-            pod.is_active() && !pod.is_available(self.spec.min_ready_seconds, draft.now)
+            let is_there = pod.is_active() || (pod.deletion.is_none() && refused(pod));
+            is_there && !pod.is_available(self.spec.min_ready_seconds, draft.now)
         });
         let (ready, unready): (Vec<_>, Vec<_>) = down.partition(|pod| pod.is_ready());
         let next = ready.iter().filter_map(|it| it.available_at(self.spec.min_ready_seconds)).min();

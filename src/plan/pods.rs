@@ -18,6 +18,7 @@ use crate::domain::template::PodTemplate;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::draft::{Draft, said};
 use crate::plan::preempt::{self, Preemption};
+use crate::plan::replicas::refused;
 use crate::plan::scheduler::Constraints;
 use crate::plan::spec::{Configs, Decision, decide};
 use crate::plan::{attach, doubt, fence, names, priority, scheduler, services};
@@ -143,6 +144,11 @@ const START_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Waits for pods to become ready, `newest` the last of them that was made.
 pub fn wait_for_pods(draft: &mut Draft<'_>, key: &ObjectKey, for_what: String, newest: &Pod) {
+    if let (true, Some(node)) = (refused(newest), newest.node()) {
+        let what = format!("node `{node}` to allow pod `{}`", newest.key.name);
+        let until_then = "it stays as it is; allow what its events name, then delete the pod";
+        return draft.blocked(key, what, until_then);
+    }
     let since = newest.placed.as_ref().map_or(newest.created, |placed| placed.at);
     let deadline = since.after(START_DEADLINE);
     let late = deadline <= draft.now;

@@ -244,6 +244,10 @@ fn a_pod_that_its_node_refuses_is_shown_and_not_tried_again_until_its_manifest_c
         }
         let uids: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
         assert_eq!(uids, [before], "{kind}");
+        let name = &cluster.pods()[0].key.name;
+        let wait = format!("{kind}/default/web waits for node `a` to allow pod `{name}`");
+        let waits = cluster.waits();
+        assert!(kind == "Deployment" || waits.contains(&wait), "{kind}: {waits:?}");
         cluster.behaviour.clear();
         cluster.commit(&[("web.yaml", &text("web:2"))]);
         cluster.settle();

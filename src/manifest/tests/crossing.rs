@@ -81,6 +81,25 @@ fn an_object_is_whole_again_when_what_it_needs_appears() {
 }
 
 #[test]
+fn what_is_missing_may_be_in_a_file_that_cannot_be_read() {
+    let text = "=== a.yaml
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - name: a
+    image: a:1
+    envFrom:
+    - configMapRef: {name: settings}
+=== b.yaml
+a: [
+";
+    let report = report(text);
+    assert!(report.contains("hint: it may be in `b.yaml`, which can't be read"), "{report}");
+}
+
+#[test]
 fn a_missing_config_names_the_namespace_that_has_one() {
     let text = "=== a.yaml
 apiVersion: v1

@@ -301,3 +301,20 @@ fn a_placeholder_in_an_images_name_is_told_as_such() {
     }
     assert!(pod("[::1]:5000/a_b/c-d.e:1@sha256:0123").contains("no digest"));
 }
+
+#[test]
+fn a_hook_of_helms_may_have_a_generated_name_too() {
+    let text = "=== job.yaml
+apiVersion: batch/v1
+kind: Job
+metadata:
+  generateName: migrate-
+  annotations: {helm.sh/hook: \"pre-install,pre-upgrade\"}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: main, image: \"main:1\"}]
+";
+    accepted(text, "Job/default/migrate-pre-install");
+}
