@@ -77,13 +77,15 @@ impl Run {
     }
 
     fn go(&mut self, desired: &Desired, mut dirty: Dirty) {
+        let began = self.now;
         for _ in 0..MAX_ROUNDS {
             let plan = tick(&self.world, desired, &dirty, self.now);
             for effect in &plan.effects {
                 self.watch(effect);
                 self.world.apply(effect, self.world.version + 1);
             }
-            self.waits.extend(plan.waits);
+            let is_foretold = |key: &ObjectKey| self.now == began || !goes_by_the_clock(key);
+            self.waits.extend(plan.waits.into_iter().filter(|(key, _)| is_foretold(key)));
             self.wakes.extend(plan.wakes);
             self.steps.extend(plan.steps);
             dirty = Dirty { objects: self.pretend(), ..Dirty::default() };
@@ -178,10 +180,9 @@ impl Run {
     }
 
     /// Nothing moves by itself any more: goes on to the next moment at which something will, as
-    /// long as something is expected to. The slots of CronJobs are not: they come for ever, whatever
-    /// is waited for, and what they start then is no part of what is planned now.
+    /// long as something is expected to.
     fn wake(&mut self) -> BTreeSet<ObjectKey> {
-        self.wakes.retain(|key, _| key.kind != Kind::CronJob);
+        self.wakes.retain(|key, _| !goes_by_the_clock(key));
         let expected = |key: &ObjectKey| {
             let waits = self.waits.get(key).map(Vec::as_slice).unwrap_or_default();
             waits.iter().any(|waiting| waiting.kind == WaitKind::Progress)
@@ -192,6 +193,12 @@ impl Run {
         let due = self.wakes.iter().filter(|(_, at)| at.is_some_and(|at| at <= next));
         due.map(|(key, _)| key.clone()).collect()
     }
+}
+
+/// The slots of CronJobs and the figures of autoscalers come for ever, whatever is waited for. What
+/// they bring at a later time is no part of what is planned now.
+fn goes_by_the_clock(key: &ObjectKey) -> bool {
+    matches!(key.kind, Kind::CronJob | Kind::HorizontalPodAutoscaler)
 }
 
 /// The live pods of the workloads that are dirty.

@@ -55,6 +55,25 @@ fn under_load(cluster: &mut Cluster, cpu_millis: u64, periods: u32) -> Vec<usize
 }
 
 #[test]
+fn a_forecast_has_no_figures_of_times_to_come_and_does_not_ask_for_them() {
+    let mut cluster = cluster("");
+    assert_eq!(under_load(&mut cluster, 50, 1), [2]);
+    let slow = deployment().replacen("spec:\n", "spec:\n  minReadySeconds: 300\n", 1);
+    let slow = slow.replacen("web:1", "web:2", 1);
+    let forecast = cluster.diff(&[("web.yaml", &slow)]);
+    assert_snapshot!(forecast, @"
+    ~ update    Deployment/default/web
+    + create    ReplicaSet/default/web-9zx4qxjwwj  revision 2
+    + create    Pod/default/web-9zx4qxjwwj-45lg9  on b
+    ~ scale     ReplicaSet/default/web-mn4tmjh4nc  2 → 0
+    - stop      Pod/default/web-mn4tmjh4nc-cdbvc  on b
+    ~ scale     ReplicaSet/default/web-9zx4qxjwwj  1 → 2
+    + create    Pod/default/web-9zx4qxjwwj-7h2hg  on a
+    - stop      Pod/default/web-mn4tmjh4nc-p7lss  on a
+    ");
+}
+
+#[test]
 fn load_brings_pods_and_quiet_takes_them_away_after_five_minutes() {
     let mut cluster = cluster("");
     assert_eq!(under_load(&mut cluster, 50, 2), [2, 2]);
