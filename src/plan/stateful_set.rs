@@ -278,13 +278,13 @@ impl Set<'_> {
                 (pods[position].as_ref(), ended.into_iter().collect())
             }
             Act::Replace(position) => (pods[position].as_ref(), [vec![rollout], last].concat()),
-            Act::GiveUp(position) => {
-                let what = "it is not ready, and its revision is not wanted any more".to_owned();
-                (pods[position].as_ref(), [vec![Reason::Limit { what }, rollout], last].concat())
-            }
-            Act::MakeWay(position) => {
-                let what = "a pod of the new revision has a place only without it".to_owned();
-                (pods[position].as_ref(), [vec![Reason::Limit { what }, rollout], last].concat())
+            Act::GiveUp(position) | Act::MakeWay(position) => {
+                let what = match act {
+                    Act::MakeWay(_) => "a pod of the new revision has a place only without it",
+                    _ => "it is not ready, and its revision is not wanted any more",
+                };
+                let ahead = Reason::Limit { what: what.to_owned() };
+                (pods[position].as_ref(), [vec![ahead, rollout], last].concat())
             }
             Act::Dismiss(index) => (condemned.get(index), [vec![self.count(draft)], last].concat()),
         };

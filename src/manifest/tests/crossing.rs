@@ -80,10 +80,7 @@ fn an_object_is_whole_again_when_what_it_needs_appears() {
     assert!(catalog.apply(&added).is_empty());
 }
 
-#[test]
-fn what_is_missing_may_be_in_a_file_that_cannot_be_read() {
-    let text = "=== a.yaml
-apiVersion: v1
+const READS_SETTINGS: &str = "apiVersion: v1
 kind: Pod
 metadata: {name: p}
 spec:
@@ -92,10 +89,11 @@ spec:
     image: a:1
     envFrom:
     - configMapRef: {name: settings}
-=== b.yaml
-a: [
 ";
-    let report = report(text);
+
+#[test]
+fn what_is_missing_may_be_in_a_file_that_cannot_be_read() {
+    let report = report(&format!("=== a.yaml\n{READS_SETTINGS}=== b.yaml\na: [\n"));
     assert!(report.contains("hint: it may be in `b.yaml`, which can't be read"), "{report}");
 }
 
@@ -110,17 +108,8 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings, namespace: other}
 ---
-apiVersion: v1
-kind: Pod
-metadata: {name: p}
-spec:
-  containers:
-  - name: a
-    image: a:1
-    envFrom:
-    - configMapRef: {name: settings}
 ";
-    let report = report(text);
+    let report = report(&format!("{text}{READS_SETTINGS}"));
     assert!(report.contains("hint: namespace `other` has one"), "{report}");
 }
 
