@@ -151,8 +151,7 @@ pub fn check(policy: &NodePolicy, pod: &PodAssignment) -> Result<(), Refusal> {
             return refuse(field, "start its agent with --allow-privileged");
         }
     }
-    let all = spec.init_containers.iter().chain(&spec.containers);
-    all.into_iter().try_for_each(|container| check_container(policy, container))
+    spec.all_containers().try_for_each(|container| check_container(policy, container))
 }
 
 fn check_container(policy: &NodePolicy, container: &ContainerSpec) -> Result<(), Refusal> {

@@ -215,7 +215,6 @@ pub fn pause_order(
     mounts: Vec<BindMount>,
 ) -> ContainerOrder {
     let spec = &pod.spec;
-    let all = spec.init_containers.iter().chain(&spec.containers);
     ContainerOrder {
         name: container_name(scope, pod, PAUSE, attempt),
         identity: identity(pod, PAUSE, attempt, hash),
@@ -231,7 +230,10 @@ pub fn pause_order(
             pid: if spec.host_pid { PidSource::Host } else { PidSource::Own },
         },
         mounts,
-        ports: all.flat_map(|container| container.ports.iter().cloned()).collect(),
+        ports: spec
+            .all_containers()
+            .flat_map(|container| container.ports.iter().cloned())
+            .collect(),
         resources: kgit_protocol::pod::Resources::default(),
         security: kgit_protocol::pod::ContainerSecurity {
             read_only_root: true,

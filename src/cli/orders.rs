@@ -19,7 +19,7 @@ pub struct ApproveArgs {
 /// Remove objects that were kept though their manifests are gone, and their data
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Kind/namespace/name, as `kgit status` shows them
+    /// Kind/namespace/name, as `kgit status` shows them; `pvc/default/data` does as well
     #[arg(required = true)]
     objects: Vec<String>,
     /// Do not ask

@@ -8,6 +8,7 @@ use kgit_protocol::time::Timestamp;
 use crate::cli::context::{Context, print};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::domain::plan::Waiting;
 use crate::domain::words::counted;
 use crate::kube::dto::{ClusterStatus, Health, ObjectLine, SyncStatus};
 use crate::kube::human;
@@ -47,7 +48,7 @@ fn text(status: &ClusterStatus) -> String {
         text.push('\n');
         text.push_str(&objects(&status.objects));
     }
-    text.push_str(&waits(status));
+    text.push_str(&waits(&status.waits, status.now));
     text
 }
 
@@ -178,15 +179,33 @@ fn coloured(table: &str) -> String {
     })
 }
 
-fn waits(status: &ClusterStatus) -> String {
-    if status.waits.is_empty() {
+/// Pods of one object that fit nowhere for one reason.
+fn are_alike(one: &Waiting, other: &Waiting) -> bool {
+    fn because(waiting: &Waiting) -> Option<&str> {
+        match (&waiting.unplaced, waiting.deadline) {
+            (Some(unplaced), None) => Some(&unplaced.because),
+            _ => None,
+        }
+    }
+    one.object == other.object && because(one).is_some() && because(one) == because(other)
+}
+
+fn waits(all: &[Waiting], now: Timestamp) -> String {
+    if all.is_empty() {
         return String::new();
     }
     let mut text = "\nWaiting:\n".to_owned();
-    for waiting in &status.waits {
-        text.push_str(&format!("  {} waits for {}", waiting.object, waiting.for_what));
+    for alike in all.chunk_by(are_alike) {
+        let waiting = &alike[0];
+        let for_what = match (&waiting.unplaced, alike.len()) {
+            (Some(unplaced), 2..) => {
+                format!("places for {} pods: {}", alike.len(), unplaced.because)
+            }
+            _ => waiting.for_what.clone(),
+        };
+        text.push_str(&format!("  {} waits for {for_what}", waiting.object));
         if let Some(deadline) = waiting.deadline {
-            let when = match (deadline.0 - status.now.0) / 1000 {
+            let when = match (deadline.0 - now.0) / 1000 {
                 left @ 0.. => format!("in {}", human::duration(left)),
                 over => format!("since {}", human::duration(-over)),
             };
@@ -195,4 +214,47 @@ fn waits(status: &ClusterStatus) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::key::{Kind, ObjectKey};
+    use crate::domain::plan::{Unplaced, WaitKind};
+
+    use super::*;
+
+    fn unplaced(pod: &str, because: &str) -> Waiting {
+        let key = |kind, name| ObjectKey::new(kind, "default", name);
+        Waiting {
+            object: key(Kind::Deployment, "web"),
+            for_what: format!("a place for pod `{pod}`: {because}"),
+            kind: WaitKind::Blocked,
+            deadline: None,
+            consequence: "the pod stays pending".to_owned(),
+            unplaced: Some(Unplaced { pod: key(Kind::Pod, pod), because: because.to_owned() }),
+        }
+    }
+
+    #[test]
+    fn pods_that_fit_nowhere_for_one_reason_share_a_line() {
+        let (cpu, memory) = ("0/1 nodes: 1 Insufficient cpu", "0/1 nodes: 1 Insufficient memory");
+        let late = Waiting { deadline: Some(Timestamp(-60_000)), ..unplaced("f", cpu) };
+        let all = [
+            unplaced("a", cpu),
+            unplaced("b", cpu),
+            unplaced("c", memory),
+            unplaced("d", cpu),
+            late.clone(),
+            late,
+        ];
+        insta::assert_snapshot!(waits(&all, Timestamp(0)), @"
+
+        Waiting:
+          Deployment/default/web waits for places for 2 pods: 0/1 nodes: 1 Insufficient cpu
+          Deployment/default/web waits for a place for pod `c`: 0/1 nodes: 1 Insufficient memory
+          Deployment/default/web waits for a place for pod `d`: 0/1 nodes: 1 Insufficient cpu
+          Deployment/default/web waits for a place for pod `f`: 0/1 nodes: 1 Insufficient cpu; since 60s: the pod stays pending
+          Deployment/default/web waits for a place for pod `f`: 0/1 nodes: 1 Insufficient cpu; since 60s: the pod stays pending
+        ");
+    }
 }

@@ -302,6 +302,12 @@ impl World {
         self.index.pods_by_owner.members(owner).filter_map(|key| self.pods.get(key))
     }
 
+    /// What the pods of an object have as their owner: its revisions, and itself.
+    pub fn pod_owners(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let sets = self.sets_of(key).map(|set| set.key.clone());
+        sets.filter(|set| set != key).chain(std::iter::once(key.clone())).collect()
+    }
+
     pub fn pods_on<'a>(
         &'a self,
         node: &NodeName,

@@ -1,19 +1,20 @@
 //! Events: what was told about objects. One row holds the events of one object.
 //!
 //! What an object is kept waiting by is told as well, for as long as it is: a service without
-//! pods, a claim without a volume, a pod without a node; and how nodes came and are. That is
-//! derived, not recorded.
+//! pods, a claim without a volume, a pod without a node, a container in back-off; and how nodes
+//! came and are. That is derived, not recorded.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kgit_protocol::ids::Digest;
+use kgit_protocol::observation::{ContainerObservation, ContainerState};
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{WaitKind, Waiting};
-use crate::domain::record::Event;
+use crate::domain::record::{ClaimPhase, Event, Pod};
 use crate::domain::world::World;
 use crate::kube::human;
 use crate::kube::json::{number, object, put, text};
@@ -47,7 +48,10 @@ pub fn keys(seen: &Seen<'_>, namespace: Option<&str>) -> Vec<ObjectKey> {
     let inside = |key: &&ObjectKey| namespace.is_none_or(|wanted| namespace_of(key) == wanted);
     let waiting = seen.waits.values().flatten().filter_map(|wait| Some(trouble(wait)?.0));
     let nodes = seen.world.nodes.keys();
-    let all: BTreeSet<&ObjectKey> = seen.world.events.keys().chain(waiting).chain(nodes).collect();
+    let claims = seen.world.objects_of(Kind::PersistentVolumeClaim);
+    let claims = claims.map(|claim| &claim.resource.key).filter(|key| lacks_consumer(seen, key));
+    let told = seen.world.events.keys();
+    let all: BTreeSet<&ObjectKey> = told.chain(waiting).chain(nodes).chain(claims).collect();
     all.into_iter().filter(inside).cloned().collect()
 }
 
@@ -61,7 +65,9 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Vec<Shown> {
     let show = |version, event: &Event| show_one(key, uid.as_deref(), version, event);
     let log = seen.world.events.get(key);
     let told = log.into_iter().flat_map(|log| log.events.iter().map(|it| show(log.version, it)));
-    let derived = [troubles(seen, key), of_node(seen, key)].concat();
+    let derived =
+        [troubles(seen, key), of_node(seen, key), of_claim(seen, key), back_offs(seen, key)]
+            .concat();
     told.chain(derived.iter().map(|(version, event)| show(*version, event))).collect()
 }
 
@@ -79,15 +85,75 @@ fn of_node(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
     all.retain(|(.., at)| seen.now.since(*at) <= KEPT);
     let event = |(reason, message, component, at): (&str, String, &str, Timestamp)| Event {
         warning: reason == "NodeNotReady",
+        ..derived((reason, component, message), at, at)
+    };
+    all.into_iter().map(|told| (node.version, event(told))).collect()
+}
+
+/// A pending claim that nobody is asked to do anything about waits for a pod that uses it.
+fn lacks_consumer(seen: &Seen<'_>, key: &ObjectKey) -> bool {
+    let claim = seen.world.claims.get(key);
+    claim.is_none_or(|claim| claim.phase == ClaimPhase::Pending)
+        && !seen.waits.contains_key(key)
+        && seen.world.pods_with_claim(key).next().is_none()
+}
+
+fn of_claim(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
+    let is_meant = key.kind == Kind::PersistentVolumeClaim && lacks_consumer(seen, key);
+    let applied = seen.world.objects.get(key).filter(|_| is_meant);
+    let event = |created| {
+        let message = "waiting for first consumer to be created before binding".to_owned();
+        let told = ("WaitForFirstConsumer", "persistentvolume-controller", message);
+        Event { warning: false, ..derived(told, created, seen.now) }
+    };
+    applied.map(|applied| (applied.version, event(applied.created))).into_iter().collect()
+}
+
+/// The containers of a pod that are not tried again just now.
+fn back_offs(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
+    let Some(pod) = seen.world.pods.get(key) else { return Vec::new() };
+    let containers = pod.observed.iter().flat_map(|observed| observed.all_containers());
+    containers
+        .filter_map(|container| back_off(pod, container, seen.now))
+        .map(|event| (pod.version, event))
+        .collect()
+}
+
+fn back_off(pod: &Pod, container: &ContainerObservation, now: Timestamp) -> Option<Event> {
+    let ContainerState::Waiting { reason, .. } = &container.state else { return None };
+    let name = &container.name;
+    let message = match reason.as_str() {
+        "CrashLoopBackOff" => {
+            format!("Back-off restarting failed container {name} in pod {}", pod.key.name)
+        }
+        "ImagePullBackOff" => {
+            let mut all = pod.template.all_containers();
+            let image = all.find(|it| it.name == *name).map_or("", |it| it.image.as_str());
+            format!("Back-off pulling image {image:?}")
+        }
+        _ => return None,
+    };
+    let since = container.last.as_ref().and_then(|end| end.finished_at).unwrap_or(pod.created);
+    let field_path = Some(format!("spec.containers{{{name}}}"));
+    Some(Event { field_path, ..derived(("BackOff", "kgit-agent", message), since, now) })
+}
+
+/// A warning by reason, component and message.
+fn derived(
+    (reason, component, message): (&str, &str, String),
+    first: Timestamp,
+    last: Timestamp,
+) -> Event {
+    Event {
+        warning: true,
         reason: reason.to_owned(),
         message,
         field_path: None,
         component: component.to_owned(),
-        first: at,
-        last: at,
+        first,
+        last,
         count: 1,
-    };
-    all.into_iter().map(|told| (node.version, event(told))).collect()
+    }
 }
 
 /// What the object is kept waiting by, with the version of its row.
@@ -105,15 +171,8 @@ fn troubles(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
     };
     let waits = seen.waits.get(&waiting).into_iter().flatten();
     let told = waits.filter_map(trouble).filter(|(about, ..)| *about == key);
-    let event = |(_, reason, component, message): Trouble<'_>| Event {
-        warning: true,
-        reason: reason.to_owned(),
-        message,
-        field_path: None,
-        component: component.to_owned(),
-        first: since,
-        last: seen.now,
-        count: 1,
+    let event = |(_, reason, component, message): Trouble<'_>| {
+        derived((reason, component, message), since, seen.now)
     };
     told.map(|told| (version, event(told))).collect()
 }

@@ -336,6 +336,7 @@ fn storage() -> Vec<Made> {
     let claim = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "data");
     let volume = ObjectKey::new(Kind::PersistentVolume, "", "disk");
     let waiting = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "nothing-fits");
+    let unused = ObjectKey::new(Kind::PersistentVolumeClaim, "default", "unused");
     let volume_spec = PersistentVolumeSpec {
         capacity_bytes: 5 << 30,
         access_modes: vec![AccessMode::ReadWriteOnce],
@@ -373,7 +374,8 @@ fn storage() -> Vec<Made> {
         Made::Row(volume, Record::Volume(Arc::new(bound))),
         Made::Object(claim.clone(), Box::new(claim_spec), claim_manifest),
         Made::Row(claim, Record::Claim(Arc::new(claimed))),
-        Made::Object(waiting, Box::new(waiting_spec), waiting_manifest),
+        Made::Object(waiting, Box::new(waiting_spec.clone()), waiting_manifest.clone()),
+        Made::Object(unused, Box::new(waiting_spec), waiting_manifest),
     ]
 }
 
@@ -551,8 +553,8 @@ fn events() -> Vec<Made> {
     let pod = ObjectKey::new(Kind::Pod, "default", "web-7c5ddbdf54-ccccc");
     let event = Event {
         warning: true,
-        reason: "BackOff".to_owned(),
-        message: "Back-off restarting failed container web".to_owned(),
+        reason: "Unhealthy".to_owned(),
+        message: "Readiness probe failed: connection refused".to_owned(),
         field_path: Some("spec.containers{web}".to_owned()),
         component: "kgit-agent".to_owned(),
         first: THEN,

@@ -347,7 +347,9 @@ fn ended(end: &Termination) -> Value {
     shown.insert("exitCode".to_owned(), json!(end.exit_code));
     shown.insert("reason".to_owned(), json!(end.reason));
     put(&mut shown, "message", end.message.clone());
-    put(&mut shown, "startedAt", end.started_at.map(|at| at.to_string()));
+    // What never started would show as started in the year 1 by clients that know no absence.
+    let started_at = end.started_at.or(end.finished_at);
+    put(&mut shown, "startedAt", started_at.map(|at| at.to_string()));
     put(&mut shown, "finishedAt", end.finished_at.map(|at| at.to_string()));
     let id = end.container_id.as_ref().map(|id| format!("docker://{id}"));
     put(&mut shown, "containerID", id);

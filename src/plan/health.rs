@@ -148,8 +148,7 @@ fn is_failing(pod: &Pod) -> bool {
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerObservation> {
-    let observed = pod.observed.iter();
-    observed.flat_map(|observed| observed.init_containers.iter().chain(&observed.containers))
+    pod.observed.iter().flat_map(|observed| observed.all_containers())
 }
 
 /// The error or back-off that a container waits on.
@@ -206,6 +205,16 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
         Spec::CronJob(spec) if spec.suspend => "suspended".to_owned(),
         Spec::CronJob(_) => cron_job(world, key),
     }
+}
+
+/// Why the pods of an object are not ready, by the first that says so: `CrashLoopBackOff`.
+pub fn trouble_of(world: &World, key: &ObjectKey) -> Option<String> {
+    let owners = world.pod_owners(key).into_iter();
+    let mut pods = owners.flat_map(|owner| world.pods_of(&owner));
+    let of_pod = |pod: &Pod| {
+        containers(pod).find_map(|container| trouble(&container.state)).map(str::to_owned)
+    };
+    pods.find_map(|pod| of_pod(pod))
 }
 
 fn cron_job(world: &World, key: &ObjectKey) -> String {

@@ -29,7 +29,7 @@ fn fits(rule: &FailureRule, pod: &Pod) -> Option<String> {
     }
     let codes = rule.exit_codes.as_ref()?;
     let observed = pod.observed.as_ref()?;
-    let all = observed.init_containers.iter().chain(&observed.containers);
+    let all = observed.all_containers();
     let (container, code) =
         all.filter_map(|it| Some((it, exit_code(it)?))).find(|(it, code)| {
             codes.container.as_ref().is_none_or(|name| *name == it.name) && has(codes, *code)

@@ -232,7 +232,7 @@ pub fn delete_for(draft: &mut Draft<'_>, key: &ObjectKey, reason: Reason) {
         commit: Arc::clone(&draft.desired.commit),
         rows: rows_with(&draft.world, key),
     };
-    let owners = pod_owners(&draft.world, key);
+    let owners = draft.world.pod_owners(key);
     let mut effects = vec![
         Effect::Put(key.clone(), Record::Pruned(Arc::new(pruned))),
         Effect::Remove(key.clone(), Table::Object),
@@ -292,12 +292,6 @@ fn rows_with(world: &World, key: &ObjectKey) -> Vec<(ObjectKey, Record)> {
         (revision.key.clone(), Record::Revision(revision))
     });
     states.chain(sets).chain(revisions).collect()
-}
-
-/// What an object's pods have as their owner: its revisions, and itself.
-fn pod_owners(world: &World, key: &ObjectKey) -> Vec<ObjectKey> {
-    let sets = world.sets_of(key).map(|set| set.key.clone());
-    sets.filter(|set| set != key).chain(std::iter::once(key.clone())).collect()
 }
 
 /// The manifest is back within the window: the same object comes back, with its uid, its counters
@@ -370,7 +364,7 @@ pub fn plan_pruned(draft: &mut Draft<'_>, key: &ObjectKey) {
     };
     draft.start_over(key);
     let mut left = 0;
-    for owner in &pod_owners(&draft.world, key) {
+    for owner in &draft.world.pod_owners(key) {
         let pods: Vec<_> = draft.world.pods_of(owner).map(|row| Arc::clone(&row.value)).collect();
         for pod in pods.iter().filter(|pod| pod.deletion.is_none()) {
             let reason = gone_reason(draft, &pruned.applied);

@@ -36,6 +36,11 @@ pub struct PodObservation {
 }
 
 impl PodObservation {
+    /// Init containers first, in order.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerObservation> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
     /// One that tells the phase alone.
     pub fn bare(uid: PodUid, phase: PodPhase) -> Self {
         Self {

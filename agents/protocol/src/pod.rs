@@ -49,6 +49,11 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
+    /// Init containers first, in order.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
     /// The digest of the spec's canonical JSON (fields in declaration order, maps sorted).
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a PodSpec has only string keys"))

@@ -206,8 +206,7 @@ impl Teller<'_> {
 }
 
 fn image_of<'a>(spec: &'a PodSpec, container: &str) -> Option<&'a str> {
-    let mut all = spec.init_containers.iter().chain(&spec.containers);
-    all.find(|it| it.name == container).map(|it| it.image.as_str())
+    spec.all_containers().find(|it| it.name == container).map(|it| it.image.as_str())
 }
 
 fn started(

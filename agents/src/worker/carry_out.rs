@@ -46,8 +46,7 @@ impl PodWork {
     }
 
     fn spec(&self, container: &str) -> Option<&ContainerSpec> {
-        let spec = &self.pod.as_ref()?.spec;
-        spec.init_containers.iter().chain(&spec.containers).find(|spec| spec.name == container)
+        self.pod.as_ref()?.spec.all_containers().find(|spec| spec.name == container)
     }
 }
 

@@ -355,12 +355,15 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         let in_use = alive.filter_map(|seen| {
             let identity = &seen.identity;
             let spec = &self.node.pod(&identity.pod)?.spec;
-            let mut all = spec.init_containers.iter().chain(&spec.containers);
             Some(InUse {
                 pod: identity.pod.clone(),
                 container: identity.container.clone(),
                 id: seen.id.clone(),
-                image: all.find(|spec| spec.name == identity.container)?.image.clone(),
+                image: spec
+                    .all_containers()
+                    .find(|spec| spec.name == identity.container)?
+                    .image
+                    .clone(),
             })
         });
         in_use.collect()

@@ -15,6 +15,7 @@ use crate::domain::key::ObjectKey;
 use crate::domain::token::Role;
 use crate::domain::words::counted;
 use crate::kube::dto::{Done, NodeRequest, Order, VERSION};
+use crate::kube::resource_type::{Noun, by_word};
 use crate::kube::status::Status;
 use crate::master::event::Event;
 
@@ -50,7 +51,7 @@ pub async fn prune(
     let objects: Result<Vec<_>, _> = named
         .iter()
         .map(|text| {
-            ObjectKey::parse(text).ok_or_else(|| {
+            retained(text).ok_or_else(|| {
                 let form = "write Kind/namespace/name, or Kind/name";
                 ApiError::from(Status::bad_request(format!("`{text}` names no object; {form}")))
             })
@@ -61,6 +62,13 @@ pub async fn prune(
     let message = format!("{} will be removed, data and all", counted(removed.len(), "object"));
     let objects = removed.iter().map(ToString::to_string).collect();
     Ok(Json(Done { version: VERSION, message, objects }))
+}
+
+/// Reads an object's name; kinds may be written as for `kubectl get`: `pvc/default/data`.
+fn retained(text: &str) -> Option<ObjectKey> {
+    let (word, rest) = text.split_once('/')?;
+    let Noun::Recorded(kind) = by_word(word)?.noun else { return None };
+    ObjectKey::parse(&format!("{kind}/{rest}"))
 }
 
 pub async fn suspend(
@@ -129,4 +137,22 @@ pub async fn backup(
     // Open, so readable to its end without a name.
     drop(folder);
     Ok(Body::from_stream(ReaderStream::new(file)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_may_be_written_as_for_get() {
+        let names = ["PersistentVolumeClaim", "persistentvolumeclaims", "pvc"];
+        for name in names {
+            let key = retained(&format!("{name}/default/data")).unwrap();
+            assert_eq!(key.to_string(), "PersistentVolumeClaim/default/data");
+        }
+        assert_eq!(retained("pv/disk").unwrap().to_string(), "PersistentVolume/disk");
+        for wrong in ["pvc/data", "pvc", "nothing/default/data", "events/default/data"] {
+            assert_eq!(retained(wrong), None, "{wrong}");
+        }
+    }
 }

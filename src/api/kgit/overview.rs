@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use crate::api::state::Api;
 use crate::domain::diagnostic::Severity;
+use crate::domain::key::ObjectKey;
 use crate::domain::node::Node;
 use crate::domain::record::Held;
 use crate::domain::stage::Sync;
@@ -15,7 +16,7 @@ use crate::kube::dto::{
 };
 use crate::master::view::View;
 use crate::plan::doubt;
-use crate::plan::health::{Health, counts_for_health, detail, health};
+use crate::plan::health::{Health, counts_for_health, detail, health, trouble_of};
 
 pub async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
     let view = api.master.view();
@@ -99,11 +100,20 @@ fn objects(world: &World) -> Vec<ObjectLine> {
     let lines = told.map(|(key, applied)| ObjectLine {
         object: key.clone(),
         health: shown(health(world, key)),
-        detail: detail(world, key),
+        detail: how(world, key),
         place: applied.resource.place.to_string(),
         retained: applied.retained,
     });
     lines.collect()
+}
+
+/// `0/1 ready, CrashLoopBackOff`.
+fn how(world: &World, key: &ObjectKey) -> String {
+    let detail = detail(world, key);
+    match trouble_of(world, key).filter(|trouble| *trouble != detail) {
+        Some(trouble) => format!("{detail}, {trouble}"),
+        None => detail,
+    }
 }
 
 fn shown(health: Health) -> dto::Health {
