@@ -111,6 +111,9 @@ pub enum PullTold {
 pub enum ProbeResult {
     Success,
     Failure(String),
+    /// It could not be made, which says nothing about the container. Source: `doProbe` of
+    /// kubelet's `prober/worker.go`.
+    Error(String),
 }
 
 /// Folds `note` into `facts`; what is worth telling goes into `events`. `spec` is the pod's, as long
@@ -156,7 +159,11 @@ pub fn fold(
         Note::Probed { container, id, kind, probe, result } => {
             let noted = facts.container(&container);
             if noted.id.as_deref() == Some(id.as_str()) {
-                probing::count(noted, &probe, kind, result == ProbeResult::Success);
+                match result {
+                    ProbeResult::Success => probing::count(noted, &probe, kind, true),
+                    ProbeResult::Failure(_) => probing::count(noted, &probe, kind, false),
+                    ProbeResult::Error(_) => {}
+                }
                 unhealthy(&mut teller, &container, kind, &result);
             }
         }
@@ -264,10 +271,13 @@ fn refused(teller: &mut Teller<'_>, facts: &mut PodFacts, message: String) {
 }
 
 fn unhealthy(teller: &mut Teller<'_>, name: &str, kind: ProbeKind, result: &ProbeResult) {
-    if let ProbeResult::Failure(message) = result {
-        let text = format!("{} probe failed: {message}", capitalised(kind.word()));
-        teller.tell(true, "Unhealthy", name, text);
-    }
+    let (what, message) = match result {
+        ProbeResult::Success => return,
+        ProbeResult::Failure(message) => ("failed", message),
+        ProbeResult::Error(message) => ("errored", message),
+    };
+    let text = format!("{} probe {what}: {message}", capitalised(kind.word()));
+    teller.tell(true, "Unhealthy", name, text);
 }
 
 fn last_words(facts: &mut PodFacts, name: &str, attempt: Attempt, message: String) {

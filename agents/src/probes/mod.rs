@@ -9,7 +9,7 @@ use kgit_protocol::pod::Handler;
 use tokio::net::TcpStream;
 
 use crate::decide::outcome::ProbeResult;
-use crate::runtime::Runtime;
+use crate::runtime::{ExecResult, Runtime};
 
 /// How long a hook may take where nothing says so: hooks are bounded by the grace period, or by
 /// the container's life.
@@ -29,6 +29,7 @@ pub async fn attempt(
     match handler {
         Handler::Exec { command } => match runtime.exec(id, command, timeout).await {
             Ok(result) if result.code == 0 => Some(ProbeResult::Success),
+            Ok(result) if was_not_run(&result) => Some(ProbeResult::Error(result.output)),
             Ok(result) => Some(ProbeResult::Failure(format!(
                 "command exited with {}: {}",
                 result.code, result.output
@@ -53,6 +54,12 @@ pub async fn attempt(
     }
 }
 
+/// The engine says with a code of its own that there was no command that could have ended with
+/// one: it does not exist, or the engine failed.
+fn was_not_run(result: &ExecResult) -> bool {
+    matches!(result.code, 126 | 127) && result.output.contains("OCI runtime exec failed")
+}
+
 async fn dial(host: &str, port: u16, timeout: Duration) -> ProbeResult {
     match tokio::time::timeout(timeout, TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => ProbeResult::Success,
@@ -70,7 +77,7 @@ pub async fn run_hook(
 ) -> Result<(), String> {
     match attempt(runtime, id, address, handler, HOOK_LIMIT).await {
         Some(ProbeResult::Success) => Ok(()),
-        Some(ProbeResult::Failure(message)) => Err(message),
+        Some(ProbeResult::Failure(message) | ProbeResult::Error(message)) => Err(message),
         None => Err("the hook could not be run".to_owned()),
     }
 }
