@@ -1,7 +1,7 @@
 //! What decides how many pods there are, and which of them come first: autoscalers, disruption
 //! budgets, priorities.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kgit_protocol::ids::PodUid;
@@ -131,6 +131,9 @@ pub struct AutoscalerState {
     pub evaluated: Option<Timestamp>,
     /// The newest figures of the target's pods.
     pub usages: BTreeMap<PodUid, PodUsage>,
+    /// The target's pods that were seen ready.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub served: BTreeSet<PodUid>,
     /// What was wished for within the longest stabilisation window, oldest first.
     pub recommendations: Vec<(Timestamp, u32)>,
     /// Changes of scale within the longest policy period, oldest first.

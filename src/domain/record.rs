@@ -117,6 +117,9 @@ pub struct DeploymentState {
     /// becomes of its pods.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rolled_out: bool,
+    /// Whether enough of its pods are available, and since when that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<(bool, Timestamp)>,
     pub status: ReplicaStatus,
 }
 

@@ -296,6 +296,28 @@ pub struct DeploymentSpec {
     pub paused: bool,
 }
 
+impl DeploymentSpec {
+    /// How many pods a rollout may have too many and too few: ceil(%) and floor(%); both 0 → one
+    /// too few; at most `replicas`. `None`: it does not roll.
+    pub fn bounds(&self) -> Option<(u32, u32)> {
+        let Strategy::RollingUpdate { max_surge, max_unavailable } = self.strategy else {
+            return None;
+        };
+        let surge = max_surge.of_rounding_up(self.replicas);
+        let unavailable = match max_unavailable.of_rounding_down(self.replicas) {
+            0 if surge == 0 => 1,
+            number => number,
+        };
+        Some((surge, unavailable.min(self.replicas)))
+    }
+
+    /// With how many pods it counts as available. Source: `MinAvailable` of upstream's
+    /// `deployment_util.go`.
+    pub fn least_available(&self) -> u32 {
+        self.replicas - self.bounds().map_or(0, |(_, unavailable)| unavailable)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Strategy {
     Recreate,

@@ -67,6 +67,14 @@ impl Schedule {
         Ok(Self { rule })
     }
 
+    /// From one slot to the next, where that is what the schedule says.
+    pub fn period(&self) -> Option<Duration> {
+        match &self.rule {
+            Rule::Every(period) => Some(*period),
+            Rule::Fields(..) => None,
+        }
+    }
+
     /// The first slot after `moment`; `None` if there is none any more.
     pub fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
         match &self.rule {

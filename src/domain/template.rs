@@ -3,7 +3,7 @@
 //!
 //! Defaults are filled in and named ports are numbers by the time a template exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kgit_protocol::ids::Digest;
 use kgit_protocol::pod::{
@@ -348,6 +348,9 @@ pub struct ProjectedKey {
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConfigContent {
     pub entries: BTreeMap<String, String>,
+    /// Which of them are a ConfigMap's `binaryData`: only ever files.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub binary: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for ConfigContent {

@@ -72,6 +72,9 @@ pub enum DaemonUpdate {
     RollingUpdate { max_surge: IntOrPercent, max_unavailable: IntOrPercent },
 }
 
+/// The condition of a pod that was told to end for its node, or for a pod of higher priority.
+pub const DISRUPTED: &str = "DisruptionTarget";
+
 /// What the failure of a Job's pod means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureRule {
@@ -121,4 +124,16 @@ pub enum ConcurrencyPolicy {
     Allow,
     Forbid,
     Replace,
+}
+
+/// What the pods of a Job are labelled with. The short forms are the older ones; scripts select by
+/// both.
+pub fn labels_of_job(name: &str, uid: &str) -> Labels {
+    let labels = [
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+        ("controller-uid", uid),
+        ("job-name", name),
+    ];
+    labels.into_iter().map(|(label, value)| (label.to_owned(), value.to_owned())).collect()
 }

@@ -1,11 +1,13 @@
 //! Deployments.
 
+use std::time::Duration;
+
 use kgit_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::key::ObjectKey;
 use crate::domain::record::{Applied, DeploymentState, ReplicaStatus};
-use crate::domain::resource::{DeploymentSpec, Spec, Strategy};
+use crate::domain::resource::{DeploymentSpec, Spec};
 use crate::kube::json::{fields, items, number, object, put, text};
 use crate::kube::metadata::Metadata;
 use crate::kube::seen::{Seen, Shown};
@@ -76,22 +78,16 @@ fn status(
         at => at,
     };
     status["conditions"] = json!([
-        available_condition(spec, available, progressed),
+        available_condition(spec, state, progressed),
         progressing_condition(key, spec, state, newest, progressed),
     ]);
     status
 }
 
-fn available_condition(spec: &DeploymentSpec, available: u32, at: Timestamp) -> Value {
-    let unavailable = match spec.strategy {
-        Strategy::Recreate => 0,
-        Strategy::RollingUpdate { max_unavailable, max_surge } => {
-            let unavailable = max_unavailable.of_rounding_down(spec.replicas);
-            let none = unavailable == 0 && max_surge.of_rounding_up(spec.replicas) == 0;
-            if none { 1 } else { unavailable.min(spec.replicas) }
-        }
-    };
-    let enough = available >= spec.replicas.saturating_sub(unavailable);
+fn available_condition(spec: &DeploymentSpec, state: &DeploymentState, at: Timestamp) -> Value {
+    let enough = state.status.available >= spec.least_available();
+    let since = state.availability.filter(|(was, _)| *was == enough);
+    let at = since.map_or(at, |(_, since)| since);
     let (status, reason, message) = match enough {
         true => ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
         false => (
@@ -110,6 +106,11 @@ fn progressing_condition(
     newest: &str,
     at: Timestamp,
 ) -> Value {
+    // It is late from the moment on at which it ought to have got ahead.
+    let at = match state.deadline_exceeded {
+        true => at.after(Duration::from_secs(spec.progress_deadline_seconds.into())),
+        false => at,
+    };
     let set = match newest {
         "" => format!("Deployment \"{}\"", key.name),
         name => format!("ReplicaSet \"{name}\""),

@@ -26,11 +26,11 @@ use crate::domain::record::{
 };
 use crate::domain::resource::{
     AccessMode, ClaimSpec, DeploymentSpec, IntOrPercent, PersistentSource, PersistentVolumeSpec,
-    ReclaimPolicy, Resource, SecretSpec, ServicePort, ServiceSpec, Spec, Strategy, TargetPort,
+    ReclaimPolicy, Resource, ServicePort, ServiceSpec, Spec, Strategy, TargetPort,
 };
 use crate::domain::selector::{Labels, Selector};
 use crate::domain::service::{EndpointPod, ServiceState, of_the_api};
-use crate::domain::template::{ConfigContent, ContainerTemplate, PodTemplate};
+use crate::domain::template::{ContainerTemplate, PodTemplate};
 use crate::domain::world::{Effect, Record, World, node_key};
 use crate::kube::workload_fixture;
 
@@ -43,7 +43,7 @@ pub fn world() -> World {
     let effects = [
         deployment(),
         storage(),
-        configs(),
+        workload_fixture::configs(),
         workload_fixture::cron_job(),
         workload_fixture::autoscaler(),
         workload_fixture::others(),
@@ -322,6 +322,7 @@ fn pod_spec() -> PodSpec {
         security: Default::default(),
         registry_logins: Vec::new(),
         fence_after_seconds: None,
+        domain: None,
     }
 }
 
@@ -396,19 +397,6 @@ fn claim_parts(class: Option<&str>) -> (Spec, Value) {
         manifest["spec"]["storageClassName"] = json!(class);
     }
     (Spec::PersistentVolumeClaim(spec), manifest)
-}
-
-fn configs() -> Vec<Made> {
-    let content = |key: &str, base64: &str| ConfigContent {
-        entries: BTreeMap::from([(key.to_owned(), base64.to_owned())]),
-    };
-    let settings = ObjectKey::new(Kind::ConfigMap, "default", "settings");
-    let password = ObjectKey::new(Kind::Secret, "default", "password");
-    let secret = SecretSpec { kind: "Opaque".to_owned(), content: content("word", "aHVudGVyMg==") };
-    vec![
-        Made::Object(settings, Box::new(Spec::ConfigMap(content("mode", "ZmFzdA=="))), json!({})),
-        Made::Object(password, Box::new(Spec::Secret(secret)), json!({})),
-    ]
 }
 
 fn service() -> Made {

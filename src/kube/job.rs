@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::domain::key::ObjectKey;
 use crate::domain::record::{Applied, JobFinish, JobState};
+use crate::domain::workload::labels_of_job;
 use crate::kube::deployment::template_cells;
 use crate::kube::json::{child, flag, items, number, object, put, put_list, text};
 use crate::kube::metadata::{Metadata, uid_of};
@@ -34,6 +35,10 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
     defaults::job_spec(spec_fields);
     let selector = child(child(spec_fields, "selector"), "matchLabels");
     selector.insert("batch.kubernetes.io/controller-uid".to_owned(), json!(applied.uid));
+    let labels = child(child(child(spec_fields, "template"), "metadata"), "labels");
+    for (label, value) in labels_of_job(&key.name, &applied.uid) {
+        labels.insert(label, json!(value));
+    }
     let suspended = flag(&spec, "/suspend");
     let shown = json!({
         "metadata": metadata(seen, key, applied, version),

@@ -1,4 +1,4 @@
-//! Workloads that run pods to their end, made by hand.
+//! Workloads that run pods to their end, and what they run with, made by hand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use crate::domain::autoscaling::{
 };
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::record::{CronJobState, ReplicaSet, ReplicaStatus};
-use crate::domain::resource::{IntOrPercent, JobSpec, Spec};
+use crate::domain::resource::{IntOrPercent, JobSpec, SecretSpec, Spec};
 use crate::domain::selector::{Labels, Selector};
+use crate::domain::template::ConfigContent;
 use crate::domain::workload::{ConcurrencyPolicy, CronJobSpec};
 use crate::domain::world::Record;
 use crate::kube::fixture::{Made, NOW, THEN, labels, template, template_json};
@@ -141,5 +142,19 @@ pub(super) fn others() -> Vec<Made> {
             Box::new(Spec::PriorityClass(class)),
             json!({"metadata": {"name": "first"}, "value": 1000}),
         ),
+    ]
+}
+
+pub(super) fn configs() -> Vec<Made> {
+    let content = |key: &str, base64: &str| ConfigContent {
+        entries: BTreeMap::from([(key.to_owned(), base64.to_owned())]),
+        ..ConfigContent::default()
+    };
+    let settings = ObjectKey::new(Kind::ConfigMap, "default", "settings");
+    let password = ObjectKey::new(Kind::Secret, "default", "password");
+    let secret = SecretSpec { kind: "Opaque".to_owned(), content: content("word", "aHVudGVyMg==") };
+    vec![
+        Made::Object(settings, Box::new(Spec::ConfigMap(content("mode", "ZmFzdA=="))), json!({})),
+        Made::Object(password, Box::new(Spec::Secret(secret)), json!({})),
     ]
 }

@@ -54,6 +54,8 @@ pub fn field(type_name: &str, field: &str) -> Option<&'static str> {
         ("StorageClass", "allowedTopologies" | "allowVolumeExpansion") => {
             "kgit does not act on it yet"
         }
+        ("ServiceSpec", "ipFamilies" | "ipFamilyPolicy") => "services have one address, of IPv4",
+        ("HPAScalingRules", "tolerance") => "a tenth is tolerated",
         ("ServiceSpec", "loadBalancerClass") => "every LoadBalancer is at its nodes' own addresses",
         ("ServiceSpec", "loadBalancerIP") => "a LoadBalancer is at its nodes' own addresses",
         ("ServiceSpec", "loadBalancerSourceRanges") => "kgit filters no clients yet",
@@ -118,6 +120,7 @@ pub fn belongs(type_name: &str, field: &str) -> Option<&'static str> {
 pub fn is_server_side(type_name: &str, field: &str) -> bool {
     match type_name {
         "ObjectMeta" => SERVER_SIDE_METADATA.contains(&field),
+        "PodFailurePolicyOnPodConditionsPattern" => false,
         _ => field == "status",
     }
 }

@@ -100,17 +100,21 @@ impl Core {
             .collect();
         let bare: Vec<&Arc<Pod>> =
             pods.iter().filter(|pod| pod.owner.kind == Kind::Pod && !drain.force).collect();
-        if !bare.is_empty() {
-            let why = "no workload replaces them, and their end is only ordered with --force";
-            return refuse("PodsWithoutWorkload", format!("{}: {why}", named(&bare)));
-        }
         let keeps = |pod: &&Arc<Pod>| drain::keeps_data(&pod.template) && !drain.delete_empty_dirs;
         let keeping: Vec<&Arc<Pod>> = pods.iter().filter(keeps).collect();
-        if !keeping.is_empty() {
-            let why = "they keep data in an emptyDir, and it only goes with --delete-emptydir-data";
-            return refuse("PodsWithData", format!("{}: {why}", named(&keeping)));
+        let hindrances = [
+            (bare, "no workload replaces them, and their end is only ordered with --force"),
+            (
+                keeping,
+                "they keep data in an emptyDir, and it only goes with --delete-emptydir-data",
+            ),
+        ];
+        let told = hindrances.iter().filter(|(pods, _)| !pods.is_empty());
+        let told: Vec<_> = told.map(|(pods, why)| format!("{}: {why}", named(pods))).collect();
+        match told.is_empty() {
+            true => Ok(()),
+            false => refuse("PodsWouldBeLost", told.join("; ")),
         }
-        Ok(())
     }
 
     /// Nothing of it is waited for any more. If it comes back it is told to stop what it has.

@@ -18,7 +18,7 @@ use crate::domain::world::{Effect, Record, World};
 use crate::plan::claims::{self, volume_key};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::names;
-use crate::plan::scheduler::{self, Choice, Constraints, VolumeConstraint};
+use crate::plan::scheduler::{self, Choice, Choices, Constraints, VolumeConstraint};
 
 const DEFAULT_DRIVER: &str = "local";
 
@@ -42,8 +42,8 @@ pub fn constraints(
         constraints.volumes.extend(used_elsewhere(world, &key, pod, spec)?);
     }
     // Upstream's order: the claim that asks for the least chooses first, and takes the smallest.
-    constraints.choices.sort_by_key(|(key, _)| {
-        let row = world.objects.get(key);
+    constraints.choices.sort_by_key(|of_claim| {
+        let row = world.objects.get(&of_claim.claim);
         row.map(|row| match &row.resource.spec {
             Spec::PersistentVolumeClaim(spec) => spec.request_bytes,
             _ => 0,
@@ -63,20 +63,19 @@ fn bound(world: &World, key: &ObjectKey) -> Result<Option<String>, String> {
     }
 }
 
-/// The static volumes that a claim can still be bound to; `None` if one is made for it.
-fn choices(
-    world: &World,
-    key: &ObjectKey,
-    spec: &ClaimSpec,
-) -> Result<Option<(ObjectKey, Vec<Choice>)>, String> {
+/// The static volumes that a claim can still be bound to; `None` if there is none and one is made
+/// for it. Where one is kept for it that does not fit, an empty one would not be what was meant.
+fn choices(world: &World, key: &ObjectKey, spec: &ClaimSpec) -> Result<Option<Choices>, String> {
     let class = claims::class_of(world, spec);
-    if claims::is_provisioned(world, &class) && spec.volume_name.is_none() {
-        return Ok(None);
-    }
-    let fitting = claims::fitting_volumes(world, key, spec, &class)
-        .map_err(|why| format!("claim `{}` to be bound, which needs {why}", key.name))?;
+    let or_made = claims::is_provisioned(world, &class) && spec.volume_name.is_none();
+    let fitting = match claims::fitting_volumes(world, key, spec, &class) {
+        Ok(fitting) => fitting,
+        Err(_) if or_made && !claims::has_reserved(world, key) => return Ok(None),
+        Err(why) => return Err(format!("claim `{}` to be bound, which needs {why}", key.name)),
+    };
     let choice = |volume: String| Choice { on: volume_constraint(world, &volume), volume };
-    Ok(Some((key.clone(), fitting.into_iter().map(choice).collect())))
+    let volumes = fitting.into_iter().map(choice).collect();
+    Ok(Some(Choices { claim: key.clone(), volumes, or_made }))
 }
 
 fn volume_constraint(world: &World, volume: &str) -> Option<VolumeConstraint> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kgit_protocol::ids::NodeName;
+use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::{ContainerUsage, PodUsage, USAGE_PERIOD_SECONDS, Usage};
 
@@ -118,6 +119,9 @@ impl Autoscaler<'_> {
         self.state.current = current;
         self.state.limited = None;
         let pods = self.pods(&draft.world);
+        self.state.served.retain(|uid| pods.iter().any(|pod| pod.uid == *uid));
+        let ready = pods.iter().filter(|pod| pod.is_ready());
+        self.state.served.extend(ready.map(|pod| pod.uid.clone()));
         self.state.usages.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
         if current == 0 {
             self.state.trouble = Some("its target is scaled to 0 by hand".to_owned());
@@ -175,10 +179,13 @@ impl Autoscaler<'_> {
         let sidecars = pod.template.init_containers.iter().filter(|container| container.sidecar);
         let requests = containers.chain(sidecars).filter(measured).map(|it| request(it, metric));
         let figures = self.state.usages.get(&pod.uid).filter(|it| now.since(it.at) <= STALE_AFTER);
-        let state = match figures.and_then(|figures| used(figures, metric)) {
+        let state = match figures.and_then(|it| Some((it, used(it, metric)?))) {
+            _ if pod.phase() == PodPhase::Pending => SampleState::Unready,
             None => SampleState::Missing,
-            Some(_) if is_warming_up(world, pod, metric, figures, now) => SampleState::Unready,
-            Some(usage) => SampleState::Ready(usage),
+            Some((figures, _)) if self.is_warming_up(world, pod, metric, figures, now) => {
+                SampleState::Unready
+            }
+            Some((_, usage)) => SampleState::Ready(usage),
         };
         // One container that asks for nothing leaves no share to speak of.
         let requests: Option<Vec<u64>> = requests.collect();
@@ -187,6 +194,30 @@ impl Autoscaler<'_> {
             request: requests
                 .map_or(0, |all| all.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
         }
+    }
+
+    /// Starting up costs cpu that serving does not. Later on, one that served once and is not
+    /// ready just now may be so for being overloaded: it counts. Source: `groupPods` of upstream's
+    /// `replica_calculator.go`.
+    fn is_warming_up(
+        &self,
+        world: &World,
+        pod: &Pod,
+        metric: &ResourceMetric,
+        figures: &PodUsage,
+        now: Timestamp,
+    ) -> bool {
+        if metric.resource != MeasuredResource::Cpu {
+            return false;
+        }
+        let Some(observed) = pod.observed.as_ref() else { return true };
+        let Some(started) = observed.started_at else { return true };
+        let since = observed.ready_since.filter(|_| pod.is_ready() && is_reachable(world, pod));
+        if now.since(started) >= CPU_INITIALIZATION {
+            return since.is_none() && !self.state.served.contains(&pod.uid);
+        }
+        let window = Duration::from_secs(figures.window_seconds.into());
+        since.is_none_or(|since| figures.at < since.after(window))
     }
 
     /// Within what the rules and the bounds allow.
@@ -300,25 +331,4 @@ fn used(figures: &PodUsage, metric: &ResourceMetric) -> Option<u64> {
             })
             .sum(),
     )
-}
-
-/// Starting up costs cpu that serving does not.
-fn is_warming_up(
-    world: &World,
-    pod: &Pod,
-    metric: &ResourceMetric,
-    figures: Option<&PodUsage>,
-    now: Timestamp,
-) -> bool {
-    if metric.resource != MeasuredResource::Cpu {
-        return false;
-    }
-    let Some(observed) = pod.observed.as_ref() else { return true };
-    let Some(started) = observed.started_at else { return true };
-    if !pod.is_ready() || !is_reachable(world, pod) {
-        return true;
-    }
-    let (Some(since), Some(figures)) = (observed.ready_since, figures) else { return true };
-    let window = Duration::from_secs(figures.window_seconds.into());
-    now.since(started) < CPU_INITIALIZATION && figures.at < since.after(window)
 }

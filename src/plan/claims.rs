@@ -154,6 +154,20 @@ pub fn fitting_volumes(
     }
 }
 
+/// Whether a static volume names the claim as the one that it is for.
+pub fn has_reserved(world: &World, key: &ObjectKey) -> bool {
+    world.objects_of(Kind::PersistentVolume).any(|row| match &row.resource.spec {
+        Spec::PersistentVolume(offered) => is_reserved_for(offered, key) == Some(true),
+        _ => false,
+    })
+}
+
+/// `None`: for no claim more than for others.
+fn is_reserved_for(offered: &PersistentVolumeSpec, key: &ObjectKey) -> Option<bool> {
+    let (namespace, name) = offered.claim.as_ref()?;
+    Some((&**namespace, &**name) == (&*key.namespace, &*key.name))
+}
+
 fn wanted(spec: &ClaimSpec, class: &str, misfits: &[String]) -> String {
     /// More would make the line unreadable; the first ones show the pattern.
     const MISFITS_SHOWN: usize = 3;
@@ -176,10 +190,7 @@ fn misfit(
     volume: &ObjectKey,
     offered: &PersistentVolumeSpec,
 ) -> Option<String> {
-    let reserved = offered.claim.as_ref();
-    if reserved
-        .is_some_and(|(namespace, name)| (&**namespace, &**name) != (&*key.namespace, &*key.name))
-    {
+    if is_reserved_for(offered, key) == Some(false) {
         return Some("is reserved for another claim".to_owned());
     }
     if let Some(state) = world.volumes.get(volume) {

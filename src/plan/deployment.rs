@@ -125,7 +125,7 @@ impl Rollout<'_> {
             Strategy::RollingUpdate { .. } => self.bounds.surge,
         };
         let total: u32 = active.iter().map(|set| set.replicas).sum();
-        if self.spec.replicas + surge >= total {
+        if self.spec.replicas.saturating_add(surge) >= total {
             active.sort_by_key(|set| (Reverse(set.replicas), Reverse(set.revision)));
         } else {
             active.sort_by_key(|set| (Reverse(set.replicas), set.revision));
@@ -269,7 +269,7 @@ impl Rollout<'_> {
             revision_history: Vec::new(),
             replicas: size,
             desired: self.spec.replicas,
-            max_replicas: self.spec.replicas + self.bounds.surge,
+            max_replicas: self.spec.replicas.saturating_add(self.bounds.surge),
             min_ready_seconds: self.spec.min_ready_seconds,
             counter: 0,
             status: ReplicaStatus::default(),
@@ -299,7 +299,7 @@ impl Rollout<'_> {
         let scaled = ReplicaSet {
             replicas: size,
             desired: self.spec.replicas,
-            max_replicas: self.spec.replicas + self.bounds.surge,
+            max_replicas: self.spec.replicas.saturating_add(self.bounds.surge),
             min_ready_seconds: self.spec.min_ready_seconds,
             ..(*set).clone()
         };
@@ -400,12 +400,15 @@ impl Rollout<'_> {
         let fell_back = rolled_out && !complete && is_complete(self.spec.replicas, was);
         let progressed = if ahead || fell_back { draft.now } else { old.progressed };
         let deadline = progressed.after(self.deadline());
+        let enough = status.available >= self.spec.least_available();
+        let availability = old.availability.filter(|(was, _)| *was == enough);
         DeploymentState {
             observed_generation: self.applied.generation,
             status,
             progressed,
             deadline_exceeded: !rolled_out && !self.spec.paused && deadline <= draft.now,
             rolled_out,
+            availability: availability.or(Some((enough, draft.now))),
             ..old
         }
     }

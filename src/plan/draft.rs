@@ -287,9 +287,13 @@ impl<'a> Draft<'a> {
     /// What an autoscaler decides the size of.
     fn touch_scaled(&mut self, key: &ObjectKey) {
         let spec = self.world.objects.get(key).map(|row| row.resource.spec.clone());
-        if let Some(Spec::Autoscaler(spec)) = spec {
-            self.queue.insert(spec.target);
-        }
+        let Some(Spec::Autoscaler(spec)) = spec else { return };
+        // Budgets go by the size that is decided.
+        let target = self.world.objects.get(&spec.target);
+        let labels = target.and_then(|row| row.resource.template().map(|it| it.labels.clone()));
+        let about = labels.map(|it| budget::about(&self.world, &spec.target.namespace, &it));
+        self.queue.extend(about.into_iter().flatten());
+        self.queue.insert(spec.target);
     }
 
     /// What an object was made for may have to make another one.

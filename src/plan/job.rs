@@ -14,7 +14,7 @@ use crate::domain::record::{Applied, EndedBy, JobFinish, JobState, Pod};
 use crate::domain::resource::{JobSpec, Spec};
 use crate::domain::selector::Labels;
 use crate::domain::template::PodTemplate;
-use crate::domain::workload::FailureAction;
+use crate::domain::workload::{FailureAction, labels_of_job};
 use crate::domain::world::{Effect, Record};
 use crate::plan::config::{Needs, needs, revision_digest};
 use crate::plan::draft::{Draft, commit_reason, said};
@@ -57,6 +57,7 @@ impl Job<'_> {
             evict(draft, self.key, &pods_of(&draft.world, self.key));
         }
         self.count_ends(draft);
+        self.keep_to_range();
         pods::follow(draft, self.key, &pods_of(&draft.world, self.key));
         self.restarts = self.restarts(draft);
         // What is recorded is from before whatever set this tick off.
@@ -103,7 +104,9 @@ impl Job<'_> {
     fn count_failure(&mut self, pod: &Pod, now: Timestamp) {
         let (action, what) = job_failure::judge(&self.spec.failure_rules, pod);
         match action {
-            FailureAction::Ignore => return,
+            // It does not count, and yet the next one is not made at once. Source: upstream's
+            // `newBackoffRecord` takes all failed pods.
+            FailureAction::Ignore => return self.delay_next(now),
             FailureAction::FailJob => {
                 self.state.failing.get_or_insert(what);
             }
@@ -119,11 +122,13 @@ impl Job<'_> {
                     self.fail_index(Some(index));
                 }
             }
-            _ => {
-                self.state.failures_in_row += 1;
-                self.state.last_failure = Some(now);
-            }
+            _ => self.delay_next(now),
         }
+    }
+
+    fn delay_next(&mut self, now: Timestamp) {
+        self.state.failures_in_row += 1;
+        self.state.last_failure = Some(now);
     }
 
     fn fail_index(&mut self, index: Option<u32>) {
@@ -145,6 +150,20 @@ impl Job<'_> {
             }
             None => self.state.succeeded += 1,
         }
+    }
+
+    /// Indexes beyond `completions` are no part of the job, whatever became of them when it was
+    /// larger. Source: `parseIndexesFromString` of upstream's `indexed_job_utils.go`.
+    fn keep_to_range(&mut self) {
+        let Some(all) = self.spec.completions.filter(|_| self.spec.indexed) else { return };
+        if self.state.finished.is_some() {
+            return;
+        }
+        let state = &mut self.state;
+        state.succeeded_indexes.retain(|index| *index < all);
+        state.failed_indexes.retain(|index| *index < all);
+        state.index_failures.retain(|index, _| *index < all);
+        state.succeeded = u32::try_from(state.succeeded_indexes.len()).unwrap_or(u32::MAX);
     }
 
     /// How the job ends now, if it does. activeDeadlineSeconds beats backoffLimit.
@@ -199,7 +218,8 @@ impl Job<'_> {
             return 0;
         }
         let pods = self.active(draft);
-        pods.iter().map(|pod| replicas::restarts(pod)).sum()
+        let observed = pods.iter().filter_map(|pod| pod.observed.as_ref());
+        observed.flat_map(|it| it.all_containers()).map(|container| container.restarts).sum()
     }
 
     fn end(&mut self, draft: &mut Draft<'_>, finish: JobFinish) {
@@ -215,6 +235,11 @@ impl Job<'_> {
             self.spec.backoff_limit
         );
         let why = self.state.failing.clone().unwrap_or(why);
+        if !finish.succeeded {
+            // What it ends before their time has failed. Source: `trackJobStatusAndRemoveFinalizers`
+            // of upstream's `job_controller.go`.
+            self.state.failed += self.active_count(draft);
+        }
         self.state.finished = Some(finish);
         self.state.template_digest = Some(self.spec.template.digest());
         let record = Record::Job(Arc::new(self.state.clone()));
@@ -293,12 +318,38 @@ impl Job<'_> {
         if let Some(deadline) = self.deadline() {
             draft.wake(self.key, deadline);
         }
-        let found = self.active_count(draft);
-        let wanted = self.wanted(found);
+        let wanted = self.wanted(self.active_count(draft));
+        self.shrink(draft, wanted);
+        let found = u32::try_from(self.in_place(draft).len()).unwrap_or(u32::MAX);
         if found < wanted {
             self.grow(draft, wanted - found, found, &digest, needs);
         }
         self.wait(draft);
+    }
+
+    /// Pods of indexes that are no part of the job any more go, and as many others as are too
+    /// many. Source: `activePodsForRemoval` of upstream's `job_controller.go`.
+    fn shrink(&self, draft: &mut Draft<'_>, wanted: u32) {
+        let mut active = self.active(draft);
+        let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
+        let is_beyond = |pod: &Arc<Pod>| pod.index >= self.spec.completions;
+        let (mut surplus, rest): (Vec<_>, Vec<_>) =
+            active.drain(..).partition(|pod| self.spec.indexed && is_beyond(pod));
+        let more = (found.saturating_sub(wanted) as usize).saturating_sub(surplus.len());
+        surplus.extend(replicas::first_to_go(draft, rest, 0).into_iter().take(more));
+        for pod in surplus {
+            let why = Reason::Count { owner: self.key.clone(), wanted, found };
+            pods::stop(draft, &pod, vec![why, commit_reason(self.applied)]);
+        }
+    }
+
+    /// Its pods that others are not made beside: those that are active and, where a policy asks
+    /// how pods ended, those that have yet to. Source: upstream's `onlyReplaceFailedPods`.
+    fn in_place(&self, draft: &Draft<'_>) -> Vec<Arc<Pod>> {
+        let asks = !self.spec.failure_rules.is_empty();
+        let mut pods = pods_of(&draft.world, self.key);
+        pods.retain(|pod| pod.is_active() || (asks && !pod.is_over()));
+        pods
     }
 
     /// Pods of an older template make room for the new one.
@@ -410,15 +461,8 @@ impl Job<'_> {
     }
 
     fn labels(&self, index: Option<u32>) -> Labels {
-        // The short forms are the older ones; scripts select by both.
-        let (name, uid) = (self.key.name.to_string(), self.applied.uid.clone());
         let mut labels = index.map(job_index::label).unwrap_or_default();
-        labels.extend([
-            ("batch.kubernetes.io/controller-uid".to_owned(), uid.clone()),
-            ("batch.kubernetes.io/job-name".to_owned(), name.clone()),
-            ("controller-uid".to_owned(), uid),
-            ("job-name".to_owned(), name),
-        ]);
+        labels.extend(labels_of_job(&self.key.name, &self.applied.uid));
         labels
     }
 
@@ -427,7 +471,7 @@ impl Job<'_> {
         if !self.spec.indexed {
             return None;
         }
-        let running = self.active(draft).into_iter().filter_map(|pod| pod.index);
+        let running = self.in_place(draft).into_iter().filter_map(|pod| pod.index);
         let done = self.state.succeeded_indexes.iter().chain(&self.state.failed_indexes).copied();
         let taken: BTreeSet<u32> = running.chain(done).collect();
         let free = (0..self.spec.completions.unwrap_or(1)).filter(|index| !taken.contains(index));

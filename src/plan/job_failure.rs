@@ -6,10 +6,7 @@
 use kgit_protocol::observation::{ContainerObservation, ContainerState};
 
 use crate::domain::record::{EndedBy, Pod};
-use crate::domain::workload::{ExitCodes, FailureAction, FailureRule};
-
-/// The condition of a pod that was told to end for its node, or for a pod of higher priority.
-const DISRUPTED: &str = "DisruptionTarget";
+use crate::domain::workload::{DISRUPTED, ExitCodes, FailureAction, FailureRule};
 
 /// What is to be done about a failed pod, and why, for people.
 pub fn judge(rules: &[FailureRule], pod: &Pod) -> (FailureAction, String) {

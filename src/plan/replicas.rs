@@ -120,16 +120,24 @@ fn hash_label(hash: &str) -> Labels {
     }
 }
 
-fn shrink(draft: &mut Draft<'_>, set: &ReplicaSet, mut active: Vec<Arc<Pod>>, reasons: &[Reason]) {
+fn shrink(draft: &mut Draft<'_>, set: &ReplicaSet, active: Vec<Arc<Pod>>, reasons: &[Reason]) {
     let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
-    let world = draft.world.clone();
-    let min_ready_seconds = set.min_ready_seconds;
-    active.sort_by_cached_key(|pod| deletion_rank(&world, pod, min_ready_seconds, draft.now));
+    let active = first_to_go(draft, active, set.min_ready_seconds);
     let mut why = vec![Reason::Count { owner: set.key.clone(), wanted: set.replicas, found }];
     why.extend(reasons.iter().cloned());
     for pod in active.iter().take((found - set.replicas) as usize) {
         pods::stop(draft, pod, why.clone());
     }
+}
+
+/// Pods in the order in which they go where some are too many.
+pub fn first_to_go(
+    draft: &Draft<'_>,
+    mut pods: Vec<Arc<Pod>>,
+    min_ready_seconds: u32,
+) -> Vec<Arc<Pod>> {
+    pods.sort_by_cached_key(|pod| deletion_rank(&draft.world, pod, min_ready_seconds, draft.now));
+    pods
 }
 
 /// The order in which superfluous pods go, lowest first. Source: kubernetes-rules (upstream's
@@ -168,7 +176,7 @@ fn deletion_rank(world: &World, pod: &Pod, min_ready_seconds: u32, now: Timestam
     )
 }
 
-pub fn restarts(pod: &Pod) -> u32 {
+fn restarts(pod: &Pod) -> u32 {
     let containers = pod.observed.iter().flat_map(|observed| &observed.containers);
     containers.map(|container| container.restarts).sum()
 }

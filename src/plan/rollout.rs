@@ -3,7 +3,7 @@
 //! Source: kubernetes-rules "Deployment and ReplicaSet"; upstream's
 //! `deployment/{rolling,recreate,sync}.go` and `deployment/util/deployment_util.go`.
 
-use crate::domain::resource::{DeploymentSpec, Strategy};
+use crate::domain::resource::DeploymentSpec;
 
 /// One revision, as far as the arithmetic goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +23,10 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// surge = ceil(%), unavailable = floor(%); both 0 → unavailable = 1; at most `replicas`.
+    /// Where all pods are replaced at once, none has to stay.
     pub fn of(spec: &DeploymentSpec) -> Self {
-        let Strategy::RollingUpdate { max_surge, max_unavailable } = spec.strategy else {
-            return Self { surge: 0, unavailable: spec.replicas };
-        };
-        let surge = max_surge.of_rounding_up(spec.replicas);
-        let unavailable = match max_unavailable.of_rounding_down(spec.replicas) {
-            0 if surge == 0 => 1,
-            number => number,
-        };
-        Self { surge, unavailable: unavailable.min(spec.replicas) }
+        let (surge, unavailable) = spec.bounds().unwrap_or((0, spec.replicas));
+        Self { surge, unavailable }
     }
 }
 
@@ -43,7 +36,7 @@ pub fn new_size(wanted: u32, bounds: Bounds, new: Set, old: &[Set]) -> u32 {
         return wanted;
     }
     let total = new.replicas + old.iter().map(|set| set.replicas).sum::<u32>();
-    let room = (wanted + bounds.surge).saturating_sub(total);
+    let room = wanted.saturating_add(bounds.surge).saturating_sub(total);
     new.replicas + room.min(wanted - new.replicas)
 }
 
@@ -80,7 +73,7 @@ pub fn old_sizes(wanted: u32, bounds: Bounds, new: Set, old: &[Set]) -> Vec<u32>
 /// to their size. `sets` are in the order in which leftovers are given: largest first, newest
 /// first among equals when growing, oldest first when shrinking.
 pub fn proportional(wanted: u32, surge: u32, sets: &[Set]) -> Vec<u32> {
-    let allowed = if wanted > 0 { i64::from(wanted + surge) } else { 0 };
+    let allowed = if wanted > 0 { i64::from(wanted) + i64::from(surge) } else { 0 };
     let total: i64 = sets.iter().map(|set| i64::from(set.replicas)).sum();
     let change = allowed - total;
     let mut shared = 0;
@@ -108,7 +101,7 @@ fn share(wanted: u32, surge: u32, set: Set, change: i64, shared: i64, total: i64
         -i64::from(set.replicas)
     } else {
         let before = if set.max_replicas > 0 { i64::from(set.max_replicas) } else { total };
-        let now = i64::from(wanted + surge);
+        let now = i64::from(wanted) + i64::from(surge);
         rounded(i64::from(set.replicas) * now, before) - i64::from(set.replicas)
     };
     if change > 0 { fraction.min(left) } else { fraction.max(left) }

@@ -67,6 +67,10 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
         security: template.security.clone(),
         registry_logins: registry_logins(template, decision.configs),
         fence_after_seconds: None,
+        domain: network
+            .subdomain
+            .as_ref()
+            .map(|name| format!("{name}.{}.svc.{DOMAIN}", decision.pod.key.namespace)),
     })
 }
 
@@ -93,7 +97,7 @@ fn dns(network: &PodNetworking, namespace: &str) -> Dns {
 fn container(decision: &Decision<'_>, from: &ContainerTemplate) -> Result<ContainerSpec, String> {
     let env = environment(decision, from)?;
     let expand = |texts: &[String]| texts.iter().map(|text| expanded(text, &env)).collect();
-    let mounts = from.mounts.iter().map(|m| mount(m, &env)).collect();
+    let mounts = from.mounts.iter().map(|m| mount(decision, m, &env)).collect();
     Ok(ContainerSpec {
         name: from.name.clone(),
         image: from.image.clone(),
@@ -119,13 +123,18 @@ fn container(decision: &Decision<'_>, from: &ContainerTemplate) -> Result<Contai
     })
 }
 
-fn mount(from: &MountTemplate, env: &[EnvVar]) -> Mount {
+fn mount(decision: &Decision<'_>, from: &MountTemplate, env: &[EnvVar]) -> Mount {
+    let mut volumes = decision.pod.template.volumes.iter();
+    let of_claim = |source: &VolumeTemplateSource| {
+        matches!(source, VolumeTemplateSource::Claim { read_only: true, .. })
+    };
+    let never_written = volumes.any(|it| it.name == from.volume && of_claim(&it.source));
     let by_expression = from.sub_path_expr.as_ref().map(|text| expanded(text, env));
     Mount {
         volume: from.volume.clone(),
         path: from.path.clone(),
         sub_path: by_expression.or_else(|| from.sub_path.clone()),
-        read_only: from.read_only,
+        read_only: from.read_only || never_written,
     }
 }
 
@@ -139,7 +148,8 @@ fn environment(decision: &Decision<'_>, from: &ContainerTemplate) -> Result<Vec<
     }
     for source in &from.env_from {
         let Some(content) = content(decision, &source.source, source.optional)? else { continue };
-        for (key, value) in &content.entries {
+        let texts = content.entries.iter().filter(|(key, _)| !content.binary.contains(*key));
+        for (key, value) in texts {
             set(&mut env, format!("{}{key}", source.prefix), text_of(value));
         }
     }
@@ -187,7 +197,7 @@ fn config_key(
     optional: bool,
 ) -> Result<Option<String>, String> {
     let Some(content) = content(decision, source, optional)? else { return Ok(None) };
-    match content.entries.get(key) {
+    match content.entries.get(key).filter(|_| !content.binary.contains(key)) {
         Some(value) => Ok(Some(text_of(value))),
         None if optional => Ok(None),
         None => Err(format!("{} to have the key `{key}`", named(source))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::key::Kind;
 
+use crate::agents::Behaviour;
 use crate::cluster::Cluster;
 use crate::manifests::web_with;
 
@@ -295,4 +296,49 @@ fn of_two_autoscalers_of_one_target_one_decides_and_the_other_says_so() {
     HorizontalPodAutoscaler/default/another waits for something to go by (no figures for its pods: none came, or the pods request nothing)
     HorizontalPodAutoscaler/default/web waits for something to go by (HorizontalPodAutoscaler/default/another scales Deployment/default/web already)
     ");
+}
+
+#[test]
+fn pods_without_a_place_do_not_keep_the_number_up() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let one_a_node = "        resources: {requests: {cpu: 100m}}\n        \
+                      ports: [{containerPort: 80, hostPort: 80}]\n";
+    let web = web_with("web:1", 8, one_a_node);
+    cluster.commit(&[("web.yaml", &web), ("hpa.yaml", &autoscaler(""))]);
+    cluster.pass(Duration::from_secs(600));
+    assert_eq!(running(&cluster), 8);
+    assert_eq!(under_load(&mut cluster, 20, 22).last(), Some(&2));
+}
+
+#[test]
+fn pods_that_served_and_are_not_ready_for_their_load_count() {
+    let mut cluster = cluster("");
+    assert_eq!(under_load(&mut cluster, 50, 1), [2]);
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    assert_eq!(under_load(&mut cluster, 100, 1), [4]);
+    // The new ones have never been ready: what they use says nothing of what the others need.
+    assert_eq!(under_load(&mut cluster, 60, 1), [4]);
+}
+
+#[test]
+fn budgets_go_by_the_size_that_is_decided() {
+    let budget = "apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec:
+  maxUnavailable: 1
+  selector: {matchLabels: {app: web}}
+";
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let set = deployment().replace("kind: Deployment", "kind: StatefulSet");
+    let set = set.replace("spec:\n  replicas", "spec:\n  serviceName: web\n  replicas");
+    let autoscaler = autoscaler("").replace("kind: Deployment", "kind: StatefulSet");
+    cluster.commit(&[("web.yaml", &set), ("hpa.yaml", &autoscaler), ("pdb.yaml", budget)]);
+    cluster.pass(Duration::from_secs(600));
+    // The next pod is not made while this one is not ready.
+    cluster.behaviour.insert("web-1".to_owned(), Behaviour::NeverReady);
+    assert_eq!(under_load(&mut cluster, 100, 1), [2]);
+    let world = cluster.world();
+    let state = world.budgets.values().next().unwrap();
+    assert_eq!((state.expected, state.desired), (4, 3));
 }

@@ -288,3 +288,88 @@ fn what_a_changed_manifest_does_not_change_is_said_with_the_change() {
     assert!(!cluster.diff(&[("all.yaml", &files("2Gi", "db:2"))]).contains("as they are"));
     cluster.ends_quietly();
 }
+
+/// A volume of the class that volumes are made for, kept for the claim `data`.
+fn reserved(size: &str) -> String {
+    volume("old", "kgit-local", size) + "  claimRef: {namespace: default, name: data}\n"
+}
+
+#[test]
+fn a_volume_that_is_kept_for_a_claim_comes_before_a_new_one() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("pv.yaml", &reserved("1Gi")),
+        ("pvc.yaml", &claim("data", "")),
+        ("pod.yaml", &pod_with_claim("reader", "data")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolume/old
+    + create    PersistentVolumeClaim/default/data
+    + create    Pod/default/reader
+    ~ bind      PersistentVolumeClaim/default/data  to old
+    + create    Pod/default/reader  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_claim_gets_no_empty_volume_where_one_is_kept_for_it_that_does_not_fit() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[
+        ("pv.yaml", &reserved("1Mi")),
+        ("pvc.yaml", &claim("data", "")),
+        ("pod.yaml", &pod_with_claim("reader", "data")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/reader waits for a place for pod `reader`: claim `data` to be bound, which needs a PersistentVolume of class `kgit-local` with 1Gi and ReadWriteOnce: `old` has 1Mi");
+    cluster.commit(&[("pv.yaml", &reserved("2Gi"))]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ update    PersistentVolume/old
+    ~ bind      PersistentVolumeClaim/default/data  to old
+    ~ place     Pod/default/reader  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn static_volumes_of_a_class_are_used_up_before_others_are_made() {
+    let mut cluster = Cluster::new(&["a"]);
+    let files = [
+        ("pv.yaml", volume("there", "kgit-local", "1Gi")),
+        ("one.yaml", claim("one", "")),
+        ("two.yaml", claim("two", "")),
+        ("a.yaml", pod_with_claim("a", "one")),
+        ("b.yaml", pod_with_claim("b", "two")),
+    ];
+    cluster.commit(&files.each_ref().map(|(path, text)| (*path, text.as_str())));
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    PersistentVolume/there
+    + create    PersistentVolumeClaim/default/one
+    + create    PersistentVolumeClaim/default/two
+    + create    Pod/default/a
+    + create    Pod/default/b
+    ~ bind      PersistentVolumeClaim/default/one  to there
+    + create    Pod/default/a  on a
+    + provision PersistentVolumeClaim/default/two  on a
+    + create    Pod/default/b  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_a_claim_is_mounted_for_to_be_read_is_not_written() {
+    let mut cluster = Cluster::new(&["a"]);
+    let pod = pod_with_claim("reader", "data")
+        .replace("claimName: data", "claimName: data, readOnly: true");
+    cluster.commit(&[("pvc.yaml", &claim("data", "")), ("pod.yaml", &pod)]);
+    cluster.settle();
+    let orders = cluster.orders("a");
+    let mounts = orders.pods.values().flat_map(|pod| &pod.spec.containers[0].mounts);
+    assert!(mounts.clone().count() == 1 && mounts.clone().all(|mount| mount.read_only));
+}

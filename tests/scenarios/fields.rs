@@ -534,3 +534,46 @@ fn a_drain_asks_the_budgets_of_pods_that_are_not_healthy_too() {
         }
     }
 }
+
+#[test]
+fn binary_data_is_for_files_only() {
+    let config = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {MODE: fast}
+binaryData: {BLOB: AAEC}
+";
+    let container = "    envFrom: [{configMapRef: {name: settings}}]
+    env:
+    - name: KEY
+      valueFrom: {configMapKeyRef: {name: settings, key: BLOB, optional: true}}
+    volumeMounts: [{name: files, mountPath: /files}]
+";
+    let volumes = "  volumes: [{name: files, configMap: {name: settings}}]\n";
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("config.yaml", config), ("pod.yaml", &pod(volumes, container))]);
+    cluster.settle();
+    assert_snapshot!(environment(&cluster), @"
+    KUBERNETES_SERVICE_HOST=10.16.0.1
+    KUBERNETES_SERVICE_PORT=443
+    MODE=fast
+    ");
+    let orders = cluster.orders("a");
+    let volumes = orders.pods.values().flat_map(|pod| &pod.spec.volumes);
+    let told = volumes.map(|volume| serde_json::to_string(&volume.source).unwrap());
+    let told = told.collect::<String>();
+    assert!(told.contains("BLOB") && told.contains("MODE"), "{told}");
+}
+
+#[test]
+fn a_pod_with_a_subdomain_has_a_whole_name() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.commit(&[("pod.yaml", &pod("  hostname: one\n  subdomain: sub\n", ""))]);
+    cluster.settle();
+    let orders = cluster.orders("a");
+    let spec = &orders.pods.values().next().unwrap().spec;
+    assert_eq!(
+        (spec.hostname.as_str(), spec.domain.as_deref()),
+        ("one", Some("sub.default.svc.cluster.local"))
+    );
+}

@@ -227,16 +227,19 @@ fn a_failure_policy_says_what_a_failure_means() {
 }
 
 #[test]
-fn an_ignored_failure_is_started_again_and_counts_for_nothing() {
+fn an_ignored_failure_counts_for_nothing_but_the_delay() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.behaviour.insert("once".to_owned(), Behaviour::Exits(42));
     let policy = "  backoffLimit: 0\n  podFailurePolicy:\n    rules:\n    - action: Ignore\n      onExitCodes: {operator: In, values: [42]}\n";
     cluster.commit(&[("job.yaml", &job("once", "once:1", policy))]);
     cluster.agents_act();
     assert_eq!(ended(&cluster), "running, 0 failed");
+    cluster.pass(Duration::from_secs(9));
+    assert_eq!(cluster.pods().len(), 1);
+    cluster.pass(Duration::from_secs(2));
     assert_eq!(cluster.pods().len(), 2);
     cluster.behaviour.clear();
-    cluster.settle();
+    cluster.pass(Duration::from_secs(60));
     assert_eq!(ended(&cluster), ", 0 failed");
 }
 
@@ -286,7 +289,7 @@ fn a_suspended_jobs_deadline_starts_anew_when_it_goes_on() {
     cluster.pass(Duration::from_secs(50));
     assert_eq!(ended(&cluster), "running, 0 failed");
     cluster.pass(Duration::from_secs(15));
-    assert_eq!(ended(&cluster), "DeadlineExceeded, 0 failed");
+    assert_eq!(ended(&cluster), "DeadlineExceeded, 1 failed");
 }
 
 #[test]
@@ -321,14 +324,17 @@ fn a_pod_that_somebody_ends_has_failed() {
     cluster.ends_quietly();
 }
 
-#[test]
-fn a_pod_that_its_node_drives_out_has_failed_unless_the_policy_knows_better() {
-    let taint = TaintOrder {
+fn driving_out() -> TaintOrder {
+    TaintOrder {
         key: "gone".to_owned(),
         value: String::new(),
         effect: Some("NoExecute".to_owned()),
         remove: false,
-    };
+    }
+}
+
+#[test]
+fn a_pod_that_its_node_drives_out_has_failed_unless_the_policy_knows_better() {
     let policy = "  podFailurePolicy:\n    rules:\n    - action: Ignore\n      \
                   onPodConditions: [{type: DisruptionTarget}]\n";
     for (more, expected, pods) in
@@ -337,9 +343,11 @@ fn a_pod_that_its_node_drives_out_has_failed_unless_the_policy_knows_better() {
         let mut cluster = running(&format!("  backoffLimit: 0\n{more}"));
         // There would be room for another.
         cluster.join("b", 1);
-        cluster.order("a", NodeOrder::Taint { taints: vec![taint.clone()] }).unwrap();
+        cluster.order("a", NodeOrder::Taint { taints: vec![driving_out()] }).unwrap();
         let replaced = cluster.pods().iter().any(|pod| pod.deletion.is_none());
-        assert!(!replaced || pods > 0, "one was made before the first had failed");
+        assert!(!replaced, "one was made before the first had failed");
+        cluster.settle();
+        cluster.pass(Duration::from_secs(11));
         cluster.settle();
         assert_eq!((ended(&cluster).as_str(), cluster.pods().len()), (expected, pods), "{more}");
     }
@@ -358,4 +366,78 @@ fn a_job_that_comes_back_while_its_pod_ends_has_not_failed() {
     assert_eq!(ended(&cluster), ", 0 failed");
     cluster.behaviour.clear();
     cluster.ends_quietly();
+}
+
+/// An Indexed job of so many, all at once.
+fn so_many(completions: u32) -> String {
+    let more = format!(
+        "  completionMode: Indexed\n  completions: {completions}\n  parallelism: {completions}\n"
+    );
+    job("batch", "batch:1", &more)
+}
+
+fn active(cluster: &Cluster) -> Vec<Option<u32>> {
+    let mut pods = cluster.pods();
+    pods.retain(|pod| pod.is_active());
+    let mut indexes: Vec<_> = pods.iter().map(|pod| pod.index).collect();
+    indexes.sort_unstable();
+    indexes
+}
+
+#[test]
+fn an_index_beyond_a_smaller_number_is_no_part_of_the_job() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    for done in ["batch-2", "batch-3"] {
+        cluster.behaviour.insert(done.to_owned(), Behaviour::Succeeds);
+    }
+    cluster.commit(&[("job.yaml", &so_many(5))]);
+    cluster.settle();
+    assert_eq!(active(&cluster), [Some(0), Some(1), Some(4)]);
+    cluster.commit(&[("job.yaml", &so_many(2))]);
+    cluster.settle();
+    assert_eq!(ended(&cluster), "running, 0 failed");
+    assert_eq!(active(&cluster), [Some(0), Some(1)]);
+    assert_snapshot!(cluster.waits().join("\n"), @"Job/default/batch waits for 2 of 2 completions");
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+    assert_eq!(ended(&cluster), ", 0 failed");
+}
+
+#[test]
+fn fewer_at_a_time_end_the_others() {
+    let manifest = |parallelism: u32| {
+        let more = format!("  completions: 10\n  parallelism: {parallelism}\n");
+        job("batch", "batch:1", &more)
+    };
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    for parallelism in [5, 2, 0, 1] {
+        cluster.commit(&[("job.yaml", &manifest(parallelism))]);
+        cluster.settle();
+        assert_eq!(active(&cluster).len(), parallelism as usize);
+        assert_eq!(ended(&cluster), "running, 0 failed");
+    }
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+    assert_eq!(ended(&cluster), ", 0 failed");
+}
+
+#[test]
+fn where_a_policy_asks_how_a_pod_ended_no_other_is_made_before_it_has() {
+    let policy = "  podFailurePolicy:\n    rules:\n    - action: FailJob\n      \
+                  onExitCodes: {operator: In, values: [42]}\n";
+    for (mode, name) in [("", "batch"), ("  completionMode: Indexed\n  completions: 1\n", "batch")]
+    {
+        let mut cluster = running(&format!("{mode}{policy}"));
+        cluster.join("b", 1);
+        cluster.behaviour.insert(name.to_owned(), Behaviour::NeverEnds);
+        cluster.order("a", NodeOrder::Taint { taints: vec![driving_out()] }).unwrap();
+        cluster.settle();
+        assert_eq!(cluster.pods().len(), 1, "{mode}");
+        cluster.behaviour.insert(name.to_owned(), Behaviour::FailsWhenStopped);
+        cluster.pass(Duration::from_secs(60));
+        assert_eq!(ended(&cluster), "running, 1 failed");
+        assert_eq!(active(&cluster).len(), 1);
+    }
 }

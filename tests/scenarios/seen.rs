@@ -71,6 +71,20 @@ fn restarts_in_place_count_against_the_limit() {
     }
 }
 
+#[test]
+fn restarts_of_init_containers_count_as_well() {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    let text = job("batch", "batch:1", "  backoffLimit: 2\n")
+        .replace("restartPolicy: Never", "restartPolicy: OnFailure");
+    cluster.commit(&[("job.yaml", &text)]);
+    cluster.settle();
+    cluster.seen("batch", |seen| seen.init_containers = vec![container("init", running(), 2)]);
+    let world = cluster.world();
+    let finished = world.jobs.values().next().unwrap().finished.clone().unwrap();
+    assert_eq!(finished.reason, "BackoffLimitExceeded");
+}
+
 fn container(name: &str, state: ContainerState, restarts: u32) -> ContainerObservation {
     ContainerObservation {
         name: name.to_owned(),

@@ -13,6 +13,9 @@ use crate::ids::Digest;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSpec {
     pub hostname: String,
+    /// What follows the hostname in its whole name; `None`: it has no such name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// Assigned by the plan from the node's pod range; `None` on the host's network.
     pub address: Option<Ipv4Addr>,
     #[serde(default)]

@@ -161,6 +161,7 @@ fn volumes() -> Vec<Volume> {
 
 fn spec() -> PodSpec {
     PodSpec {
+        domain: Some("db.default.svc.cluster.local".to_owned()),
         hostname: text("web-1"),
         address: Some([10, 1, 0, 2].into()),
         host_network: false,

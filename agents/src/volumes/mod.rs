@@ -430,7 +430,8 @@ fn write_identity_files(folder: &Path, pod: &PodAssignment, resolver: &Resolver)
     let spec = &pod.spec;
     let mut hosts = String::from("# Kept by kgit.\n127.0.0.1\tlocalhost\n::1\tlocalhost\n");
     if let Some(address) = spec.address {
-        hosts.push_str(&format!("{address}\t{}\n", spec.hostname));
+        let whole = spec.domain.iter().map(|domain| format!("{}.{domain}\t", spec.hostname));
+        hosts.push_str(&format!("{address}\t{}{}\n", whole.collect::<String>(), spec.hostname));
     }
     for alias in &spec.host_aliases {
         hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t")));

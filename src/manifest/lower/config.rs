@@ -26,7 +26,8 @@ pub fn config_map(object: &mut Object<'_, '_>, written: &ConfigMap) -> ConfigCon
         object.error(&path.key(key), format!("the key `{key}` is in `data` as well"));
     }
     content.text(object, "data", written.data.as_ref());
-    content.finish(object)
+    let binary = written.binary_data.iter().flatten().map(|(key, _)| key.clone()).collect();
+    ConfigContent { binary, ..content.finish(object) }
 }
 
 pub fn secret(object: &mut Object<'_, '_>, written: &Secret) -> SecretSpec {
@@ -97,6 +98,6 @@ impl Content {
             let message = format!("{} bytes of data: at most {CONTENT_LIMIT}", self.length);
             object.error(&Path::ROOT.key("data"), message);
         }
-        ConfigContent { entries: self.entries }
+        ConfigContent { entries: self.entries, ..ConfigContent::default() }
     }
 }

@@ -1,6 +1,7 @@
 //! What runs pods to their end: Jobs, and CronJobs that make them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{
     CronJobSpec as WrittenCronJob, JobSpec as WrittenJob, PodFailurePolicyRule,
@@ -9,7 +10,7 @@ use k8s_openapi::api::batch::v1::{
 use crate::domain::resource::JobSpec;
 use crate::domain::schedule::Schedule;
 use crate::domain::workload::{
-    ConcurrencyPolicy, CronJobSpec, ExitCodes, FailureAction, FailureRule,
+    ConcurrencyPolicy, CronJobSpec, DISRUPTED, ExitCodes, FailureAction, FailureRule,
 };
 use crate::manifest::lower::Object;
 use crate::manifest::lower::container::each;
@@ -91,6 +92,8 @@ fn indexed(
         for (key, _) in of_indexes.iter().filter(|(_, given)| *given) {
             object.error(&path.key(key), "has a meaning only where the mode is `Indexed`");
         }
+    } else if written.max_failed_indexes.is_some() && written.backoff_limit_per_index.is_none() {
+        object.error(&path.key("maxFailedIndexes"), "needs `backoffLimitPerIndex`");
     }
     indexed
 }
@@ -142,16 +145,20 @@ fn failure_rule(
             values: codes.values.clone(),
         }
     });
-    let conditions = written.on_pod_conditions.iter().flatten();
-    let conditions: Vec<String> = conditions.map(|condition| condition.type_.clone()).collect();
-    if !conditions.is_empty() {
-        let message =
-            "a pod that is told to end does not count as failed here, whatever its conditions";
-        object.warn(&path.key("onPodConditions"), "no-effect", message);
-    }
-    if exit_codes.is_some() != conditions.is_empty() {
+    let written = written.on_pod_conditions.as_deref();
+    if exit_codes.is_some() != written.is_none_or(<[_]>::is_empty) {
         object.error(path, "needs one of `onExitCodes` and `onPodConditions`");
     }
+    let conditions = each(path, "onPodConditions", written, |at, condition| {
+        // Source: `SetDefaults_PodFailurePolicyOnPodConditionsPattern`.
+        let status = condition.status.as_str();
+        if condition.type_ == DISRUPTED && matches!(status, "" | "True") {
+            return Some(condition.type_.clone());
+        }
+        let message = format!("no pod gets it: pods have `{DISRUPTED}`, with the status `True`");
+        object.warn(at, "no-effect", message);
+        None
+    });
     FailureRule { action, exit_codes, conditions }
 }
 
@@ -200,15 +207,28 @@ pub fn cron_job(object: &mut Object<'_, '_>, name: &str, written: &WrittenCronJo
             written.failed_jobs_history_limit,
             DEFAULT_FAILED_HISTORY,
         ),
-        starting_deadline_seconds: object.optional_count(
-            &path.key("startingDeadlineSeconds"),
-            written.starting_deadline_seconds,
-            0,
-        ),
+        starting_deadline_seconds: starting_deadline(object, &path, written),
         concurrency: object.choice(&policy_at, policy, ConcurrencyPolicy::Allow, &policies),
         suspend: written.suspend.unwrap_or(false),
         job: job(object, &template.key("spec"), job_spec),
         job_labels: meta.labels.unwrap_or_default(),
         job_annotations: meta.annotations.unwrap_or_default(),
     }
+}
+
+/// One that no slot ever meets is told.
+fn starting_deadline(
+    object: &mut Object<'_, '_>,
+    path: &Path<'_>,
+    written: &WrittenCronJob,
+) -> Option<u32> {
+    let at = path.key("startingDeadlineSeconds");
+    let seconds = object.optional_count(&at, written.starting_deadline_seconds, 0)?;
+    let period = Schedule::parse(&written.schedule, None).ok().and_then(|it| it.period());
+    let least = period.unwrap_or(Duration::from_secs(1));
+    if Duration::from_secs(seconds.into()) < least {
+        let message = format!("is less than {} s: no Job is ever started", least.as_secs());
+        object.warn(&at, "never-runs", message);
+    }
+    Some(seconds)
 }

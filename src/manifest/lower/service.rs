@@ -43,6 +43,10 @@ pub fn service(object: &mut Object<'_, '_>, written: &WrittenService) -> Service
     if ports.is_empty() && kind != "ExternalName" && !headless {
         object.required(&path.key("ports"));
     }
+    if written.cluster_ip.is_none() && written.cluster_ips.as_ref().is_some_and(|it| !it.is_empty())
+    {
+        object.error(&path.key("clusterIPs"), "needs `clusterIP`, with the first of them");
+    }
     let asked = written.cluster_ip.as_deref().filter(|text| !matches!(*text, "" | "None"));
     ServiceSpec {
         kind: kind.to_owned(),

@@ -87,6 +87,10 @@ pub fn volume(
     check_sources(object, &path, &["hostPath", "local", "nfs"]);
     let reclaim = written.persistent_volume_reclaim_policy.as_deref();
     let reclaim_path = path.key("persistentVolumeReclaimPolicy");
+    if reclaim.is_some_and(|it| it != "Retain") {
+        let message = "kgit never removes the data of a volume that it did not make";
+        object.warn(&reclaim_path, "no-effect", message);
+    }
     let affinity = written.node_affinity.as_ref().and_then(|it| it.required.as_ref());
     let at = path.key("nodeAffinity");
     let claim = written.claim_ref.as_ref().and_then(|claim| {

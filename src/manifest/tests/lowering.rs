@@ -318,3 +318,42 @@ spec:
 ";
     accepted(text, "Job/default/migrate-pre-install");
 }
+
+#[test]
+fn what_can_have_no_effect_is_told() {
+    let job = |spec: &str| {
+        format!(
+            "=== a.yaml\napiVersion: batch/v1\nkind: Job\nmetadata: {{name: a}}\nspec:\n{spec}  \
+             template: {{spec: {{restartPolicy: Never, containers: [{{name: a, image: a}}]}}}}\n"
+        )
+    };
+    let condition = |condition: &str| {
+        let rule = format!("{{action: Ignore, onPodConditions: [{condition}]}}");
+        report(&job(&format!("  podFailurePolicy: {{rules: [{rule}]}}\n")))
+    };
+    let quiet = "1 object in 1 file: no findings\n";
+    assert_eq!(condition("{type: DisruptionTarget}"), quiet);
+    assert_eq!(condition("{type: DisruptionTarget, status: 'True'}"), quiet);
+    for useless in ["{type: Other}", "{type: DisruptionTarget, status: 'False'}"] {
+        assert!(condition(useless).contains("no pod gets it"), "{useless}");
+    }
+    let indexed = "  completionMode: Indexed\n  completions: 2\n";
+    let report_of = |more: &str| report(&job(&format!("{indexed}{more}")));
+    assert_eq!(report_of("  backoffLimitPerIndex: 1\n  maxFailedIndexes: 1\n"), quiet);
+    assert!(report_of("  maxFailedIndexes: 1\n").contains("needs `backoffLimitPerIndex`"));
+}
+
+#[test]
+fn a_deadline_that_no_slot_meets_is_told() {
+    let cron_job = |schedule: &str, seconds: u32| {
+        report(&format!(
+            "=== a.yaml\napiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: a}}\nspec:\n  \
+             schedule: '{schedule}'\n  startingDeadlineSeconds: {seconds}\n  jobTemplate: {{spec: \
+             {{template: {{spec: {{restartPolicy: Never, containers: [{{name: a, image: a}}]}}}}}}}}\n"
+        ))
+    };
+    let is_told =
+        |schedule, seconds| cron_job(schedule, seconds).contains("no Job is ever started");
+    assert!(is_told("@every 1h", 60) && is_told("@every 1h", 3599) && is_told("@hourly", 0));
+    assert!(!is_told("@every 1h", 3600) && !is_told("@hourly", 1));
+}

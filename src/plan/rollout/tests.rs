@@ -6,6 +6,7 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::domain::resource::IntOrPercent;
+use crate::domain::resource::Strategy;
 use crate::domain::selector::Selector;
 use crate::domain::template::PodTemplate;
 

@@ -74,6 +74,15 @@ fn can_take(node: &Node) -> Result<(), Unfit> {
     Err(Unfit::Taint { key: taint.key.to_owned(), value: String::new() })
 }
 
+/// Whether nothing that the node has against pods keeps this one away, what follows from its
+/// state included: what spreading means by a node's taints.
+pub fn tolerates_all(placement: &Placement, node: &Node) -> bool {
+    let keeps =
+        |taint: &Taint<'_>| matches!(taint.effect, effect::NO_SCHEDULE | effect::NO_EXECUTE);
+    let mut taints = node.all_taints().map(|(taint, _)| taint).filter(keeps);
+    taints.all(|taint| is_tolerated(placement, &taint))
+}
+
 /// A taint that keeps the pod away.
 pub fn untolerated<'n>(placement: &Placement, node: &'n Node) -> Option<Taint<'n>> {
     let keeps =

@@ -31,9 +31,17 @@ use crate::plan::scheduler::session::Session;
 pub struct Constraints {
     /// Nodes that the pod's volumes are tied to; each volume must allow the node.
     pub volumes: Vec<VolumeConstraint>,
-    /// For each claim that is not bound yet, the static volumes that suit it, the best first; the
-    /// claims in the order in which they choose.
-    pub choices: Vec<(ObjectKey, Vec<Choice>)>,
+    /// What each claim can be bound to that is not bound yet, in the order in which they choose.
+    pub choices: Vec<Choices>,
+}
+
+/// The static volumes that suit a claim, the best first.
+#[derive(Debug)]
+pub struct Choices {
+    pub claim: ObjectKey,
+    pub volumes: Vec<Choice>,
+    /// Where none of them can be used, a volume is made.
+    pub or_made: bool,
 }
 
 /// A static volume that a claim could be bound to.
@@ -59,18 +67,20 @@ pub enum VolumeConstraint {
     Matches(Vec<NodeTerm>),
 }
 
-/// The volume for each claim on a node, no volume twice; `None` if one goes without.
-pub fn choose(
-    choices: &[(ObjectKey, Vec<Choice>)],
-    node: &Node,
-) -> Option<BTreeMap<ObjectKey, String>> {
+/// The volume for each claim on a node, no volume twice; `None` if one goes without. A claim for
+/// which one is to be made has none yet.
+pub fn choose(choices: &[Choices], node: &Node) -> Option<BTreeMap<ObjectKey, String>> {
     let mut chosen: BTreeMap<ObjectKey, String> = BTreeMap::new();
-    for (claim, volumes) in choices {
-        let choice = volumes.iter().find(|choice| {
+    for of_claim in choices {
+        let choice = of_claim.volumes.iter().find(|choice| {
             let reachable = choice.on.as_ref().is_none_or(|on| filter::volume_fits(on, node));
             reachable && !chosen.values().any(|taken| *taken == choice.volume)
-        })?;
-        chosen.insert(claim.clone(), choice.volume.clone());
+        });
+        match choice {
+            Some(choice) => drop(chosen.insert(of_claim.claim.clone(), choice.volume.clone())),
+            None if of_claim.or_made => {}
+            None => return None,
+        }
     }
     Some(chosen)
 }

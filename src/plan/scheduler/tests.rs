@@ -237,6 +237,7 @@ fn decided() -> PodSpec {
         active_deadline_seconds: None,
         security: Default::default(),
         registry_logins: Vec::new(),
+        domain: None,
         fence_after_seconds: None,
     }
 }

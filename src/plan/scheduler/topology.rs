@@ -278,7 +278,7 @@ fn spread(constraint: &SpreadConstraint, pod: &Pod) -> What {
 fn counts(constraint: &SpreadConstraint, pod: &Pod, node: &Node) -> bool {
     let placement = &pod.template.placement;
     (constraint.ignores_affinity || filter::selects(placement, node))
-        && (!constraint.honors_taints || filter::untolerated(placement, node).is_none())
+        && (!constraint.honors_taints || filter::tolerates_all(placement, node))
 }
 
 impl Crowd {

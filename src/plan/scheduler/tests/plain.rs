@@ -95,7 +95,7 @@ fn open<'n>(
     let counts = |node: &&&Node| {
         alike.iter().all(|it| node.labels.contains_key(&it.topology_key))
             && (rule.ignores_affinity || filter::selects(placement, node))
-            && (!rule.honors_taints || filter::untolerated(placement, node).is_none())
+            && (!rule.honors_taints || filter::tolerates_all(placement, node))
     };
     all.iter().filter(counts).copied().collect()
 }

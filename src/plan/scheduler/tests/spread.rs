@@ -106,6 +106,13 @@ fn nodes_that_the_pod_may_not_run_on_count_only_where_it_says_so() {
     app=web ; topologySpreadConstraints: [{topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}, maxSkew: 1, nodeAffinityPolicy: Ignore}], nodeSelector: {disk: ssd} → 0/4 nodes are available: 2 node(s) didn't match Pod's node affinity/selector, 2 node(s) didn't match pod topology spread constraints
     app=web ; topologySpreadConstraints: [{topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}, maxSkew: 1, nodeAffinityPolicy: Honor}], nodeSelector: {disk: ssd} → a c
     ");
+    for state in ["cordoned", "lost"] {
+        let nodes = format!("a zone=1 | c zone=2 | d zone=3 {state}");
+        let asked = [hard("maxSkew: 1"), hard("maxSkew: 1, nodeTaintsPolicy: Honor")];
+        let found = places(&nodes, pods, &asked.concat());
+        let found: Vec<_> = found.lines().map(|line| line.ends_with("→ a c")).collect();
+        assert_eq!(found, [false, true], "{state}");
+    }
     let nodes = "a zone=1 | c zone=2 | d zone=3 taint=x=y:NoSchedule";
     let asked = [hard("maxSkew: 1"), hard("maxSkew: 1, nodeTaintsPolicy: Honor")];
     assert_snapshot!(places(nodes, pods, &asked.concat()), @"
