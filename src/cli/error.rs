@@ -18,7 +18,10 @@ pub enum CliError {
     #[error("failed to find the master")]
     Kubeconfig(#[from] KubeconfigError),
     #[error("failed to ask the master")]
-    Client(#[from] ClientError),
+    Client(#[source] ClientError),
+    /// The master's own words.
+    #[error(transparent)]
+    Refused(ClientError),
     #[error("failed to read the manifests")]
     Source(#[from] SourceError),
     #[error("the store")]
@@ -27,6 +30,15 @@ pub enum CliError {
     Io { attempted: String, source: std::io::Error },
     #[error("{message}")]
     Usage { message: String, hint: Option<String> },
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(_) => Self::Refused(error),
+            other => Self::Client(other),
+        }
+    }
 }
 
 impl CliError {
@@ -46,7 +58,7 @@ impl CliError {
                 "is `kgit up` or `kgit master` running? Name its kubeconfig with --kubeconfig"
                     .to_owned(),
             ),
-            Self::Client(error) => error.hint(),
+            Self::Client(error) | Self::Refused(error) => error.hint(),
             Self::Usage { hint, .. } => hint.clone(),
             Self::Source(_) | Self::Store(_) | Self::Io { .. } => None,
         }

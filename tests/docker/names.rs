@@ -163,6 +163,8 @@ fn pods_by_their_own_names(pod: &Pod) {
     assert_eq!(pod.addresses("db.back.svc.cluster.local"), both, "a headless service is its pods");
     assert_eq!(pod.asks("db-0.db.back:8080"), "db-0");
     assert_eq!(pod.asks("db-1.db.back:8080"), "db-1");
+    let whole = pod.cluster.kgit(&["exec", "-n", "back", "db-0", "--", "hostname", "-f"]);
+    assert_eq!(whole.out.trim(), "db-0.db.back.svc.cluster.local");
     let dashed = pod.pod_address("back/db-0").replace('.', "-");
     assert_eq!(pod.asks(&format!("{dashed}.back.pod.cluster.local:8080")), "db-0");
 }

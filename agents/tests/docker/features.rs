@@ -83,6 +83,7 @@ async fn ports_hooks_probes_groups_and_volumes_are_as_asked_for() {
 
     assert!(get(port, "/started").contains("200 OK"), "by the postStart hook, through a hostPort");
     assert_eq!(bench.says(&id, "stat -c %g /www /claim").await, "2000\n2000");
+    assert_eq!(bench.says(&id, "touch /part/one && stat -c '%a %g' /part").await, "2775 2000");
     assert_eq!(bench.says(&id, "echo 1 > /claim/one && cat /claim/one").await, "1");
     assert!(bench.says(&id, "mkdir /www/folder").await.contains("Operation not permitted"));
     let size = bench.says(&id, "df -k /memory | tail -1").await;

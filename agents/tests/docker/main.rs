@@ -190,7 +190,13 @@ async fn probes_decide_about_readiness_and_restarts() {
     container["readiness"] = probe(json!({ "Tcp": { "host": null, "port": 8080 } }));
     container["liveness"] = probe(json!({ "Exec": { "command": ["test", "-e", "/tmp/ok"] } }));
     let pod = pod(&bench, 70, json!({ "containers": [container] }));
+    // What can't be run says nothing about what it was to be run in.
+    let mut spared = shell("main", WAIT);
+    spared["liveness"] = probe(json!({ "Exec": { "command": ["/not/there"] } }));
+    let spared = crate::bench::pod(&bench, 71, json!({ "containers": [spared] }));
+    bench.master.order(spared.clone());
     bench.master.order(pod.clone());
+    bench.ready(&spared.uid).await;
     let seen = bench.ready(&pod.uid).await;
     let id = seen.containers[0].container_id.clone().unwrap();
     bench.vandal(&["exec", &id, "rm", "/tmp/ok"]);
@@ -198,6 +204,8 @@ async fn probes_decide_about_readiness_and_restarts() {
         .until(&pod.uid, "restarted", |pod| pod.ready && pod.containers[0].restarts == 1)
         .await;
     assert!(after.drifts.is_empty(), "{after:#?}");
+    let spared = bench.ready(&spared.uid).await;
+    assert_eq!(spared.containers[0].restarts, 0);
     bench.finish().await;
 }
 

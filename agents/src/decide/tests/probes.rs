@@ -70,6 +70,33 @@ fn readiness_comes_and_goes_with_the_probe() {
 }
 
 #[test]
+fn a_probe_that_could_not_be_made_is_told_and_proves_nothing() {
+    insta::assert_snapshot!(tell(with(json!({ "readiness": probe(2, 2), "liveness": probe(1, 2) })), "
+        +1; probe m readiness ok; probe m liveness bad
+        +1; probe m readiness error; probe m liveness error
+        +1; probe m readiness ok; probe m liveness bad
+    "), @"
+    > run
+      start m 0
+      probes m 1 liveness 10.1.2.3 since 0, m 1 readiness 10.1.2.3 since 0
+      Running
+      m 0: runs since 0, started
+    > +1; probe m readiness ok; probe m liveness bad
+      Unhealthy: Liveness probe failed: no
+    > +1; probe m readiness error; probe m liveness error
+      Unhealthy: Readiness probe errored: not there
+      Unhealthy: Liveness probe errored: not there
+    > +1; probe m readiness ok; probe m liveness bad
+      terminate m 0, start m 1
+      read m 0 1
+      probes m 2 liveness 10.1.2.3 since 3, m 2 readiness 10.1.2.3 since 3
+      Unhealthy: Liveness probe failed: no
+      Killing: Container m failed liveness probe, will be restarted
+      m 1: runs since 3, started, restarts 1, before: Error 143 0..3 id 1
+    ");
+}
+
+#[test]
 fn the_others_wait_for_startup() {
     let all = json!({ "startup": probe(1, 3), "liveness": probe(1, 1), "readiness": probe(0, 0) });
     insta::assert_snapshot!(tell(with(all.clone()), "

@@ -221,8 +221,7 @@ impl Story {
 
     fn probed(&self, name: &str, kind: &str, result: &str) -> Note {
         let spec = &self.pod.spec;
-        let mut all = spec.init_containers.iter().chain(&spec.containers);
-        let spec = all.find(|it| it.name == name).unwrap();
+        let spec = spec.all_containers().find(|it| it.name == name).unwrap();
         let (kind, probe) = match kind {
             "startup" => (ProbeKind::Startup, &spec.startup),
             "liveness" => (ProbeKind::Liveness, &spec.liveness),
@@ -230,6 +229,7 @@ impl Story {
         };
         let result = match result {
             "ok" => ProbeResult::Success,
+            "error" => ProbeResult::Error("not there".to_owned()),
             _ => ProbeResult::Failure("no".to_owned()),
         };
         let (container, probe) = (name.to_owned(), probe.clone().unwrap());
