@@ -179,6 +179,21 @@ fn coloured(table: &str) -> String {
     })
 }
 
+/// Each wait, or those that are alike, in the order of the first ones.
+fn grouped(all: &[Waiting]) -> Vec<Vec<&Waiting>> {
+    let mut groups: Vec<Vec<&Waiting>> = Vec::new();
+    for of_object in all.chunk_by(|one, other| one.object == other.object) {
+        let first = groups.len();
+        for waiting in of_object {
+            match groups[first..].iter_mut().find(|group| are_alike(group[0], waiting)) {
+                Some(group) => group.push(waiting),
+                None => groups.push(vec![waiting]),
+            }
+        }
+    }
+    groups
+}
+
 /// Pods of one object that fit nowhere for one reason.
 fn are_alike(one: &Waiting, other: &Waiting) -> bool {
     fn because(waiting: &Waiting) -> Option<&str> {
@@ -195,8 +210,8 @@ fn waits(all: &[Waiting], now: Timestamp) -> String {
         return String::new();
     }
     let mut text = "\nWaiting:\n".to_owned();
-    for alike in all.chunk_by(are_alike) {
-        let waiting = &alike[0];
+    for alike in grouped(all) {
+        let waiting = alike[0];
         let for_what = match (&waiting.unplaced, alike.len()) {
             (Some(unplaced), 2..) => {
                 format!("places for {} pods: {}", alike.len(), unplaced.because)
@@ -250,9 +265,8 @@ mod tests {
         insta::assert_snapshot!(waits(&all, Timestamp(0)), @"
 
         Waiting:
-          Deployment/default/web waits for places for 2 pods: 0/1 nodes: 1 Insufficient cpu
+          Deployment/default/web waits for places for 3 pods: 0/1 nodes: 1 Insufficient cpu
           Deployment/default/web waits for a place for pod `c`: 0/1 nodes: 1 Insufficient memory
-          Deployment/default/web waits for a place for pod `d`: 0/1 nodes: 1 Insufficient cpu
           Deployment/default/web waits for a place for pod `f`: 0/1 nodes: 1 Insufficient cpu; since 60s: the pod stays pending
           Deployment/default/web waits for a place for pod `f`: 0/1 nodes: 1 Insufficient cpu; since 60s: the pod stays pending
         ");

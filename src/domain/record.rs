@@ -117,10 +117,17 @@ pub struct DeploymentState {
     /// becomes of its pods.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rolled_out: bool,
-    /// Whether enough of its pods are available, and since when that is so.
+    /// `None`: not looked at yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub availability: Option<(bool, Timestamp)>,
+    pub availability: Option<Availability>,
     pub status: ReplicaStatus,
+}
+
+/// Whether enough pods are available, and since when that is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Availability {
+    pub enough: bool,
+    pub since: Timestamp,
 }
 
 /// Counts, as Kubernetes shows them.
@@ -180,6 +187,9 @@ pub struct JobState {
     /// How often each index failed, and when last, where that is counted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub index_failures: BTreeMap<u32, (u32, Timestamp)>,
+    /// How many of them the policy ignores.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ignored: BTreeMap<u32, u32>,
     /// A pod failed in a way that ends the job, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,

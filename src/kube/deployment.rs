@@ -86,8 +86,8 @@ fn status(
 
 fn available_condition(spec: &DeploymentSpec, state: &DeploymentState, at: Timestamp) -> Value {
     let enough = state.status.available >= spec.least_available();
-    let since = state.availability.filter(|(was, _)| *was == enough);
-    let at = since.map_or(at, |(_, since)| since);
+    let known = state.availability.filter(|known| known.enough == enough);
+    let at = known.map_or(at, |known| known.since);
     let (status, reason, message) = match enough {
         true => ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
         false => (

@@ -64,13 +64,17 @@ fn bound(world: &World, key: &ObjectKey) -> Result<Option<String>, String> {
 }
 
 /// The static volumes that a claim can still be bound to; `None` if there is none and one is made
-/// for it. Where one is kept for it that does not fit, an empty one would not be what was meant.
+/// for it. Where one is kept for it, no other will do: an empty one would not be what was meant.
 fn choices(world: &World, key: &ObjectKey, spec: &ClaimSpec) -> Result<Option<Choices>, String> {
     let class = claims::class_of(world, spec);
-    let or_made = claims::is_provisioned(world, &class) && spec.volume_name.is_none();
-    let fitting = match claims::fitting_volumes(world, key, spec, &class) {
+    let is_provisioned = claims::is_provisioned(world, &class);
+    let kept = claims::kept_for(world, key).filter(|_| is_provisioned);
+    let named = spec.volume_name.clone().or(kept);
+    let or_made = is_provisioned && named.is_none();
+    let wanted = ClaimSpec { volume_name: named, ..spec.clone() };
+    let fitting = match claims::fitting_volumes(world, key, &wanted, &class) {
         Ok(fitting) => fitting,
-        Err(_) if or_made && !claims::has_reserved(world, key) => return Ok(None),
+        Err(_) if or_made => return Ok(None),
         Err(why) => return Err(format!("claim `{}` to be bound, which needs {why}", key.name)),
     };
     let choice = |volume: String| Choice { on: volume_constraint(world, &volume), volume };

@@ -120,8 +120,9 @@ impl Autoscaler<'_> {
         self.state.limited = None;
         let pods = self.pods(&draft.world);
         self.state.served.retain(|uid| pods.iter().any(|pod| pod.uid == *uid));
-        let ready = pods.iter().filter(|pod| pod.is_ready());
-        self.state.served.extend(ready.map(|pod| pod.uid.clone()));
+        let is_new = self.state.metrics.is_empty();
+        let served = pods.iter().filter(|pod| pod.is_ready() || is_new && is_old(pod, draft.now));
+        self.state.served.extend(served.map(|pod| pod.uid.clone()));
         self.state.usages.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
         if current == 0 {
             self.state.trouble = Some("its target is scaled to 0 by hand".to_owned());
@@ -133,15 +134,14 @@ impl Autoscaler<'_> {
     }
 
     fn pods(&self, world: &World) -> Vec<Arc<Pod>> {
-        let sets = world.sets_of(&self.spec.target).map(|set| set.key.clone());
-        let owners = sets.chain(std::iter::once(self.spec.target.clone()));
+        let owners = world.pod_owners(&self.spec.target);
         let mut pods: Vec<Arc<Pod>> = owners
+            .into_iter()
             .flat_map(|owner| world.pods_of(&owner))
             .filter(|pod| pod.is_active())
             .map(|row| Arc::clone(&row.value))
             .collect();
         pods.sort_by(|one, other| one.key.cmp(&other.key));
-        pods.dedup_by(|one, other| one.key == other.key);
         pods
     }
 
@@ -279,6 +279,12 @@ impl Autoscaler<'_> {
         let record = Record::Autoscaler(Arc::new(self.state.clone()));
         draft.step(words, reasons, vec![Effect::Put(self.key.clone(), record)]);
     }
+}
+
+/// Of a pod that was there before its autoscaler, nobody knows whether it ever served.
+fn is_old(pod: &Pod, now: Timestamp) -> bool {
+    let started = pod.observed.as_ref().and_then(|observed| observed.started_at);
+    started.is_some_and(|started| now.since(started) >= CPU_INITIALIZATION)
 }
 
 fn no_figures(pods: usize) -> String {

@@ -154,18 +154,19 @@ pub fn fitting_volumes(
     }
 }
 
-/// Whether a static volume names the claim as the one that it is for.
-pub fn has_reserved(world: &World, key: &ObjectKey) -> bool {
-    world.objects_of(Kind::PersistentVolume).any(|row| match &row.resource.spec {
-        Spec::PersistentVolume(offered) => is_reserved_for(offered, key) == Some(true),
+/// The static volume that names the claim as the one that it is for.
+pub fn kept_for(world: &World, key: &ObjectKey) -> Option<String> {
+    let mut volumes = world.objects_of(Kind::PersistentVolume);
+    let kept = volumes.find(|row| match &row.resource.spec {
+        Spec::PersistentVolume(offered) => row.retained.is_none() && names(offered, key),
         _ => false,
-    })
+    });
+    kept.map(|row| row.resource.key.name.to_string())
 }
 
-/// `None`: for no claim more than for others.
-fn is_reserved_for(offered: &PersistentVolumeSpec, key: &ObjectKey) -> Option<bool> {
-    let (namespace, name) = offered.claim.as_ref()?;
-    Some((&**namespace, &**name) == (&*key.namespace, &*key.name))
+fn names(offered: &PersistentVolumeSpec, key: &ObjectKey) -> bool {
+    let named = offered.claim.as_ref();
+    named.is_some_and(|(namespace, name)| (&**namespace, &**name) == (&*key.namespace, &*key.name))
 }
 
 fn wanted(spec: &ClaimSpec, class: &str, misfits: &[String]) -> String {
@@ -190,15 +191,19 @@ fn misfit(
     volume: &ObjectKey,
     offered: &PersistentVolumeSpec,
 ) -> Option<String> {
-    if is_reserved_for(offered, key) == Some(false) {
+    if offered.claim.is_some() && !names(offered, key) {
         return Some("is reserved for another claim".to_owned());
     }
     if let Some(state) = world.volumes.get(volume) {
         // A later claim of the same name is another one.
         let uid = world.objects.get(key).map(|row| row.uid.as_str());
         let owner = state.claim.as_ref();
+        let is_retained = world.objects.get(volume).is_some_and(|row| row.retained.is_some());
         let ours = owner.is_some_and(|(claim, of)| claim == key && Some(of.as_str()) == uid);
         match state.phase {
+            VolumePhase::Available if is_retained => {
+                return Some("has no manifest any more".to_owned());
+            }
             VolumePhase::Available => {}
             VolumePhase::Bound if ours => {}
             VolumePhase::Released if ours => {}

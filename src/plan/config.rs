@@ -146,7 +146,8 @@ pub fn revision_digest(world: &World, template: &PodTemplate, needs: &Needs) -> 
     for (config, content) in counted {
         hash.update(format!("\n{config:?}"));
         for (key, value) in &content.entries {
-            hash.update(format!("\n{}:{key}={}:{value}", key.len(), value.len()));
+            let sign = if content.binary.contains(key) { '<' } else { '=' };
+            hash.update(format!("\n{}:{key}{sign}{}:{value}", key.len(), value.len()));
         }
     }
     Digest::new(hex(&hash.finalize()))

@@ -8,7 +8,9 @@ use kgit_protocol::ids::Digest;
 
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
-use crate::domain::record::{Applied, DeploymentState, Pod, ReplicaSet, ReplicaStatus};
+use crate::domain::record::{
+    Applied, Availability, DeploymentState, Pod, ReplicaSet, ReplicaStatus,
+};
 use crate::domain::resource::{DeploymentSpec, Spec, Strategy};
 use crate::domain::world::{Effect, Record, Table};
 use crate::plan::config::{Needs, needs, revision_digest};
@@ -401,14 +403,14 @@ impl Rollout<'_> {
         let progressed = if ahead || fell_back { draft.now } else { old.progressed };
         let deadline = progressed.after(self.deadline());
         let enough = status.available >= self.spec.least_available();
-        let availability = old.availability.filter(|(was, _)| *was == enough);
+        let availability = old.availability.filter(|before| before.enough == enough);
         DeploymentState {
             observed_generation: self.applied.generation,
             status,
             progressed,
             deadline_exceeded: !rolled_out && !self.spec.paused && deadline <= draft.now,
             rolled_out,
-            availability: availability.or(Some((enough, draft.now))),
+            availability: availability.or(Some(Availability { enough, since: draft.now })),
             ..old
         }
     }

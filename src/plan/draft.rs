@@ -249,12 +249,10 @@ impl<'a> Draft<'a> {
         let old = self.world.objects.get(key).map(|row| Arc::clone(&row.resource));
         for resource in new.into_iter().chain(old.as_deref()) {
             if let Spec::Autoscaler(spec) = &resource.spec {
-                self.queue.insert(spec.target.clone());
+                self.touch_size(&spec.target);
             }
             self.queue.extend(services::of_workload(&self.world, key, resource));
-            let labels = resource.template().map(|template| &template.labels);
-            let about = labels.map(|labels| budget::about(&self.world, &key.namespace, labels));
-            self.queue.extend(about.into_iter().flatten());
+            self.touch_budgets(key, resource);
         }
     }
 
@@ -287,13 +285,23 @@ impl<'a> Draft<'a> {
     /// What an autoscaler decides the size of.
     fn touch_scaled(&mut self, key: &ObjectKey) {
         let spec = self.world.objects.get(key).map(|row| row.resource.spec.clone());
-        let Some(Spec::Autoscaler(spec)) = spec else { return };
-        // Budgets go by the size that is decided.
-        let target = self.world.objects.get(&spec.target);
-        let labels = target.and_then(|row| row.resource.template().map(|it| it.labels.clone()));
-        let about = labels.map(|it| budget::about(&self.world, &spec.target.namespace, &it));
-        self.queue.extend(about.into_iter().flatten());
-        self.queue.insert(spec.target);
+        if let Some(Spec::Autoscaler(spec)) = spec {
+            self.touch_size(&spec.target);
+        }
+    }
+
+    /// What goes by the number of pods that a workload is to have: itself, and budgets.
+    fn touch_size(&mut self, workload: &ObjectKey) {
+        self.queue.insert(workload.clone());
+        if let Some(row) = self.world.objects.get(workload).map(|row| Arc::clone(&row.resource)) {
+            self.touch_budgets(workload, &row);
+        }
+    }
+
+    fn touch_budgets(&mut self, workload: &ObjectKey, resource: &Resource) {
+        let Some(template) = resource.template() else { return };
+        let about = budget::about(&self.world, &workload.namespace, &template.labels);
+        self.queue.extend(about);
     }
 
     /// What an object was made for may have to make another one.

@@ -209,8 +209,7 @@ fn pods_about(world: &World, dirty: &Dirty) -> Vec<ObjectKey> {
 fn pods_of(world: &World, objects: impl Iterator<Item = ObjectKey>) -> Vec<ObjectKey> {
     let mut pods = Vec::new();
     for key in objects {
-        let sets = world.sets_of(&key).map(|set| set.key.clone());
-        for owner in sets.chain(std::iter::once(key.clone())) {
+        for owner in world.pod_owners(&key) {
             pods.extend(replicas::pods_of(world, &owner).iter().map(|pod| pod.key.clone()));
         }
     }

@@ -210,11 +210,12 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
 /// Why the pods of an object are not ready, by the first that says so: `CrashLoopBackOff`.
 pub fn trouble_of(world: &World, key: &ObjectKey) -> Option<String> {
     let owners = world.pod_owners(key).into_iter();
-    let mut pods = owners.flat_map(|owner| world.pods_of(&owner));
-    let of_pod = |pod: &Pod| {
-        containers(pod).find_map(|container| trouble(&container.state)).map(str::to_owned)
-    };
-    pods.find_map(|pod| of_pod(pod))
+    let pods = owners.flat_map(|owner| world.pods_of(&owner)).filter(|pod| pod.is_active());
+    pods.filter_map(|pod| trouble_in(pod).map(str::to_owned)).next()
+}
+
+fn trouble_in(pod: &Pod) -> Option<&str> {
+    containers(pod).find_map(|container| trouble(&container.state))
 }
 
 fn cron_job(world: &World, key: &ObjectKey) -> String {
@@ -233,8 +234,7 @@ fn state(pod: &Pod) -> String {
     if pod.deletion.is_some() {
         return "terminating".to_owned();
     }
-    let trouble = containers(pod).find_map(|container| trouble(&container.state));
-    match (pod.phase(), trouble) {
+    match (pod.phase(), trouble_in(pod)) {
         (PodPhase::Pending | PodPhase::Running, Some(reason)) => reason.to_owned(),
         (PodPhase::Running, None) if pod.is_ready() => "ready".to_owned(),
         (phase, _) => format!("{phase:?}").to_lowercase(),

@@ -106,7 +106,7 @@ impl Job<'_> {
         match action {
             // It does not count, and yet the next one is not made at once. Source: upstream's
             // `newBackoffRecord` takes all failed pods.
-            FailureAction::Ignore => return self.delay_next(now),
+            FailureAction::Ignore => return self.ignore_failure(pod, now),
             FailureAction::FailJob => {
                 self.state.failing.get_or_insert(what);
             }
@@ -114,21 +114,39 @@ impl Job<'_> {
             FailureAction::Count => {}
         }
         self.state.failed += 1;
-        match (self.spec.backoff_limit_per_index, pod.index) {
-            (Some(limit), Some(index)) => {
-                let failures = self.state.index_failures.entry(index).or_insert((0, now));
-                *failures = (failures.0 + 1, now);
-                if failures.0 > limit {
-                    self.fail_index(Some(index));
-                }
-            }
-            _ => self.delay_next(now),
+        self.delay_next(pod, now);
+        if let (Some(limit), Some(index)) = (self.spec.backoff_limit_per_index, pod.index)
+            && self.failures_of(index) > limit
+        {
+            self.fail_index(Some(index));
         }
     }
 
-    fn delay_next(&mut self, now: Timestamp) {
-        self.state.failures_in_row += 1;
-        self.state.last_failure = Some(now);
+    fn ignore_failure(&mut self, pod: &Pod, now: Timestamp) {
+        if let Some(index) = pod.index {
+            *self.state.ignored.entry(index).or_insert(0) += 1;
+        }
+        self.delay_next(pod, now);
+    }
+
+    /// Where each index has a limit of its own, it has a delay of its own as well.
+    fn delay_next(&mut self, pod: &Pod, now: Timestamp) {
+        match pod.index.filter(|_| self.spec.backoff_limit_per_index.is_some()) {
+            Some(index) => {
+                let failures = self.state.index_failures.entry(index).or_insert((0, now));
+                *failures = (failures.0 + 1, now);
+            }
+            None => {
+                self.state.failures_in_row += 1;
+                self.state.last_failure = Some(now);
+            }
+        }
+    }
+
+    /// How often pods of an index failed, without what the policy ignores.
+    fn failures_of(&self, index: u32) -> u32 {
+        let all = self.state.index_failures.get(&index).map_or(0, |(failures, _)| *failures);
+        all.saturating_sub(self.state.ignored.get(&index).copied().unwrap_or(0))
     }
 
     fn fail_index(&mut self, index: Option<u32>) {
@@ -163,6 +181,7 @@ impl Job<'_> {
         state.succeeded_indexes.retain(|index| *index < all);
         state.failed_indexes.retain(|index| *index < all);
         state.index_failures.retain(|index, _| *index < all);
+        state.ignored.retain(|index, _| *index < all);
         state.succeeded = u32::try_from(state.succeeded_indexes.len()).unwrap_or(u32::MAX);
     }
 
@@ -297,6 +316,7 @@ impl Job<'_> {
         if let Some(deadline) = self.deadline() {
             draft.wake(self.key, deadline);
         }
+        self.shrink(draft);
         match needs(&draft.world, self.key, &self.spec.template, &self.applied.resource) {
             Ok(needs) => self.go_on(draft, &needs),
             Err(why) => draft.blocked(self.key, why, "no pod is started"),
@@ -319,7 +339,6 @@ impl Job<'_> {
             draft.wake(self.key, deadline);
         }
         let wanted = self.wanted(self.active_count(draft));
-        self.shrink(draft, wanted);
         let found = u32::try_from(self.in_place(draft).len()).unwrap_or(u32::MAX);
         if found < wanted {
             self.grow(draft, wanted - found, found, &digest, needs);
@@ -327,14 +346,16 @@ impl Job<'_> {
         self.wait(draft);
     }
 
-    /// Pods of indexes that are no part of the job any more go, and as many others as are too
+    /// Pods without an index that is part of the job go, and as many others as are too
     /// many. Source: `activePodsForRemoval` of upstream's `job_controller.go`.
-    fn shrink(&self, draft: &mut Draft<'_>, wanted: u32) {
+    fn shrink(&self, draft: &mut Draft<'_>) {
         let mut active = self.active(draft);
         let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
-        let is_beyond = |pod: &Arc<Pod>| pod.index >= self.spec.completions;
+        let wanted = self.wanted(found);
+        let has_no_index =
+            |pod: &Arc<Pod>| pod.index.is_none() || pod.index >= self.spec.completions;
         let (mut surplus, rest): (Vec<_>, Vec<_>) =
-            active.drain(..).partition(|pod| self.spec.indexed && is_beyond(pod));
+            active.drain(..).partition(|pod| self.spec.indexed && has_no_index(pod));
         let more = (found.saturating_sub(wanted) as usize).saturating_sub(surplus.len());
         surplus.extend(replicas::first_to_go(draft, rest, 0).into_iter().take(more));
         for pod in surplus {
@@ -453,10 +474,7 @@ impl Job<'_> {
 
     fn template(&self, index: Option<u32>) -> Arc<PodTemplate> {
         let Some(index) = index else { return Arc::clone(&self.spec.template) };
-        let failures = self.spec.backoff_limit_per_index.map(|_| {
-            let failures = self.state.index_failures.get(&index);
-            failures.map_or(0, |(count, _)| *count)
-        });
+        let failures = self.spec.backoff_limit_per_index.map(|_| self.failures_of(index));
         Arc::new(job_index::own_template(&self.spec.template, self.key, index, failures))
     }
 

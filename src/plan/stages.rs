@@ -123,8 +123,7 @@ fn wave_in_force(world: &World, key: &ObjectKey) -> i32 {
 }
 
 fn has_pods(world: &World, key: &ObjectKey) -> bool {
-    let sets = world.sets_of(key).map(|set| set.key.clone());
-    let mut owners = sets.chain([key.clone()]);
+    let mut owners = world.pod_owners(key).into_iter();
     owners.any(|owner| world.pods_of(&owner).next().is_some())
 }
 

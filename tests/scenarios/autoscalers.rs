@@ -341,4 +341,20 @@ spec:
     let world = cluster.world();
     let state = world.budgets.values().next().unwrap();
     assert_eq!((state.expected, state.desired), (4, 3));
+    cluster.commit(&[("hpa.yaml", "")]);
+    cluster.settle();
+    let world = cluster.world();
+    let state = world.budgets.values().next().unwrap();
+    assert_eq!((state.expected, state.desired), (2, 1));
+}
+
+#[test]
+fn pods_that_were_overloaded_before_their_autoscaler_came_count() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("web.yaml", &deployment())]);
+    cluster.pass(Duration::from_secs(600));
+    cluster.behaviour.insert("web".to_owned(), Behaviour::NeverReady);
+    cluster.settle();
+    cluster.commit(&[("hpa.yaml", &autoscaler(""))]);
+    assert_eq!(under_load(&mut cluster, 100, 2).last(), Some(&4));
 }

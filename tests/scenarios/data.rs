@@ -1,6 +1,7 @@
 //! Claims and volumes: bound, provisioned, retained.
 
 use insta::assert_snapshot;
+use kgit::domain::node_order::NodeOrder;
 
 use crate::cluster::Cluster;
 use crate::manifests::{claim, config, pod_with_claim, stateful, volume, web, web_with};
@@ -329,6 +330,55 @@ fn a_claim_gets_no_empty_volume_where_one_is_kept_for_it_that_does_not_fit() {
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ update    PersistentVolume/old
     ~ bind      PersistentVolumeClaim/default/data  to old
+    ~ place     Pod/default/reader  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_claim_waits_for_the_node_of_the_volume_that_is_kept_for_it() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let here = "  nodeAffinity: {required: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, \
+                operator: In, values: [a]}]}]}}\n";
+    let pinned = reserved("1Gi") + here;
+    let spare = volume("spare", "kgit-local", "1Gi");
+    cluster.order("a", NodeOrder::Cordon).unwrap();
+    cluster.commit(&[
+        ("pv.yaml", &pinned),
+        ("spare.yaml", &spare),
+        ("pvc.yaml", &claim("data", "")),
+        ("pod.yaml", &pod_with_claim("reader", "data")),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/reader waits for a place for pod `reader`: 0/2 nodes are available: 1 node(s) didn't find available persistent volumes to bind, 1 node(s) were unschedulable");
+    cluster.order("a", NodeOrder::Uncordon).unwrap();
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ bind      PersistentVolumeClaim/default/data  to old
+    ~ place     Pod/default/reader  on a
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
+
+#[test]
+fn what_is_kept_of_a_volume_without_a_manifest_is_offered_to_nobody() {
+    let mut cluster = Cluster::new(&["a"]);
+    let keeper = config("a");
+    cluster.commit(&[("pv.yaml", &reserved("1Mi")), ("keeper.yaml", &keeper)]);
+    cluster.settle();
+    cluster.commit(&[
+        ("pvc.yaml", &claim("data", "")),
+        ("pod.yaml", &pod_with_claim("reader", "data")),
+    ]);
+    cluster.settle();
+    assert!(!cluster.waits().is_empty());
+    cluster.commit(&[("pv.yaml", "")]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    ~ retain    PersistentVolume/old
+    + provision PersistentVolumeClaim/default/data  on a
     ~ place     Pod/default/reader  on a
     finished: 0 deviations, 0 missing, superseded false
     ");

@@ -441,3 +441,21 @@ fn where_a_policy_asks_how_a_pod_ended_no_other_is_made_before_it_has() {
         assert_eq!(active(&cluster).len(), 1);
     }
 }
+
+#[test]
+fn an_ignored_failure_of_an_index_delays_that_index_alone() {
+    let policy = "  completionMode: Indexed\n  completions: 4\n  parallelism: 2\n  \
+                  backoffLimitPerIndex: 0\n  podFailurePolicy:\n    rules:\n    - action: Ignore\n      \
+                  onExitCodes: {operator: In, values: [42]}\n";
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    cluster.behaviour.insert("batch-0".to_owned(), Behaviour::Exits(42));
+    cluster.commit(&[("job.yaml", &job("batch", "batch:1", policy))]);
+    cluster.settle();
+    assert_eq!(active(&cluster), [Some(1), Some(2)]);
+    cluster.behaviour.clear();
+    cluster.pass(Duration::from_secs(60));
+    assert_eq!(ended(&cluster), ", 0 failed");
+    let index = "batch.kubernetes.io/job-index-failure-count";
+    assert!(cluster.pods().iter().all(|pod| pod.annotations[index] == "0"));
+}

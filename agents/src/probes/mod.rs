@@ -15,7 +15,7 @@ use crate::runtime::{ExecResult, Runtime};
 /// the container's life.
 pub const HOOK_LIMIT: Duration = Duration::from_secs(600);
 
-/// Tries once. `None`: the probe itself failed, which says nothing about the container.
+/// Tries once. `None`: the engine could not be asked, of which its own state tells.
 pub async fn attempt(
     runtime: &impl Runtime,
     id: &str,

@@ -29,7 +29,8 @@ pub(super) fn resolve(root: &Path, sub: &str) -> io::Result<PathBuf> {
         match opened {
             Ok(_) => {}
             Err(rustix::io::Errno::NOENT) => {
-                rustix::fs::mkdirat(&open_root, &at, Mode::from_raw_mode(0o700))?;
+                rustix::fs::mkdirat(&open_root, &at, mode)?;
+                // Past the umask.
                 let made = openat2(
                     &open_root,
                     &at,

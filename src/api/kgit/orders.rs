@@ -47,11 +47,11 @@ pub async fn prune(
     body: Result<Json<Order>, JsonRejection>,
 ) -> Result<Json<Done>, ApiError> {
     caller.must_be(Role::Write, "prune retained objects")?;
-    let named = order(body)?.objects;
-    let objects: Result<Vec<_>, _> = named
+    let written = order(body)?.objects;
+    let objects: Result<Vec<_>, _> = written
         .iter()
         .map(|text| {
-            retained(text).ok_or_else(|| {
+            named(text).ok_or_else(|| {
                 let form = "write Kind/namespace/name, or Kind/name";
                 ApiError::from(Status::bad_request(format!("`{text}` names no object; {form}")))
             })
@@ -65,7 +65,7 @@ pub async fn prune(
 }
 
 /// Reads an object's name; kinds may be written as for `kubectl get`: `pvc/default/data`.
-fn retained(text: &str) -> Option<ObjectKey> {
+fn named(text: &str) -> Option<ObjectKey> {
     let (word, rest) = text.split_once('/')?;
     let Noun::Recorded(kind) = by_word(word)?.noun else { return None };
     ObjectKey::parse(&format!("{kind}/{rest}"))
@@ -147,12 +147,12 @@ mod tests {
     fn a_kind_may_be_written_as_for_get() {
         let names = ["PersistentVolumeClaim", "persistentvolumeclaims", "pvc"];
         for name in names {
-            let key = retained(&format!("{name}/default/data")).unwrap();
+            let key = named(&format!("{name}/default/data")).unwrap();
             assert_eq!(key.to_string(), "PersistentVolumeClaim/default/data");
         }
-        assert_eq!(retained("pv/disk").unwrap().to_string(), "PersistentVolume/disk");
+        assert_eq!(named("pv/disk").unwrap().to_string(), "PersistentVolume/disk");
         for wrong in ["pvc/data", "pvc", "nothing/default/data", "events/default/data"] {
-            assert_eq!(retained(wrong), None, "{wrong}");
+            assert_eq!(named(wrong), None, "{wrong}");
         }
     }
 }

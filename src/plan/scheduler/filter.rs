@@ -79,7 +79,10 @@ fn can_take(node: &Node) -> Result<(), Unfit> {
 pub fn tolerates_all(placement: &Placement, node: &Node) -> bool {
     let keeps =
         |taint: &Taint<'_>| matches!(taint.effect, effect::NO_SCHEDULE | effect::NO_EXECUTE);
-    let mut taints = node.all_taints().map(|(taint, _)| taint).filter(keeps);
+    let all = node.all_taints().map(|(taint, _)| taint);
+    // Upstream has such a node tainted twice.
+    let lost = node.lost().map(|(taint, _)| Taint { effect: effect::NO_SCHEDULE, ..taint });
+    let mut taints = all.chain(lost).filter(keeps);
     taints.all(|taint| is_tolerated(placement, &taint))
 }
 

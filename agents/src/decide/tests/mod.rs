@@ -259,8 +259,8 @@ impl World {
             let Ok(image) = image else { return false };
             pause_order(&scope, &pod, attempt, hash, image, Vec::new())
         } else {
-            let all = pod.spec.init_containers.iter().chain(&pod.spec.containers);
-            let spec = all.into_iter().find(|spec| spec.name == container).unwrap().clone();
+            let spec =
+                pod.spec.all_containers().find(|spec| spec.name == container).unwrap().clone();
             member_order(&scope, &pod, &spec, attempt, hash, sandbox.as_deref(), Vec::new())
         };
         let name = if container == PAUSE { "pause" } else { container };
@@ -330,8 +330,7 @@ impl World {
 
     fn waits(&self, container: &str) -> String {
         let pod = self.told.values().next().unwrap();
-        let all = pod.init_containers.iter().chain(&pod.containers);
-        match &all.into_iter().find(|seen| seen.name == container).unwrap().state {
+        match &pod.all_containers().find(|seen| seen.name == container).unwrap().state {
             ContainerState::Waiting { reason, .. } => reason.clone(),
             other => format!("{other:?}"),
         }

@@ -353,8 +353,7 @@ fn status(pod: &PodObservation) -> Vec<String> {
         optional(&pod.message)
     );
     assert_eq!(pod.ready, pod.ready_since.is_some());
-    let all = pod.init_containers.iter().chain(&pod.containers).map(container);
-    [first].into_iter().chain(all).collect()
+    [first].into_iter().chain(pod.all_containers().map(container)).collect()
 }
 
 fn container(told: &ContainerObservation) -> String {

@@ -113,6 +113,12 @@ fn nodes_that_the_pod_may_not_run_on_count_only_where_it_says_so() {
         let found: Vec<_> = found.lines().map(|line| line.ends_with("→ a c")).collect();
         assert_eq!(found, [false, true], "{state}");
     }
+    // A pod that may stay on a lost node for a while does not go there.
+    let stays = "{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute}";
+    let asked = hard("maxSkew: 1, nodeTaintsPolicy: Honor");
+    let asked = format!("{}, tolerations: [{stays}]\n", asked.trim_end());
+    let found = places("a zone=1 | c zone=2 | d zone=3 lost", pods, &asked);
+    assert!(found.trim_end().ends_with("→ a c"), "{found}");
     let nodes = "a zone=1 | c zone=2 | d zone=3 taint=x=y:NoSchedule";
     let asked = [hard("maxSkew: 1"), hard("maxSkew: 1, nodeTaintsPolicy: Honor")];
     assert_snapshot!(places(nodes, pods, &asked.concat()), @"
