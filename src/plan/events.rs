@@ -14,8 +14,9 @@ use crate::plan::evict::HAS_TAINT;
 /// The event logs that a plan's steps add to. `world` is the one after the plan.
 pub fn of_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Effect> {
     let mut logs: BTreeMap<ObjectKey, EventLog> = BTreeMap::new();
+    let sizes = first_sizes(plan);
     for step in &plan.steps {
-        for (object, event) in events(world, step, now) {
+        for (object, event) in events(world, step, &sizes, now) {
             let log = logs.entry(object.clone()).or_insert_with(|| {
                 world.events.get(&object).map(|row| (*row.value).clone()).unwrap_or_default()
             });
@@ -25,7 +26,21 @@ pub fn of_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Effect> {
     logs.into_iter().map(|(key, log)| Effect::Put(key, Record::Events(Arc::new(log)))).collect()
 }
 
-fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)> {
+/// How large each set is by the first effect that concerns it.
+fn first_sizes(plan: &Plan) -> BTreeMap<&ObjectKey, u32> {
+    let sets = plan.effects.iter().rev().filter_map(|effect| match effect {
+        Effect::Put(key, Record::ReplicaSet(set)) => Some((key, set.replicas)),
+        _ => None,
+    });
+    sets.collect()
+}
+
+fn events(
+    world: &World,
+    step: &Step,
+    sizes: &BTreeMap<&ObjectKey, u32>,
+    now: Timestamp,
+) -> Vec<(ObjectKey, Event)> {
     let object = &step.said.object;
     let event = |reason: &str, message: String, component: &str| Event {
         warning: false,
@@ -43,7 +58,10 @@ fn events(world: &World, step: &Step, now: Timestamp) -> Vec<(ObjectKey, Event)>
         (Verb::Create, Kind::PersistentVolumeClaim) => claim_made(world, object, &event),
         (Verb::Scale, Kind::ReplicaSet) => set_scaled(world, step, &event),
         (Verb::Scale, Kind::HorizontalPodAutoscaler) => target_scaled(step, &event),
-        (Verb::Create, Kind::ReplicaSet) => set_made(world, step, &event),
+        (Verb::Create, Kind::ReplicaSet) => {
+            let size = sizes.get(object).copied().unwrap_or(0);
+            set_made(world, object, size, &event)
+        }
         (Verb::Finish, Kind::Job) => job_ended(world, step, &event),
         (Verb::Create | Verb::Delete, Kind::Job) => job_made(world, step, &event),
         _ => Vec::new(),
@@ -130,15 +148,15 @@ fn claim_made(
 /// A new revision starts with some pods already.
 fn set_made(
     world: &World,
-    step: &Step,
+    object: &ObjectKey,
+    size: u32,
     event: &dyn Fn(&str, String, &str) -> Event,
 ) -> Vec<(ObjectKey, Event)> {
-    let object = &step.said.object;
     let Some(set) = world.replica_sets.get(object) else { return Vec::new() };
-    if set.owner == *object {
+    if set.owner == *object || size == 0 {
         return Vec::new();
     }
-    let message = format!("Scaled up replica set {} from 0 to {}", object.name, set.replicas);
+    let message = format!("Scaled up replica set {} from 0 to {size}", object.name);
     vec![(set.owner.clone(), event("ScalingReplicaSet", message, "deployment-controller"))]
 }
 
