@@ -148,8 +148,10 @@ fn nodes(status: &ClusterStatus) -> String {
             Some(false) => "NotReady",
             None => "Unknown",
         };
+        let closed = node.closed.iter().map(|closed| format!(", {closed}"));
+        let state = format!("{state}{}", closed.collect::<String>());
         let heard = node.heard_of.map_or("-".to_owned(), |at| ago(at, status.now));
-        vec![node.name.clone(), state.to_owned(), node.pods.to_string(), heard]
+        vec![node.name.clone(), state, node.pods.to_string(), heard]
     };
     let lines: Vec<_> = [title].into_iter().chain(status.nodes.iter().map(line)).collect();
     aligned(&lines)

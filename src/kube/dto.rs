@@ -85,6 +85,9 @@ pub struct HeldDeletions {
 pub struct NodeLine {
     pub name: String,
     pub ready: Option<bool>,
+    /// `cordoned`, `drained` or `fenced`, where no pods are to go there by order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     pub pods: usize,
     pub heard_of: Option<Timestamp>,
 }

@@ -123,7 +123,13 @@ fn the_status() {
         approved_by: None,
         approvable: true,
     };
-    let node = NodeLine { name: text("a"), ready: None, pods: 3, heard_of: Some(NOW) };
+    let node = NodeLine {
+        name: text("a"),
+        ready: None,
+        closed: Some(text("drained")),
+        pods: 3,
+        heard_of: Some(NOW),
+    };
     let object = ObjectLine {
         object: web(),
         health: Health::Degraded,

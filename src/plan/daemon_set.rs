@@ -249,9 +249,14 @@ impl Set<'_> {
         };
         let nodes = draft.world.nodes.values();
         let lacking = nodes.filter(|it| self.is_eligible(it) && !is_heard(it) && !has_one(it));
-        let lacking: Vec<NodeName> = lacking.map(|node| node.name.clone()).collect();
-        for node in lacking {
-            let for_what = format!("node `{node}` to be heard of");
+        let for_what = |node: &Node| match (&node.fenced, node.heard) {
+            (Some(_), Some(true)) => {
+                format!("node `{}` to be uncordoned: it was fenced", node.name)
+            }
+            _ => format!("node `{}` to be heard of", node.name),
+        };
+        let waits: Vec<String> = lacking.map(|node| for_what(node)).collect();
+        for for_what in waits {
             draft.blocked(self.key, for_what, "it runs no pod of this DaemonSet until then");
         }
     }

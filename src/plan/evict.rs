@@ -174,7 +174,7 @@ fn leave_tainted(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Pod) {
             // Nobody knows that it will.
             kind: WaitKind::Blocked,
             deadline: Some(end),
-            consequence: "its pods there are replaced elsewhere".to_owned(),
+            consequence: "its pods there are replaced".to_owned(),
             unplaced: None,
         });
         return draft.wake(workload, end);

@@ -81,10 +81,21 @@ fn held(held: &Held) -> HeldDeletions {
     }
 }
 
+/// By which order no pods go there.
+fn closed(node: &Node) -> Option<&'static str> {
+    match (&node.fenced, &node.drain, node.unschedulable) {
+        (Some(_), ..) => Some("fenced"),
+        (None, Some(_), _) => Some("drained"),
+        (None, None, true) => Some("cordoned"),
+        (None, None, false) => None,
+    }
+}
+
 fn nodes(view: &View) -> Vec<NodeLine> {
-    let line = |node: &crate::domain::node::Node| NodeLine {
+    let line = |node: &Node| NodeLine {
         name: node.name.to_string(),
         ready: node.is_ready(),
+        closed: closed(node).map(str::to_owned),
         pods: view.world.pods_on(&node.name).count(),
         heard_of: view.heartbeats.get(&node.name).copied(),
     };
