@@ -16,7 +16,7 @@ pub struct ApproveArgs {
     plan: String,
 }
 
-/// Remove objects that were kept though their manifests are gone, and their data
+/// Remove objects that were kept though their manifests are gone, with their data, and claims whose data is lost
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// Kind/namespace/name, as `kgit status` shows them; `pvc/default/data` does as well

@@ -342,6 +342,8 @@ impl Core {
             plan::remove_retained(&self.world, &self.desired, objects, &by, batch.now);
         self.carry_out_ordered(batch, plan);
         batch.mark(removed.iter().cloned());
+        // A claim whose data is lost has a manifest, and is made anew.
+        batch.dirty.manifests.extend(removed.iter().cloned());
         let what = format!("removal of {} retained objects", removed.len());
         batch.triggers.push(Trigger::Api { by, what });
         batch.answers.push(Answer::Objects(reply, removed));
@@ -433,10 +435,10 @@ fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<Refused> {
         let Some(applied) = world.objects.get(key) else {
             return Some(format!("there is no {key}"));
         };
-        match (&applied.retained, &applied.owner) {
-            (Some(_), _) => None,
-            (None, Some(owner)) => Some(format!("{key} is of {owner}, which uses it")),
-            (None, None) => {
+        match &applied.owner {
+            _ if plan::may_be_given_up(world, applied) => None,
+            Some(owner) => Some(format!("{key} is of {owner}, which uses it")),
+            None => {
                 Some(format!("{key} has a manifest, at {}; remove that", applied.resource.place))
             }
         }

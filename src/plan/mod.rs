@@ -61,7 +61,7 @@ use kgit_protocol::time::Timestamp;
 use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{Dirty, Plan, Reason};
-use crate::domain::record::{ClaimPhase, EndedBy, Pod};
+use crate::domain::record::{Applied, ClaimPhase, EndedBy, Pod};
 use crate::domain::resource::Spec;
 use crate::domain::service::of_the_api;
 use crate::domain::world::World;
@@ -93,7 +93,12 @@ pub fn tick(world: &World, desired: &Desired, dirty: &Dirty, now: Timestamp) -> 
     draft.plan
 }
 
-/// Carries out an explicit order to remove retained objects; gives those that it concerned.
+/// Whether an order may remove the object: nothing needs it any more.
+pub fn may_be_given_up(world: &World, applied: &Applied) -> bool {
+    prune::may_be_given_up(world, applied)
+}
+
+/// Carries out an explicit order to remove such objects; gives those that it concerned.
 pub fn remove_retained(
     world: &World,
     desired: &Desired,

@@ -14,8 +14,8 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{
-    Applied, DeploymentState, Held, Meta, Pruned, ReplicaSet, StatefulSetState, VolumePhase,
-    VolumeState,
+    Applied, ClaimPhase, DeploymentState, Held, Meta, Pruned, ReplicaSet, StatefulSetState,
+    VolumePhase, VolumeState,
 };
 use crate::domain::resource::{ReclaimPolicy, Resource};
 use crate::domain::world::{Effect, Record, Table, World, node_key};
@@ -417,7 +417,7 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
         let Some(applied) = draft.world.objects.get(key).map(|row| Arc::clone(&row.value)) else {
             continue;
         };
-        if applied.retained.is_none() {
+        if !may_be_given_up(&draft.world, &applied) {
             continue;
         }
         let approved = Reason::Approved { by: by.to_owned() };
@@ -433,6 +433,15 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
         removed.push(key.clone());
     }
     removed
+}
+
+/// Whether it is there for nothing any more: its manifest is gone, or it is a claim whose data is
+/// lost and that no pod runs with.
+pub fn may_be_given_up(world: &World, applied: &Applied) -> bool {
+    let key = &applied.resource.key;
+    let is_lost = world.claims.get(key).is_some_and(|claim| claim.phase == ClaimPhase::Lost);
+    let is_used = || world.pods_with_claim(key).any(|pod| pod.placed.is_some());
+    applied.retained.is_some() || (is_lost && !is_used())
 }
 
 /// Data goes: on somebody's order, or because a policy that somebody wrote says so.

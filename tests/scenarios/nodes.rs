@@ -11,7 +11,7 @@ use kgit::domain::record::Pod;
 
 use crate::agents::Behaviour;
 use crate::cluster::Cluster;
-use crate::manifests::{web, web_with};
+use crate::manifests::{stateful, web, web_with};
 
 const DRAIN: NodeOrder =
     NodeOrder::Drain { grace_seconds: None, delete_empty_dirs: false, force: false };
@@ -275,11 +275,22 @@ fn a_node_that_is_gone_for_good_takes_its_data_along() {
     assert_snapshot!(cluster.order(&node, NodeOrder::Remove).unwrap(), @"node a is gone for good; 1 claims lost their data with it");
     cluster.settle();
     assert_snapshot!(cluster.waits().join("\n"), @"
-    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone
+    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone (`kgit prune PersistentVolumeClaim/default/data` gives it up)
     Deployment/default/web waits for a place for pod `web-kz2ntgr777-r4dth`: claim `data`, whose volume is lost
     Deployment/default/web waits for 1 of 1 pods to be available
     ");
+    // Somebody gives up what was lost: the claim begins anew.
+    cluster.prune(&["PersistentVolumeClaim/default/data"]);
     cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Pod/default/web-kz2ntgr777-r4dth
+    - delete    PersistentVolumeClaim/default/data  DEVIATES: ann approved it
+    + create    PersistentVolumeClaim/default/data  DEVIATES: commit 0000000 by Ann <ann@example.org> (claim.yaml:1:1)
+    + provision PersistentVolumeClaim/default/data  on b  DEVIATES: Pod/default/web-kz2ntgr777-r4dth needs it
+    ~ place     Pod/default/web-kz2ntgr777-r4dth  on b  DEVIATES: node b can take it now
+    finished: 4 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
 }
 
 #[test]
@@ -426,5 +437,33 @@ fn a_node_gives_out_every_address_of_its_range_but_the_networks_the_gateways_and
 fn where_memory_is_what_is_scarce_pods_move_by_that() {
     let mut cluster = two_nodes_join_pods_of(6, "10m, memory: 1Gi", "rebalanceBudget: 1");
     assert_snapshot!(format!("{:?}", pods_by_node(&cluster)), @r#"{"a": 2, "b": 2, "c": 2}"#);
+    cluster.ends_quietly();
+}
+
+#[test]
+fn a_pod_of_a_set_whose_data_is_lost_begins_anew_when_somebody_gives_it_up() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("db.yaml", &stateful("db:1", 2, ""))]);
+    cluster.settle();
+    let second = cluster.pods().into_iter().find(|pod| &*pod.key.name == "db-1").unwrap();
+    let node = second.node().unwrap().to_string();
+    cluster.lost.insert(node.clone());
+    cluster.pass(Duration::from_secs(100));
+    cluster.order(&node, NodeOrder::Remove).unwrap();
+    cluster.settle();
+    assert_snapshot!(cluster.waits().join("\n"), @"
+    PersistentVolumeClaim/default/data-db-1 waits for PersistentVolume `pvc-c2194d77-fb2d-8eeb-949d-67814165f1da`, which is gone (`kgit prune PersistentVolumeClaim/default/data-db-1` gives it up)
+    StatefulSet/default/db waits for a place for pod `db-1`: claim `data-db-1`, whose volume is lost
+    ");
+    cluster.prune(&["PersistentVolumeClaim/default/data-db-1"]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    - delete    PersistentVolumeClaim/default/data-db-1
+    + create    PersistentVolumeClaim/default/data-db-1
+    + provision PersistentVolumeClaim/default/data-db-1  on b
+    ~ place     Pod/default/db-1  on b
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    assert!(cluster.pods().iter().all(|pod| pod.is_ready()));
     cluster.ends_quietly();
 }
