@@ -22,16 +22,18 @@ pub fn plan_set(draft: &mut Draft<'_>, key: &ObjectKey, reasons: &[Reason]) {
     pods::follow(draft, &set.owner, &all);
     replace_ended(draft, &all);
     evict::evict(draft, &set.owner, &all);
-    place(draft, &set);
 
     let mut active = pods_of(&draft.world, key);
     // What its node refuses takes the place of one that runs: another would be refused as well.
     active.retain(|pod| pod.is_active() || (pod.deletion.is_none() && refused(pod)));
     let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
+    // Whoever is to go looks for no place first, and drives nobody out for one.
+    if found > set.replicas {
+        shrink(draft, &set, active, reasons);
+    }
+    place(draft, &set);
     if found < set.replicas {
         grow(draft, &set, set.replicas - found, found, &all, reasons);
-    } else if found > set.replicas {
-        shrink(draft, &set, active, reasons);
     }
     note_status(draft, key);
 }

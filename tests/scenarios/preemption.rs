@@ -346,3 +346,30 @@ fn pods_that_do_not_make_way_in_their_time_are_said_to_be_late() {
     cluster.pass(Duration::from_secs(90));
     assert_eq!(kind(&cluster), WaitKind::Blocked);
 }
+
+#[test]
+fn a_pod_that_is_to_go_drives_nobody_out_first() {
+    let mut cluster = full_of_low(&["a"], "");
+    // It has no place until there is a pod that it wants to be near.
+    let near = "priorityClassName: high\n      affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: \
+                [{labelSelector: {matchLabels: {app: first}}, topologyKey: kubernetes.io/hostname}]}}";
+    let top = class("top", 200, "");
+    cluster.commit(&[("top.yaml", &top), ("high.yaml", &app("high", 1, "3", near))]);
+    cluster.settle();
+    assert_eq!(cluster.diagnostics(), Vec::<String>::new());
+    cluster.commit(&[
+        ("first.yaml", &app("first", 1, "100m", "priorityClassName: top")),
+        ("high.yaml", &app("high", 0, "3", near)),
+    ]);
+    cluster.settle();
+    assert_snapshot!(cluster.last_reconcile(), @"
+    + create    Deployment/default/first
+    ~ update    Deployment/default/high
+    + create    ReplicaSet/default/first-6zprhnfvs2  revision 1
+    + create    Pod/default/first-6zprhnfvs2-rkzbt  on a
+    ~ scale     ReplicaSet/default/high-dfhf6ppglc  1 → 0
+    - delete    Pod/default/high-dfhf6ppglc-6jpjr
+    finished: 0 deviations, 0 missing, superseded false
+    ");
+    cluster.ends_quietly();
+}
