@@ -99,14 +99,14 @@ fn lacks_consumer(seen: &Seen<'_>, key: &ObjectKey) -> bool {
 }
 
 fn of_claim(seen: &Seen<'_>, key: &ObjectKey) -> Vec<(u64, Event)> {
-    let is_meant = key.kind == Kind::PersistentVolumeClaim && lacks_consumer(seen, key);
-    let applied = seen.world.objects.get(key).filter(|_| is_meant);
-    let event = |created| {
-        let message = "waiting for first consumer to be created before binding".to_owned();
-        let told = ("WaitForFirstConsumer", "persistentvolume-controller", message);
-        Event { warning: false, ..derived(told, created, seen.now) }
-    };
-    applied.map(|applied| (applied.version, event(applied.created))).into_iter().collect()
+    if key.kind != Kind::PersistentVolumeClaim || !lacks_consumer(seen, key) {
+        return Vec::new();
+    }
+    let Some(applied) = seen.world.objects.get(key) else { return Vec::new() };
+    let message = "waiting for first consumer to be created before binding".to_owned();
+    let told = ("WaitForFirstConsumer", "persistentvolume-controller", message);
+    let event = Event { warning: false, ..derived(told, applied.created, seen.now) };
+    vec![(applied.version, event)]
 }
 
 /// The containers of a pod that are not tried again just now.

@@ -2,11 +2,11 @@
 //!
 //! The figures are on record by the time they are looked at; the arithmetic is in `autoscaling`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kgit_protocol::ids::NodeName;
+use kgit_protocol::ids::{NodeName, PodUid};
 use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::{ContainerUsage, PodUsage, USAGE_PERIOD_SECONDS, Usage};
@@ -119,11 +119,12 @@ impl Autoscaler<'_> {
         self.state.current = current;
         self.state.limited = None;
         let pods = self.pods(&draft.world);
-        self.state.served.retain(|uid| pods.iter().any(|pod| pod.uid == *uid));
+        let uids: BTreeSet<&PodUid> = pods.iter().map(|pod| &pod.uid).collect();
+        self.state.usages.retain(|uid, _| uids.contains(uid));
+        self.state.served.retain(|uid| uids.contains(uid));
         let is_new = self.state.metrics.is_empty();
         let served = pods.iter().filter(|pod| pod.is_ready() || is_new && is_old(pod, draft.now));
         self.state.served.extend(served.map(|pod| pod.uid.clone()));
-        self.state.usages.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
         if current == 0 {
             self.state.trouble = Some("its target is scaled to 0 by hand".to_owned());
             return;

@@ -210,8 +210,8 @@ pub fn detail(world: &World, key: &ObjectKey) -> String {
 /// Why the pods of an object are not ready, by the first that says so: `CrashLoopBackOff`.
 pub fn trouble_of(world: &World, key: &ObjectKey) -> Option<String> {
     let owners = world.pod_owners(key).into_iter();
-    let pods = owners.flat_map(|owner| world.pods_of(&owner)).filter(|pod| pod.is_active());
-    pods.filter_map(|pod| trouble_in(pod).map(str::to_owned)).next()
+    let mut pods = owners.flat_map(|owner| world.pods_of(&owner)).filter(|pod| pod.is_active());
+    pods.find_map(|pod| trouble_in(pod).map(str::to_owned))
 }
 
 fn trouble_in(pod: &Pod) -> Option<&str> {

@@ -349,13 +349,13 @@ impl Job<'_> {
     /// Pods without an index that is part of the job go, and as many others as are too
     /// many. Source: `activePodsForRemoval` of upstream's `job_controller.go`.
     fn shrink(&self, draft: &mut Draft<'_>) {
-        let mut active = self.active(draft);
+        let active = self.active(draft);
         let found = u32::try_from(active.len()).unwrap_or(u32::MAX);
         let wanted = self.wanted(found);
         let has_no_index =
             |pod: &Arc<Pod>| pod.index.is_none() || pod.index >= self.spec.completions;
         let (mut surplus, rest): (Vec<_>, Vec<_>) =
-            active.drain(..).partition(|pod| self.spec.indexed && has_no_index(pod));
+            active.into_iter().partition(|pod| self.spec.indexed && has_no_index(pod));
         let more = (found.saturating_sub(wanted) as usize).saturating_sub(surplus.len());
         surplus.extend(replicas::first_to_go(draft, rest, 0).into_iter().take(more));
         for pod in surplus {

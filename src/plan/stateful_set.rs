@@ -121,14 +121,13 @@ impl Set<'_> {
     }
 
     fn place(&self, draft: &mut Draft<'_>, wanted: &Wanted) {
+        let range = self.spec.first_ordinal..self.end();
         for pod in self.pods(draft).iter().filter(|pod| pod.placed.is_none()) {
             let own = revisions::of_digest(&draft.world, self.key, &pod.revision_digest);
             let own = own.unwrap_or_else(|| Arc::clone(&wanted.update));
             // One whose data was lost may have been given up.
-            let range = self.spec.first_ordinal..self.end();
-            if let Some(ordinal) = pod.index.filter(|ordinal| range.contains(ordinal))
-                && pod.deletion.is_none()
-            {
+            let is_wanted = |ordinal: &u32| pod.deletion.is_none() && range.contains(ordinal);
+            if let Some(ordinal) = pod.index.filter(is_wanted) {
                 self.claims().make(draft, ordinal);
             }
             pods::place_pending(draft, pod, &own.configs);

@@ -295,15 +295,21 @@ fn reserved(size: &str) -> String {
     volume("old", "kgit-local", size) + "  claimRef: {namespace: default, name: data}\n"
 }
 
-#[test]
-fn a_volume_that_is_kept_for_a_claim_comes_before_a_new_one() {
+/// A pod that uses that claim, and such a volume.
+fn reading_what_is_kept(size: &str) -> Cluster {
     let mut cluster = Cluster::new(&["a"]);
     cluster.commit(&[
-        ("pv.yaml", &reserved("1Gi")),
+        ("pv.yaml", &reserved(size)),
         ("pvc.yaml", &claim("data", "")),
         ("pod.yaml", &pod_with_claim("reader", "data")),
     ]);
     cluster.settle();
+    cluster
+}
+
+#[test]
+fn a_volume_that_is_kept_for_a_claim_comes_before_a_new_one() {
+    let mut cluster = reading_what_is_kept("1Gi");
     assert_snapshot!(cluster.last_reconcile(), @"
     + create    PersistentVolume/old
     + create    PersistentVolumeClaim/default/data
@@ -317,13 +323,7 @@ fn a_volume_that_is_kept_for_a_claim_comes_before_a_new_one() {
 
 #[test]
 fn a_claim_gets_no_empty_volume_where_one_is_kept_for_it_that_does_not_fit() {
-    let mut cluster = Cluster::new(&["a"]);
-    cluster.commit(&[
-        ("pv.yaml", &reserved("1Mi")),
-        ("pvc.yaml", &claim("data", "")),
-        ("pod.yaml", &pod_with_claim("reader", "data")),
-    ]);
-    cluster.settle();
+    let mut cluster = reading_what_is_kept("1Mi");
     assert_snapshot!(cluster.waits().join("\n"), @"Pod/default/reader waits for a place for pod `reader`: claim `data` to be bound, which needs a PersistentVolume of class `kgit-local` with 1Gi and ReadWriteOnce: `old` has 1Mi");
     cluster.commit(&[("pv.yaml", &reserved("2Gi"))]);
     cluster.settle();

@@ -427,15 +427,14 @@ fn fewer_at_a_time_end_the_others() {
 fn where_a_policy_asks_how_a_pod_ended_no_other_is_made_before_it_has() {
     let policy = "  podFailurePolicy:\n    rules:\n    - action: FailJob\n      \
                   onExitCodes: {operator: In, values: [42]}\n";
-    for (mode, name) in [("", "batch"), ("  completionMode: Indexed\n  completions: 1\n", "batch")]
-    {
+    for mode in ["", "  completionMode: Indexed\n  completions: 1\n"] {
         let mut cluster = running(&format!("{mode}{policy}"));
         cluster.join("b", 1);
-        cluster.behaviour.insert(name.to_owned(), Behaviour::NeverEnds);
+        cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverEnds);
         cluster.order("a", NodeOrder::Taint { taints: vec![driving_out()] }).unwrap();
         cluster.settle();
         assert_eq!(cluster.pods().len(), 1, "{mode}");
-        cluster.behaviour.insert(name.to_owned(), Behaviour::FailsWhenStopped);
+        cluster.behaviour.insert("batch".to_owned(), Behaviour::FailsWhenStopped);
         cluster.pass(Duration::from_secs(60));
         assert_eq!(ended(&cluster), "running, 1 failed");
         assert_eq!(active(&cluster).len(), 1);

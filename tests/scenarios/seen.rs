@@ -50,6 +50,17 @@ impl Cluster {
     }
 }
 
+/// A Job whose containers are started again where they are.
+fn restarted_in_place(backoff_limit: &str) -> Cluster {
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    let text = job("batch", "batch:1", &format!("  backoffLimit: {backoff_limit}\n"))
+        .replace("restartPolicy: Never", "restartPolicy: OnFailure");
+    cluster.commit(&[("job.yaml", &text)]);
+    cluster.settle();
+    cluster
+}
+
 #[test]
 fn restarts_in_place_count_against_the_limit() {
     let restarted = |restarts: u32| {
@@ -59,12 +70,7 @@ fn restarts_in_place_count_against_the_limit() {
         }
     };
     for limit in ["0", "2"] {
-        let mut cluster = Cluster::new(&["a"]);
-        cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
-        let text = job("batch", "batch:1", &format!("  backoffLimit: {limit}\n"))
-            .replace("restartPolicy: Never", "restartPolicy: OnFailure");
-        cluster.commit(&[("job.yaml", &text)]);
-        cluster.settle();
+        let mut cluster = restarted_in_place(limit);
         for restarts in 0..=2 {
             cluster.seen("batch", restarted(restarts));
         }
@@ -73,12 +79,7 @@ fn restarts_in_place_count_against_the_limit() {
 
 #[test]
 fn restarts_of_init_containers_count_as_well() {
-    let mut cluster = Cluster::new(&["a"]);
-    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
-    let text = job("batch", "batch:1", "  backoffLimit: 2\n")
-        .replace("restartPolicy: Never", "restartPolicy: OnFailure");
-    cluster.commit(&[("job.yaml", &text)]);
-    cluster.settle();
+    let mut cluster = restarted_in_place("2");
     cluster.seen("batch", |seen| seen.init_containers = vec![container("init", running(), 2)]);
     let world = cluster.world();
     let finished = world.jobs.values().next().unwrap().finished.clone().unwrap();

@@ -57,6 +57,10 @@ impl PodSpec {
         self.init_containers.iter().chain(&self.containers)
     }
 
+    pub fn container(&self, name: &str) -> Option<&ContainerSpec> {
+        self.all_containers().find(|container| container.name == name)
+    }
+
     /// The digest of the spec's canonical JSON (fields in declaration order, maps sorted).
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a PodSpec has only string keys"))

@@ -129,7 +129,8 @@ pub fn fold(
     let mut teller = Teller { uid, now, events };
     match note {
         Note::Started { container, id } => {
-            let image = spec.and_then(|spec| image_of(spec, &container));
+            let image = spec.and_then(|spec| spec.container(&container));
+            let image = image.map(|container| container.image.as_str());
             started(&mut teller, facts, &container, id, image);
         }
         Note::ImageMissing { container } => facts.container(&container).image_pull.missing = true,
@@ -210,10 +211,6 @@ impl Teller<'_> {
             field_path,
         });
     }
-}
-
-fn image_of<'a>(spec: &'a PodSpec, container: &str) -> Option<&'a str> {
-    spec.all_containers().find(|it| it.name == container).map(|it| it.image.as_str())
 }
 
 fn started(

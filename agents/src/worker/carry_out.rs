@@ -46,7 +46,7 @@ impl PodWork {
     }
 
     fn spec(&self, container: &str) -> Option<&ContainerSpec> {
-        self.pod.as_ref()?.spec.all_containers().find(|spec| spec.name == container)
+        self.pod.as_ref()?.spec.container(container)
     }
 }
 

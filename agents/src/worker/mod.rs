@@ -354,16 +354,12 @@ impl<R: Runtime, L: Link> Worker<R, L> {
         let alive = self.view.containers.iter().filter(|seen| seen.state.is_alive());
         let in_use = alive.filter_map(|seen| {
             let identity = &seen.identity;
-            let spec = &self.node.pod(&identity.pod)?.spec;
+            let spec = self.node.pod(&identity.pod)?.spec.container(&identity.container)?;
             Some(InUse {
                 pod: identity.pod.clone(),
                 container: identity.container.clone(),
                 id: seen.id.clone(),
-                image: spec
-                    .all_containers()
-                    .find(|spec| spec.name == identity.container)?
-                    .image
-                    .clone(),
+                image: spec.image.clone(),
             })
         });
         in_use.collect()

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use insta::assert_snapshot;
 
 use super::*;
-use crate::domain::resource::IntOrPercent;
-use crate::domain::resource::Strategy;
+use crate::domain::resource::{IntOrPercent, Strategy};
 use crate::domain::selector::Selector;
 use crate::domain::template::PodTemplate;
 

@@ -77,21 +77,21 @@ fn can_take(node: &Node) -> Result<(), Unfit> {
 /// Whether nothing that the node has against pods keeps this one away, what follows from its
 /// state included: what spreading means by a node's taints.
 pub fn tolerates_all(placement: &Placement, node: &Node) -> bool {
-    let keeps =
-        |taint: &Taint<'_>| matches!(taint.effect, effect::NO_SCHEDULE | effect::NO_EXECUTE);
     let all = node.all_taints().map(|(taint, _)| taint);
     // Upstream has such a node tainted twice.
     let lost = node.lost().map(|(taint, _)| Taint { effect: effect::NO_SCHEDULE, ..taint });
-    let mut taints = all.chain(lost).filter(keeps);
+    let mut taints = all.chain(lost).filter(keeps_away);
     taints.all(|taint| is_tolerated(placement, &taint))
 }
 
 /// A taint that keeps the pod away.
 pub fn untolerated<'n>(placement: &Placement, node: &'n Node) -> Option<Taint<'n>> {
-    let keeps =
-        |taint: &Taint<'_>| matches!(taint.effect, effect::NO_SCHEDULE | effect::NO_EXECUTE);
-    let mut taints = node.taints.iter().map(|taint| taint.as_taint()).filter(keeps);
+    let mut taints = node.taints.iter().map(|taint| taint.as_taint()).filter(keeps_away);
     taints.find(|taint| !is_tolerated(placement, taint))
+}
+
+fn keeps_away(taint: &Taint<'_>) -> bool {
+    matches!(taint.effect, effect::NO_SCHEDULE | effect::NO_EXECUTE)
 }
 
 /// How many of the node's taints speak against the pod without keeping it away.

@@ -259,8 +259,7 @@ impl World {
             let Ok(image) = image else { return false };
             pause_order(&scope, &pod, attempt, hash, image, Vec::new())
         } else {
-            let spec =
-                pod.spec.all_containers().find(|spec| spec.name == container).unwrap().clone();
+            let spec = pod.spec.container(container).unwrap().clone();
             member_order(&scope, &pod, &spec, attempt, hash, sandbox.as_deref(), Vec::new())
         };
         let name = if container == PAUSE { "pause" } else { container };

@@ -220,8 +220,7 @@ impl Story {
     }
 
     fn probed(&self, name: &str, kind: &str, result: &str) -> Note {
-        let spec = &self.pod.spec;
-        let spec = spec.all_containers().find(|it| it.name == name).unwrap();
+        let spec = self.pod.spec.container(name).unwrap();
         let (kind, probe) = match kind {
             "startup" => (ProbeKind::Startup, &spec.startup),
             "liveness" => (ProbeKind::Liveness, &spec.liveness),
