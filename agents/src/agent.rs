@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::AgentConfig;
 use crate::journal::{Ends, Identity, Journal, JournalError};
 use crate::link::https::HttpsLink;
-use crate::link::join::{join, new_key, renew, renewal_due_in};
+use crate::link::join::{Application, join, new_key, renew, renewal_due_in};
 use crate::link::retry::Backoff;
 use crate::link::tls::random;
 use crate::link::token::JoinToken;
@@ -123,8 +123,10 @@ async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), 
         joined = identity(&journal, config, &key, network) => joined?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let link =
-        Arc::new(HttpsLink::new(&config.master_url, &joined.authority, &joined.certificate, &key)?);
+    let link = HttpsLink::new(&config.master_url, &joined.authority, &joined.certificate, &key)?;
+    // Only one that is no member any more needs it: it may be any old one.
+    let token = config.token.as_deref().and_then(|text| JoinToken::parse(text).ok());
+    let link = Arc::new(link.applying(application(config, &key, network, token)));
     let renewing = {
         let (link, dir) = (Arc::clone(&link), config.data_dir.clone());
         tokio::spawn(keep_certificate(link, dir, joined.clone(), key))
@@ -214,6 +216,16 @@ async fn pod_network(journal: &Journal, config: &AgentConfig) -> Result<PodNetwo
     Ok(network)
 }
 
+fn application(
+    config: &AgentConfig,
+    key: &str,
+    network: PodNetwork,
+    token: Option<JoinToken>,
+) -> Application {
+    let (node, labels) = (config.node.clone(), labels(config));
+    Application { node, key: key.to_owned(), labels, network, token }
+}
+
 /// Who this node is: from the journal, or by joining.
 async fn identity(
     journal: &Journal,
@@ -229,11 +241,10 @@ async fn identity(
         return Ok(known);
     }
     let token = JoinToken::parse(config.token.as_deref().ok_or(AgentError::NoToken)?)?;
+    let application = application(config, key, network, Some(token));
     let mut backoff = Backoff::default();
     let joined = loop {
-        let tried =
-            join(&config.master_url, &token, key, &config.node, &labels(config), network).await;
-        match tried {
+        match join(&config.master_url, &application).await {
             Ok(joined) => break joined,
             // A master that is starting, or a network that is coming up.
             Err(LinkError::Unreachable(error)) => {

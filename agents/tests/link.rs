@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kgit_agent::link::https::HttpsLink;
-use kgit_agent::link::join::{join, new_key, renewal_due_in};
+use kgit_agent::link::join::{Application, join, new_key, renewal_due_in};
 use kgit_agent::link::token::JoinToken;
 use kgit_agent::link::{Link as _, LinkError};
 use kgit_protocol::assignment::PodNetwork;
@@ -123,8 +123,10 @@ fn respond(authority: &Authority, known: bool, head: &str, body: &str) -> (Strin
     if known { ("200 OK".to_owned(), r#"{"seconds":40}"#.to_owned()) } else { refuse("WhoAreYou") }
 }
 
-fn network() -> PodNetwork {
-    PodNetwork { range: "10.50.1.0/24".parse().unwrap() }
+fn application(token: JoinToken, key: &str) -> Application {
+    let network = PodNetwork { range: "10.50.1.0/24".parse().unwrap() };
+    let (key, token) = (key.to_owned(), Some(token));
+    Application { node: "n1".into(), key, labels: BTreeMap::new(), network, token }
 }
 
 #[tokio::test]
@@ -132,9 +134,7 @@ async fn a_node_joins_by_its_token_and_is_known_by_its_certificate() {
     let authority = Arc::new(Authority::new());
     let url = master(Arc::clone(&authority), "localhost").await;
     let key = new_key().unwrap();
-    let node = "n1".into();
-    let labels = BTreeMap::new();
-    let joined = join(&url, &authority.token(), &key, &node, &labels, network()).await.unwrap();
+    let joined = join(&url, &application(authority.token(), &key)).await.unwrap();
     assert!(renewal_due_in(&joined.certificate, 0).unwrap() > 0);
     let link = HttpsLink::new(&url, &joined.authority, &joined.certificate, &key).unwrap();
     let beat = Heartbeat { version: PROTOCOL_VERSION, boot: "b".into() };
@@ -145,13 +145,12 @@ async fn a_node_joins_by_its_token_and_is_known_by_its_certificate() {
 async fn a_master_with_another_ca_or_name_is_not_told_the_token() {
     let authority = Arc::new(Authority::new());
     let key = new_key().unwrap();
-    let labels = BTreeMap::new();
     let url = master(Arc::new(Authority::new()), "localhost").await;
-    let other = join(&url, &authority.token(), &key, &"n".into(), &labels, network()).await;
+    let other = join(&url, &application(authority.token(), &key)).await;
     assert!(matches!(other, Err(LinkError::Unreachable(_))), "{other:?}");
     let url = master(Arc::clone(&authority), "elsewhere.example").await;
     let url = url.replace("elsewhere.example", "localhost");
-    let named = join(&url, &authority.token(), &key, &"n".into(), &labels, network()).await;
+    let named = join(&url, &application(authority.token(), &key)).await;
     assert!(matches!(named, Err(LinkError::Unreachable(_))), "{named:?}");
 }
 
@@ -162,7 +161,7 @@ async fn a_refusal_is_told_in_the_masters_words() {
     let mut token = authority.token();
     token.secret = "t.wrong".to_owned();
     let key = new_key().unwrap();
-    let refused = join(&url, &token, &key, &"n".into(), &BTreeMap::new(), network()).await;
+    let refused = join(&url, &application(token, &key)).await;
     match refused {
         Err(LinkError::Refused { reason, .. }) => assert_eq!(reason, "BadToken"),
         other => panic!("{other:?}"),

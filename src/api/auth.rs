@@ -1,14 +1,14 @@
 //! Who is calling, and what they may do. Tokens for people and programs, certificates for agents.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use kgit_protocol::ids::{Digest, hex};
+use kgit_protocol::ids::{Digest, NodeName, hex};
 use kgit_protocol::time::Timestamp;
 use thiserror::Error;
 
@@ -17,7 +17,9 @@ use crate::api::error::{AgentError, ApiError};
 use crate::api::limit::{ClientKey, impatient};
 use crate::api::records::{Records, RecordsError};
 use crate::api::state::Api;
+use crate::domain::node::Departed;
 use crate::domain::token::{Role, Token};
+use crate::domain::world::{World, departed_key, node_key};
 use crate::kube::status::Status;
 
 /// What every token starts with: names the format.
@@ -170,7 +172,7 @@ pub struct TokenCache {
 struct ReadTokens {
     at: Instant,
     second_looks: u32,
-    tokens: std::sync::Arc<Vec<Token>>,
+    tokens: Arc<Vec<Token>>,
 }
 
 impl TokenCache {
@@ -181,19 +183,19 @@ impl TokenCache {
         records: &dyn Records,
         id: &str,
         now: Instant,
-    ) -> Result<std::sync::Arc<Vec<Token>>, RecordsError> {
+    ) -> Result<Arc<Vec<Token>>, RecordsError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |read: &&mut ReadTokens| now.saturating_duration_since(read.at) < TOKENS_FRESH;
         if let Some(read) = read.as_mut().filter(fresh) {
             let is_known = read.tokens.iter().any(|token| token.id == id);
             if !is_known && read.second_looks < MAX_SECOND_LOOKS {
                 read.second_looks += 1;
-                read.tokens = std::sync::Arc::new(records.tokens()?);
+                read.tokens = Arc::new(records.tokens()?);
             }
-            return Ok(std::sync::Arc::clone(&read.tokens));
+            return Ok(Arc::clone(&read.tokens));
         }
-        let tokens = std::sync::Arc::new(records.tokens()?);
-        let shared = std::sync::Arc::clone(&tokens);
+        let tokens = Arc::new(records.tokens()?);
+        let shared = Arc::clone(&tokens);
         *read = Some(ReadTokens { at: now, second_looks: 0, tokens });
         Ok(shared)
     }
@@ -263,36 +265,77 @@ fn caller_of(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     Ok(Caller { name: token.name, role: token.role, token_id: token.id })
 }
 
-/// Lets a request of an agent through if its certificate is the one of a node that is a member.
-pub async fn require_node(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    match member_of(&api, request.extensions().get::<Peer>()) {
-        Ok(identity) => {
-            request.extensions_mut().insert(identity);
-            next.run(request).await
+/// What a machine with a certificate of this cluster is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Member,
+    /// It was a member, and left or was taken out.
+    Departed(Arc<Departed>),
+    /// No record tells of it.
+    Unknown,
+}
+
+impl Standing {
+    pub fn of(world: &World, identity: &NodeIdentity) -> Self {
+        let node = world.nodes.get(&node_key(&identity.node));
+        if node.is_some_and(|node| node.key_digest == identity.key_digest) {
+            return Self::Member;
         }
-        Err(error) => error.into_response(),
+        match world.departed.get(&departed_key(&identity.key_digest)) {
+            Some(departed) => Self::Departed(Arc::clone(&departed.value)),
+            None => Self::Unknown,
+        }
+    }
+
+    /// What one that is no member is told.
+    pub fn must_be_member(&self, node: &NodeName) -> Result<(), AgentError> {
+        let (reason, message) = match self {
+            Self::Member => return Ok(()),
+            Self::Departed(departed) => (
+                "NodeRemoved",
+                format!(
+                    "node `{node}` was taken out of the cluster at {}; `kgit agent leave` here \
+                     clears up, and a new token (--token-file) makes it a member again",
+                    departed.at
+                ),
+            ),
+            Self::Unknown => (
+                "NotAMember",
+                format!(
+                    "node `{node}` with this key is not a member of the cluster; join again with \
+                     a new token"
+                ),
+            ),
+        };
+        Err(AgentError::new(StatusCode::FORBIDDEN, reason, message))
     }
 }
 
-fn member_of(api: &Api, peer: Option<&Peer>) -> Result<NodeIdentity, AgentError> {
-    use axum::http::StatusCode;
-    let identity = peer.and_then(|peer| peer.node.clone()).ok_or_else(|| {
-        let message = "an agent identifies itself by its certificate; join first";
-        AgentError::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
-    })?;
-    let view = api.master.view();
-    let node = view.world.nodes.get(&crate::domain::world::node_key(&identity.node));
-    match node {
-        Some(node) if node.key_digest == identity.key_digest => Ok(identity),
-        _ => {
-            let message = format!(
-                "node `{}` with this key is not a member of the cluster (it left, or its name was \
-                 reset); join again with a new token",
-                identity.node
-            );
-            Err(AgentError::new(StatusCode::FORBIDDEN, "NotAMember", message))
-        }
+/// Lets a request of an agent through if its certificate is the one of a node that is a member.
+pub async fn require_node(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let standing = request.extensions().get::<NodeIdentity>().map(|identity| {
+        Standing::of(&api.master.view().world, identity).must_be_member(&identity.node)
+    });
+    match standing {
+        Some(Ok(())) => next.run(request).await,
+        Some(Err(error)) => error.into_response(),
+        None => without_certificate().into_response(),
     }
+}
+
+/// Lets a request of an agent through if it has a certificate of this cluster.
+pub async fn require_certificate(mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    let Some(identity) = peer.and_then(|peer| peer.node.clone()) else {
+        return without_certificate().into_response();
+    };
+    request.extensions_mut().insert(identity);
+    next.run(request).await
+}
+
+fn without_certificate() -> AgentError {
+    let message = "an agent identifies itself by its certificate; join first";
+    AgentError::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
 }
 
 #[cfg(test)]

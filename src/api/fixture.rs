@@ -30,7 +30,7 @@ use crate::domain::node::Node;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::{Effect, Record, World, node_key};
 use crate::manifest::catalog::Catalog;
-use crate::master::event::{Event, Refused};
+use crate::master::event::{Credential, Event, Refused};
 use crate::master::handle::Handle;
 use crate::master::view::{Committed, RowChange, SourceStatus, View};
 
@@ -272,8 +272,12 @@ fn spend(order: &TokenOrder, records: &FakeRecords) -> Result<(), Refused> {
 
 fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
     match event {
-        Event::Join { join, key_digest, spends, reply } => {
-            if let Err(refused) = spends.map_or(Ok(()), |order| spend(&order, records)) {
+        Event::Join { join, key_digest, shows, reply } => {
+            let spent = match &shows {
+                Credential::Token(Some(order)) => spend(order, records),
+                Credential::Token(None) | Credential::Key | Credential::Certificate => Ok(()),
+            };
+            if let Err(refused) = spent {
                 let _ = reply.send(Err(refused));
                 return Vec::new();
             }

@@ -100,7 +100,8 @@ struct NamedFenceArgs {
 
 /// Take out a node that is gone for good
 ///
-/// Its pods are replaced; claims whose data is on it are shown as lost.
+/// Its pods are replaced; claims whose data is on it are shown as lost. If it comes back all the
+/// same, it ends what it runs.
 #[derive(Debug, Args)]
 struct RemoveArgs {
     /// The node's name
@@ -109,8 +110,8 @@ struct RemoveArgs {
 
 /// Free the name of a node that is gone for good
 ///
-/// Its pods are placed anew, and another machine may join under its name. If the old machine still
-/// runs, its containers go on there without the master knowing.
+/// Its pods are placed anew, and another machine may join under its name. If the old machine comes
+/// back, it ends what it runs.
 #[derive(Debug, Args)]
 struct ResetArgs {
     /// The node's name

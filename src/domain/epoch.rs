@@ -1,6 +1,7 @@
 //! A new epoch: what a restored master begins with, before it has heard of anybody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kgit_protocol::assignment::{Stamp, content_digest};
 use kgit_protocol::ids::{Digest, Epoch, Generation};
@@ -10,6 +11,10 @@ use crate::domain::node::{Doubt, Node};
 use crate::domain::record::Meta;
 use crate::domain::world::{Effect, Record, Table, World};
 
+/// How long a restored master listens for nodes that joined after the backup, before it starts
+/// anew what may run on one of them. Twice as long as agents wait between two tries at most.
+pub const LISTENS: Duration = Duration::from_secs(30);
+
 /// Begins an epoch after `newest`. Every node is told to go on with what it has, and is in doubt
 /// until it says what that is; pods that had no place may have been given one since, and are made
 /// anew. `knows_less`: somebody has orders that are not on record.
@@ -17,7 +22,8 @@ pub fn begin(world: &World, newest: Epoch, knows_less: bool, now: Timestamp) -> 
     let epoch = after(world.meta.epoch.max(newest), now);
     let issued = Stamp { epoch, generation: Generation(1), digest: go_on_digest() };
     let restored = world.meta.restored || knows_less;
-    let meta = Effect::Meta(Arc::new(Meta { epoch, restored, ..(*world.meta).clone() }));
+    let listens = Some(now.after(LISTENS));
+    let meta = Effect::Meta(Arc::new(Meta { epoch, restored, listens, ..(*world.meta).clone() }));
     let nodes = world.nodes.iter().map(|(key, row)| {
         let node = Arc::new(in_doubt(&row.value, issued.clone()));
         Effect::Put(key.clone(), Record::Node(node))

@@ -38,6 +38,9 @@ pub struct Meta {
     pub held: Option<Held>,
     /// The master found itself restored from a backup: removals wait for a confirmation.
     pub restored: bool,
+    /// Until when a restored master listens for nodes that it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listens: Option<Timestamp>,
     /// Where services get their addresses: chosen at the master's first start, then fixed.
     #[serde(default)]
     pub service_range: Option<Ipv4Net>,

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use kgit_protocol::ids::{ClusterId, NodeName, PodUid};
+use kgit_protocol::ids::{ClusterId, Digest, NodeName, PodUid};
 use kgit_protocol::pod::Protocol;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::domain::autoscaling::AutoscalerState;
 use crate::domain::index::{Index, Label};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::load::Load;
-use crate::domain::node::Node;
+use crate::domain::node::{Departed, Node};
 use crate::domain::record::{
     Applied, BudgetState, ClaimState, CronJobState, DaemonSetState, DeploymentState, EventLog,
     JobState, Meta, Pod, Pruned, ReplicaSet, Revision, StatefulSetState, VolumeState,
@@ -77,6 +77,8 @@ pub struct World {
     pub volumes: Rows<VolumeState>,
     pub pods: Rows<Pod>,
     pub nodes: Rows<Node>,
+    /// By [`departed_key`].
+    pub departed: Rows<Departed>,
     pub events: Rows<EventLog>,
     index: Index,
 }
@@ -100,6 +102,7 @@ pub enum Record {
     Volume(Arc<VolumeState>),
     Pod(Arc<Pod>),
     Node(Arc<Node>),
+    Departed(Arc<Departed>),
     Events(Arc<EventLog>),
 }
 
@@ -121,11 +124,12 @@ pub enum Table {
     Volume,
     Pod,
     Node,
+    Departed,
     Events,
 }
 
 impl Table {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Object,
         Self::Pruned,
         Self::Deployment,
@@ -142,6 +146,7 @@ impl Table {
         Self::Volume,
         Self::Pod,
         Self::Node,
+        Self::Departed,
         Self::Events,
     ];
 }
@@ -173,6 +178,7 @@ impl Record {
             Self::Volume(_) => Table::Volume,
             Self::Pod(_) => Table::Pod,
             Self::Node(_) => Table::Node,
+            Self::Departed(_) => Table::Departed,
             Self::Events(_) => Table::Events,
         }
     }
@@ -181,6 +187,11 @@ impl Record {
 /// The key under which a node's row stands.
 pub fn node_key(name: &NodeName) -> ObjectKey {
     ObjectKey::new(Kind::Node, "", name.as_str())
+}
+
+/// The key under which a machine that is no member any more stands: names may be given again.
+pub fn departed_key(key_digest: &Digest) -> ObjectKey {
+    ObjectKey::new(Kind::Node, "", key_digest.as_str())
 }
 
 impl World {
@@ -206,6 +217,7 @@ impl World {
             volumes: Rows::new(),
             pods: Rows::new(),
             nodes: Rows::new(),
+            departed: Rows::new(),
             events: Rows::new(),
             index: Index::default(),
         }
@@ -240,6 +252,7 @@ impl World {
             Record::Volume(value) => insert(&mut self.volumes, key, value, version),
             Record::Pod(value) => insert(&mut self.pods, key, value, version),
             Record::Node(value) => insert(&mut self.nodes, key, value, version),
+            Record::Departed(value) => insert(&mut self.departed, key, value, version),
             Record::Events(value) => insert(&mut self.events, key, value, version),
         }
         self.reindex(key, record);
@@ -264,6 +277,7 @@ impl World {
             Table::Volume => drop(self.volumes.remove(key)),
             Table::Pod => drop(self.pods.remove(key)),
             Table::Node => drop(self.nodes.remove(key)),
+            Table::Departed => drop(self.departed.remove(key)),
             Table::Events => drop(self.events.remove(key)),
         }
     }
@@ -290,6 +304,7 @@ impl World {
             Table::Volume => of(&self.volumes, key, Record::Volume),
             Table::Pod => of(&self.pods, key, Record::Pod),
             Table::Node => of(&self.nodes, key, Record::Node),
+            Table::Departed => of(&self.departed, key, Record::Departed),
             Table::Events => of(&self.events, key, Record::Events),
         }
     }

@@ -13,9 +13,11 @@ use kgit_protocol::usage::Usage;
 use crate::domain::audit::Trigger;
 use crate::domain::desired::Desired;
 use crate::domain::diagnostic::Diagnostic;
+use crate::domain::epoch;
 use crate::domain::key::ObjectKey;
 use crate::domain::node::Node;
 use crate::domain::plan::{Dirty, Plan, Waiting};
+use crate::domain::record::Meta;
 use crate::domain::resource::ReferenceKind;
 use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::graph;
@@ -134,7 +136,7 @@ impl Core {
         }
         let timer = self.agenda.timers.get_min().map(|(at, _)| *at);
         let lease = self.agenda.leases.get_min().map(|(at, _)| *at);
-        [timer, lease].into_iter().flatten().min()
+        [timer, lease, self.world.meta.listens].into_iter().flatten().min()
     }
 
     /// Applies effects as part of this turn's transaction.
@@ -170,12 +172,20 @@ impl Core {
             let anew = Node { heard_since, failing, ..(*node.value).clone() };
             Effect::Put(key.clone(), Record::Node(Arc::new(anew)))
         });
-        let anew: Vec<Effect> = anew.collect();
+        let listens = self.world.meta.listens.map(|_| {
+            let listens = Some(now.after(epoch::LISTENS));
+            Effect::Meta(Arc::new(Meta { listens, ..(*self.world.meta).clone() }))
+        });
+        let anew: Vec<Effect> = anew.chain(listens).collect();
         self.apply(batch, anew);
     }
 
     /// Due timers, and nodes that were not heard of for too long.
     fn expire(&mut self, batch: &mut Batch) {
+        if self.world.meta.listens.is_some_and(|until| until <= batch.now) {
+            let meta = Meta { listens: None, ..(*self.world.meta).clone() };
+            self.tell_all_nodes(batch, vec![Effect::Meta(Arc::new(meta))]);
+        }
         while let Some((at, key)) = self.agenda.timers.get_min().cloned() {
             if at > batch.now {
                 break;

@@ -31,12 +31,12 @@ pub enum Event {
     ServiceRange {
         range: Ipv4Net,
     },
-    /// A node asks to join; its token was checked, its key's digest taken from its request. The
-    /// token is spent in the transaction that records the node: a crash costs neither or both.
+    /// A node asks to join; what it shows for it was checked, its key's digest taken from its
+    /// request.
     Join {
         join: Box<Join>,
         key_digest: Digest,
-        spends: Option<TokenOrder>,
+        shows: Credential,
         reply: Reply<()>,
     },
     /// A node says what set it has; the answer waits in the view.
@@ -124,6 +124,18 @@ pub enum Event {
     /// Some deadline has come; the loop knows which.
     Timer,
     Shutdown,
+}
+
+/// What a node that asks to join has to show for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A token, and what its use costs it: that is spent in the transaction that records the
+    /// node, so that a crash costs neither or both.
+    Token(Option<TokenOrder>),
+    /// The key that a member of this name joined with: it asks again.
+    Key,
+    /// A certificate of this cluster for its name and key.
+    Certificate,
 }
 
 /// Where the answer goes; a caller that went away is nobody's error.

@@ -10,6 +10,7 @@ pub mod core;
 pub mod event;
 pub mod handle;
 mod lease;
+mod members;
 mod nodes;
 mod orders;
 mod pods;

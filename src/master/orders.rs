@@ -4,26 +4,24 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use kgit_protocol::assignment::Stamp;
-use kgit_protocol::ids::{Digest, Epoch, Generation, NodeName};
-use kgit_protocol::messages::{AuditHead, Join, Report};
+use kgit_protocol::ids::{Epoch, NodeName};
+use kgit_protocol::messages::{AuditHead, Report};
 use kgit_protocol::time::Timestamp;
 use kgit_protocol::usage::Usage;
 
 use crate::domain::audit::Trigger;
 use crate::domain::epoch;
 use crate::domain::key::{Kind, ObjectKey};
-use crate::domain::node::{Doubt, Node};
+use crate::domain::node::Doubt;
 use crate::domain::plan::Dirty;
 use crate::domain::record::{Held, Meta};
 use crate::domain::service::of_the_api;
-use crate::domain::token::TokenOrder;
-use crate::domain::world::{Effect, Record, Table, World, node_key};
+use crate::domain::world::{Effect, World, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
 use crate::master::event::{Event, Refused, Reply};
-use crate::master::nodes::with_orders;
 use crate::master::tokens;
-use crate::plan::{self, assignments, autoscaler, observe};
+use crate::plan::{self, autoscaler, observe};
 use crate::store::Store;
 use crate::store::error::StoreError;
 
@@ -55,8 +53,8 @@ impl Core {
                 self.source.checked = batch.now;
             }
             Event::ServiceRange { range } => self.settle_range(batch, range),
-            Event::Join { join, key_digest, spends, reply } => {
-                self.join(batch, &join, key_digest, spends, reply, store);
+            Event::Join { join, key_digest, shows, reply } => {
+                self.join(batch, &join, key_digest, shows, reply, store);
             }
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
@@ -106,73 +104,6 @@ impl Core {
         self.apply(batch, [Effect::Meta(Arc::new(meta))]);
         let services = self.world.objects_of(Kind::Service).map(|row| row.resource.key.clone());
         batch.mark(services.chain([of_the_api()]).collect::<Vec<_>>());
-    }
-
-    fn join(
-        &mut self,
-        batch: &mut Batch,
-        join: &Join,
-        key_digest: Digest,
-        spends: Option<TokenOrder>,
-        reply: Reply<()>,
-        store: &Store,
-    ) {
-        let admitted = self.admit(join, &key_digest).and_then(|known| {
-            spends.map_or(Ok(()), |order| tokens::add(order, batch, store)).map(|()| known)
-        });
-        let known = match admitted {
-            Ok(known) => known,
-            Err(refused) => return drop(reply.send(Err(refused))),
-        };
-        let key = node_key(&join.node);
-        let node = match known {
-            Some(node) => Node {
-                labels: with_orders(labels(join), &node.label_orders),
-                network: join.network,
-                key_digest,
-                ..node
-            },
-            None => self.new_node(batch, join, key_digest),
-        };
-        self.apply(batch, [Effect::Put(key.clone(), Record::Node(Arc::new(node)))]);
-        let what = "joined".to_owned();
-        batch.triggers.push(Trigger::Node { node: join.node.to_string(), what });
-        batch.mark([key]);
-        batch.answers.push(Answer::Done(reply));
-    }
-
-    /// The node as it is known, if it is the same machine; another may not take its name.
-    fn admit(&self, join: &Join, key_digest: &Digest) -> Result<Option<Node>, Refused> {
-        let known = self.world.nodes.get(&node_key(&join.node)).map(|row| (*row.value).clone());
-        let taken = known.as_ref().is_some_and(|node| {
-            !node.key_digest.as_str().is_empty() && node.key_digest != *key_digest
-        });
-        if taken {
-            let message = format!(
-                "a node `{0}` with another key is a member already; choose another name, or \
-                 run `kgit node reset {0}` if it is gone for good",
-                join.node
-            );
-            return Err(Refused { reason: "NameTaken", message });
-        }
-        Ok(known)
-    }
-
-    fn new_node(&self, batch: &Batch, join: &Join, key_digest: Digest) -> Node {
-        let issued = Stamp {
-            epoch: self.world.meta.epoch,
-            generation: Generation(0),
-            digest: assignments::empty_digest(),
-        };
-        let uid = plan::node_uid(&self.world.cluster, &join.node);
-        let (name, network) = (join.node.clone(), join.network);
-        let node = Node::new(name, uid, batch.now, network, key_digest, issued);
-        // Only where the repo asks for it does anything move.
-        let filling = self.world.meta.settings.rebalance_budget.map(|_| batch.now);
-        // It may have been a member in what was lost.
-        let known = node.issued.clone();
-        let doubt = self.world.meta.restored.then_some(Doubt::Unheard { known });
-        Node { labels: labels(join), filling, doubt, ..node }
     }
 
     fn pulled(
@@ -225,7 +156,7 @@ impl Core {
     }
 
     /// Applies what every node's orders depend on.
-    fn tell_all_nodes(&mut self, batch: &mut Batch, effects: Vec<Effect>) {
+    pub(super) fn tell_all_nodes(&mut self, batch: &mut Batch, effects: Vec<Effect>) {
         self.apply(batch, effects);
         let nodes: Vec<ObjectKey> = self.world.nodes.keys().cloned().collect();
         batch.mark(nodes);
@@ -278,28 +209,9 @@ impl Core {
         self.usages.insert(name.clone(), usage);
     }
 
-    /// The node's agent stopped and removed its pods before it said goodbye.
-    fn left(&mut self, batch: &mut Batch, name: &NodeName, reply: Reply<()>) {
-        self.forget_node(batch, name);
-        batch.triggers.push(Trigger::Node { node: name.to_string(), what: "left".to_owned() });
-        batch.answers.push(Answer::Done(reply));
-    }
-
-    pub(super) fn forget_node(&mut self, batch: &mut Batch, name: &NodeName) {
-        self.forget_pods(batch, name);
-        self.apply(batch, [Effect::Remove(node_key(name), Table::Node)]);
-        self.heartbeats.remove(name);
-        self.usages.remove(name);
-        if let Some(last) = self.reports.remove(name) {
-            batch.reports.push((name.clone(), Some(last)));
-        }
-        // Whose pods it had is not all: DaemonSets count nodes.
-        batch.mark([node_key(name)]);
-    }
-
     fn approve(&mut self, batch: &mut Batch, plan: String, by: String, reply: Reply<String>) {
         if plan == RESTORED && self.world.meta.restored {
-            let meta = Meta { restored: false, ..(*self.world.meta).clone() };
+            let meta = Meta { restored: false, listens: None, ..(*self.world.meta).clone() };
             self.tell_all_nodes(batch, vec![Effect::Meta(Arc::new(meta))]);
             self.reconsider_held(batch);
             batch.triggers.push(Trigger::Approval { by, what: plan });
@@ -372,32 +284,6 @@ impl Core {
         batch.ordered_by(by, "that commits no longer wait".to_owned());
         batch.answers.push(Answer::Done(reply));
     }
-
-    fn reset_node(&mut self, batch: &mut Batch, name: &NodeName, by: String, reply: Reply<()>) {
-        if !self.world.nodes.contains_key(&node_key(name)) {
-            let message = format!("there is no node `{name}`");
-            drop(reply.send(Err(Refused { reason: "NotFound", message })));
-            return;
-        }
-        if self.world.nodes.get(&node_key(name)).is_some_and(|node| node.heard == Some(true)) {
-            let message = format!(
-                "node `{name}` is heard of: `kgit agent leave` there takes it out for good, and a \
-                 node that is lost can be reset once it is not ready"
-            );
-            drop(reply.send(Err(Refused { reason: "NodeReady", message })));
-            return;
-        }
-        self.forget_node(batch, name);
-        batch.triggers.push(Trigger::Api { by, what: format!("reset of node {name}") });
-        batch.answers.push(Answer::Done(reply));
-    }
-}
-
-fn labels(join: &Join) -> crate::domain::selector::Labels {
-    let mut labels = join.labels.clone();
-    labels.insert("kubernetes.io/hostname".to_owned(), join.node.to_string());
-    labels.insert("kubernetes.io/os".to_owned(), "linux".to_owned());
-    labels
 }
 
 fn unknown_orders(node: &NodeName) -> Trigger {

@@ -20,7 +20,7 @@ use crate::domain::node::Node;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::node_key;
 use crate::master::core::{Core, Turn};
-use crate::master::event::{Event, Refused};
+use crate::master::event::{Credential, Event, Refused};
 use crate::master::view::SourceStatus;
 use crate::store::Store;
 
@@ -107,8 +107,8 @@ fn join(name: &str, spends: Option<&str>) -> (Event, Answered<()>) {
         network: PodNetwork { range: "10.77.0.0/24".parse().unwrap() },
     });
     let key_digest = Digest::of(name.as_bytes());
-    let spends = spends.map(|id| TokenOrder::Spend { id: id.to_owned() });
-    (Event::Join { join, key_digest, spends, reply }, answer)
+    let shows = Credential::Token(spends.map(|id| TokenOrder::Spend { id: id.to_owned() }));
+    (Event::Join { join, key_digest, shows, reply }, answer)
 }
 
 fn report(node: &str, sequence: u64) -> (Event, Answered<u64>) {

@@ -13,10 +13,18 @@ use crate::domain::record::Pod;
 use crate::domain::words::counted;
 use crate::domain::world::World;
 
+const NEWCOMERS: &str =
+    "nodes that joined after the backup that the master was restored from, for half a minute";
+
 /// Why a pod has no place, though there may be room: another one like it may be running where the
 /// records don't tell of it.
 pub fn forbids(world: &World, pod: &Pod) -> Option<String> {
-    let node = world.doubtful_nodes().next().filter(|_| must_not_run_twice(pod))?;
+    if !must_not_run_twice(pod) {
+        return None;
+    }
+    let Some(node) = world.doubtful_nodes().next() else {
+        return world.meta.listens.map(|_| NEWCOMERS.to_owned());
+    };
     Some(format!("node `{}`, which {}", node.name, words(node.doubt.as_ref()?)))
 }
 

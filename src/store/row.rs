@@ -99,6 +99,7 @@ fn encode(record: &Record) -> serde_json::Result<String> {
         Record::Volume(value) => serde_json::to_string(&**value),
         Record::Pod(value) => serde_json::to_string(&**value),
         Record::Node(value) => serde_json::to_string(&**value),
+        Record::Departed(value) => serde_json::to_string(&**value),
         Record::Events(value) => serde_json::to_string(&**value),
     }
 }
@@ -124,6 +125,7 @@ fn decode(table: Table, body: &str) -> serde_json::Result<Record> {
         Table::Volume => Record::Volume(arc(body)?),
         Table::Pod => Record::Pod(arc(body)?),
         Table::Node => Record::Node(arc(body)?),
+        Table::Departed => Record::Departed(arc(body)?),
         Table::Events => Record::Events(arc(body)?),
     })
 }
@@ -179,5 +181,6 @@ statements! {
     Volume => "volume",
     Pod => "pod",
     Node => "node",
+    Departed => "departed",
     Events => "event_log",
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use kgit_agent::journal::Journal;
 use kgit_agent::link::https::HttpsLink;
-use kgit_agent::link::join::{join, new_key};
+use kgit_agent::link::join::{Application, join, new_key};
 use kgit_agent::link::token::JoinToken;
 use kgit_agent::node::Node;
 use kgit_agent::policy::{Forbidden, NodePolicy};
@@ -199,8 +199,14 @@ async fn agent(index: usize, dir: PathBuf, url: &str, token: &JoinToken) -> Work
     let name = NodeName::new(format!("node-{index}"));
     let range: Ipv4Net = format!("10.{}.{}.0/24", 200 + index / 256, index % 256).parse().unwrap();
     let key = new_key().unwrap();
-    let labels = std::collections::BTreeMap::new();
-    let joined = join(url, token, &key, &name, &labels, PodNetwork { range }).await.unwrap();
+    let application = Application {
+        node: name,
+        key: key.clone(),
+        labels: Default::default(),
+        network: PodNetwork { range },
+        token: Some(token.clone()),
+    };
+    let joined = join(url, &application).await.unwrap();
     let link = HttpsLink::new(url, &joined.authority, &joined.certificate, &key).unwrap();
     let journal = Journal::open(&dir).unwrap();
     let spec_key = journal.spec_key([7; 32]).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kgit::domain::world::World;
 use kgit::master::core::Core;
-use kgit::master::event::Event;
+use kgit::master::event::{Credential, Event};
 use kgit::master::view::SourceStatus;
 use kgit::plan::assignments;
 use kgit::source::Source as _;
@@ -76,7 +76,7 @@ impl Master {
             network: PodNetwork { range },
         });
         let key_digest = Digest::of(node.as_str().as_bytes());
-        self.turn(vec![Event::Join { join, key_digest, spends: None, reply }]);
+        self.turn(vec![Event::Join { join, key_digest, shows: Credential::Token(None), reply }]);
         let capacity =
             Capacity { cpu_millis: 64_000, memory_bytes: 64 << 30, pods: 250, disk_bytes: 1 << 40 };
         let about = NodeObservation { capacity, ..NodeObservation::default() };

@@ -7,6 +7,7 @@ mod brakes;
 mod by_itself;
 mod clients;
 mod cluster;
+mod comebacks;
 mod configs;
 mod crashes;
 mod drains;

@@ -1,6 +1,6 @@
 //! A master on one host and agents on others, each with an engine of its own; `office` is the master's host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ const OFFICE: &str = "office";
 pub struct Office {
     // Dropped in this order: processes, then what they use.
     pub agents: Vec<Agent>,
-    _master: Process,
+    master: Option<Process>,
     pub face: Face,
     pub repo: Repo,
     pub hosts: Rc<Hosts>,
@@ -38,36 +38,78 @@ impl Office {
         let repo = Repo::new(room.path());
         repo.write("README.md", "# Our cluster\n").commit("begin");
         repo.push();
-        let data = room.join("data");
-        let mut command = kgit_on(&hosts, OFFICE);
-        command.args(["master", "--branch", "main", "--listen", &format!("0.0.0.0:{PORT}")]);
-        command.args(["--advertise", &hosts.address(OFFICE)]);
-        command.arg("--source").arg(&repo.bare).arg("--data").arg(&data);
-        let master = Process::start(command, &room.join("master.log"));
         let there = Rc::clone(&hosts);
         let place = Box::new(move |program: &str| there.command(OFFICE, program));
-        let face = Face::new(place, room.path(), &data);
-        face.until("an answer of the master", || face.status());
-        Self { agents: Vec::new(), _master: master, face, repo, hosts, room }
+        let face = Face::new(place, room.path(), &room.join("data"));
+        let mut office = Self { agents: Vec::new(), master: None, face, repo, hosts, room };
+        office.start_master();
+        office
+    }
+
+    fn start_master(&mut self) {
+        let mut command = kgit_on(&self.hosts, OFFICE);
+        command.args(["master", "--branch", "main", "--listen", &format!("0.0.0.0:{PORT}")]);
+        command.args(["--advertise", &self.hosts.address(OFFICE)]);
+        command.arg("--source").arg(&self.repo.bare).arg("--data").arg(self.room.join("data"));
+        self.master = Some(Process::start(command, &self.room.join("master.log")));
+        self.face.until("an answer of the master", || self.face.status());
+    }
+
+    /// A copy of what the master must not forget, as of now.
+    pub fn back_up(&self) -> PathBuf {
+        let file = self.room.join("backup");
+        let done = self.face.kgit(&["backup", &file.to_string_lossy()]);
+        assert_eq!(done.code, 0, "{done}");
+        file
+    }
+
+    /// The master dies, and goes on from a copy.
+    pub fn restore(&mut self, backup: &Path) {
+        self.master.take().expect("a master runs").kill();
+        let mut command = kgit_on(&self.hosts, OFFICE);
+        command.arg("restore").arg(backup).arg("--data").arg(self.room.join("data"));
+        let done = Ran::of(&mut command);
+        assert_eq!(done.code, 0, "{done}");
+        self.start_master();
+    }
+
+    /// What a join token is in.
+    pub fn token(&self, host: &str) -> PathBuf {
+        let token = self.face.kgit(&["token", "create", "--role", "join", "--name", host]);
+        assert_eq!(token.code, 0, "{token}");
+        let file = self.room.join(&format!("{host}.token"));
+        std::fs::write(&file, token.out.trim()).expect("the token can be written");
+        file
+    }
+
+    /// An agent's process, with what is added to its command line.
+    pub fn start_agent(&self, host: &str, token: Option<&Path>) -> Process {
+        let mut command = self.agent(host);
+        if let Some(token) = token {
+            command.arg("--token-file").arg(token);
+        }
+        Process::start(command, &self.room.join(&format!("{host}.log")))
     }
 
     /// Makes a token, and joins a host with it; returns when pods may go there.
     pub fn join(&mut self, host: &str, images: &[&str]) -> usize {
         let engine = Engine::at(&self.hosts.engine(host));
         self.hosts.load(host, images);
-        let token = self.face.kgit(&["token", "create", "--role", "join", "--name", host]);
-        assert_eq!(token.code, 0, "{token}");
-        let file = self.room.join(&format!("{host}.token"));
-        std::fs::write(&file, token.out.trim()).expect("the token can be written");
-        let mut command = self.agent(host);
-        command.arg("--token-file").arg(&file);
-        let process = Process::start(command, &self.room.join(&format!("{host}.log")));
+        let process = self.start_agent(host, Some(&self.token(host)));
         self.face.until(&format!("pods may go to {host}"), || {
             let known = self.face.object("nodes", host)?["status"]["capacity"]["pods"] != "0";
             (known && self.node_is_ready(host)).then_some(())
         });
         self.agents.push(Agent { engine, process });
         self.agents.len() - 1
+    }
+
+    /// Its agent ends, and starts with a token.
+    pub fn restart_agent(&mut self, index: usize, host: &str, token: &Path) {
+        let old = self.agents.remove(index);
+        old.process.terminate();
+        let process = self.start_agent(host, Some(token));
+        self.agents.insert(index, Agent { engine: old.engine, process });
     }
 
     /// The agent's command line on a host, without a token.

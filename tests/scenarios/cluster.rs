@@ -15,7 +15,7 @@ use kgit::domain::plan::{Dirty, Step, Waiting};
 use kgit::domain::record::{Meta, Pod};
 use kgit::domain::world::{Effect, Table, World, node_key};
 use kgit::master::core::Core;
-use kgit::master::event::{Event, Refused};
+use kgit::master::event::{Credential, Event, Refused};
 use kgit::master::view::SourceStatus;
 use kgit::plan::{assignments, forecast, text};
 use kgit::store::Store;
@@ -104,17 +104,7 @@ impl Cluster {
 
     /// Its pods get addresses of this range.
     pub fn join_with(&mut self, name: &str, range: &str) {
-        let (reply, _answer) = oneshot::channel();
-        let join = Join {
-            version: 1,
-            token: String::new(),
-            node: NodeName::new(name),
-            labels: BTreeMap::new(),
-            certificate_request: String::new(),
-            network: PodNetwork { range: range.parse().unwrap() },
-        };
-        let key_digest = Digest::of(name.as_bytes());
-        self.turn(vec![Event::Join { join: Box::new(join), key_digest, spends: None, reply }]);
+        self.ask_to_join(name, range, Credential::Token(None)).unwrap();
         let node = NodeObservation {
             capacity: Capacity {
                 cpu_millis: 4000,
@@ -125,6 +115,27 @@ impl Cluster {
             ..NodeObservation::default()
         };
         self.report(name, Some(node), Vec::new());
+    }
+
+    /// No more than that: the node says nothing of itself.
+    pub fn ask_to_join(
+        &mut self,
+        name: &str,
+        range: &str,
+        shows: Credential,
+    ) -> Result<(), Refused> {
+        let (reply, mut answer) = oneshot::channel();
+        let join = Join {
+            version: 1,
+            token: String::new(),
+            node: NodeName::new(name),
+            labels: BTreeMap::new(),
+            certificate_request: String::new(),
+            network: PodNetwork { range: range.parse().unwrap() },
+        };
+        let key_digest = Digest::of(name.as_bytes());
+        self.turn(vec![Event::Join { join: Box::new(join), key_digest, shows, reply }]);
+        answer.try_recv().unwrap()
     }
 
     /// `kgit agent leave` on the node.

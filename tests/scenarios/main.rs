@@ -16,6 +16,7 @@ mod jobs;
 mod large_histories;
 mod lost;
 mod manifests;
+mod members;
 mod nodes;
 mod preemption;
 mod promises;

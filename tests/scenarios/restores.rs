@@ -23,7 +23,7 @@ fn restored() -> Cluster {
 }
 
 /// What the node runs, told after it has taken the first orders of the new epoch.
-fn tells(cluster: &mut Cluster, node: &str, pods: Vec<PodObservation>) {
+pub fn tells(cluster: &mut Cluster, node: &str, pods: Vec<PodObservation>) {
     for uid in pods_on(cluster, node) {
         if !pods.iter().any(|pod| pod.uid == uid) {
             let gone = PodObservation::bare(uid.clone(), PodPhase::Gone);
@@ -33,7 +33,7 @@ fn tells(cluster: &mut Cluster, node: &str, pods: Vec<PodObservation>) {
     cluster.report_all(node, None, pods, true);
 }
 
-fn running(uid: &PodUid) -> PodObservation {
+pub fn running(uid: &PodUid) -> PodObservation {
     PodObservation { ready: true, ..PodObservation::bare(uid.clone(), PodPhase::Running) }
 }
 

@@ -12,7 +12,7 @@ use kgit_agent::node::Node;
 use kgit_agent::runtime::sim::Sim;
 use kgit_agent::runtime::{Event, NetworkState, Runtime as _, Scope};
 use kgit_agent::worker::outbox::Outbox;
-use kgit_protocol::ids::{BootId, ClusterId, NodeName, PodUid};
+use kgit_protocol::ids::{BootId, ClusterId, Digest, NodeName, PodUid};
 use kgit_protocol::observation::{Capacity, NodeObservation};
 use kgit_protocol::time::Timestamp;
 
@@ -41,6 +41,10 @@ pub struct Agent {
     pub dead: bool,
     /// Taken out of the cluster, or never to come back to it.
     pub left: bool,
+    /// A member once: it has a certificate.
+    pub certified: bool,
+    /// Somebody gave it a token to join again with.
+    pub token: bool,
     /// Pods that were ever ordered to run here, as the agent took it.
     pub given: BTreeSet<PodUid>,
     /// The newest place that the agent ever had orders of.
@@ -128,6 +132,8 @@ impl Agent {
             engine_hangs_until: now,
             dead: false,
             left: false,
+            certified: false,
+            token: false,
             given: BTreeSet::new(),
             newest: None,
             heard_at: now,
@@ -158,6 +164,10 @@ impl Agent {
             labels.insert("disk".to_owned(), "ssd".to_owned());
         }
         labels
+    }
+
+    pub fn key_digest(&self) -> Digest {
+        Digest::of(self.name.as_str().as_bytes())
     }
 
     pub fn scope(&self, cluster: &ClusterId) -> Scope {

@@ -9,9 +9,8 @@ use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::plan::Waits;
 use kgit::domain::record::Pod;
 use kgit::domain::world::World;
-use kgit::master::event::Event;
+use kgit::master::event::{Credential, Event};
 use kgit_protocol::assignment::PodNetwork;
-use kgit_protocol::ids::Digest;
 use kgit_protocol::messages::Join;
 use kgit_protocol::time::Timestamp;
 use tokio::sync::oneshot;
@@ -151,7 +150,7 @@ impl Cluster {
     }
 
     pub fn ask_to_join(&mut self, node: usize) {
-        let event = join(&self.agents[node]);
+        let event = join(&self.agents[node], Credential::Token(None));
         let Some(running) = &mut self.master.running else { return };
         running.inbox.push(event);
         self.wake_master(Duration::ZERO);
@@ -266,6 +265,7 @@ impl Cluster {
             | Happening::RegistryBack { node }
             | Happening::DiskFreed { node } => self.relents(node, &happening),
             Happening::NodeRemoved { node } => self.take_out(node),
+            Happening::NodeReturns { node } => return self.unbury(node),
             Happening::BackupTaken => self.take_backup(),
             Happening::LoadChanges => self.change_load(),
             Happening::Chaos => self.chaos(),
@@ -340,7 +340,7 @@ impl Cluster {
     }
 }
 
-fn join(agent: &Agent) -> Event {
+pub fn join(agent: &Agent, shows: Credential) -> Event {
     let (reply, _) = oneshot::channel();
     let join = Join {
         version: 1,
@@ -350,8 +350,7 @@ fn join(agent: &Agent) -> Event {
         certificate_request: String::new(),
         network: PodNetwork { range: agent.range },
     };
-    let key_digest = Digest::of(agent.name.as_str().as_bytes());
-    Event::Join { join: Box::new(join), key_digest, spends: None, reply }
+    Event::Join { join: Box::new(join), key_digest: agent.key_digest(), shows, reply }
 }
 
 /// Memory where there is some: a run makes thousands of durable writes.

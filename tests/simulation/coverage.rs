@@ -11,6 +11,8 @@ pub struct Coverage {
     pub met: BTreeMap<(Fault, &'static str), u64>,
     pub commits: BTreeMap<Commit, u64>,
     pub orders: BTreeMap<Order, u64>,
+    /// What became of machines that were no members.
+    pub strangers: BTreeMap<&'static str, u64>,
     pub turns: u64,
     pub transactions: u64,
     pub calls: u64,
@@ -28,6 +30,10 @@ impl Coverage {
         }
     }
 
+    pub fn stranger(&mut self, what: &'static str) {
+        *self.strangers.entry(what).or_default() += 1;
+    }
+
     pub fn add(&mut self, other: &Self) {
         for (key, count) in &other.met {
             *self.met.entry(*key).or_default() += count;
@@ -37,6 +43,9 @@ impl Coverage {
         }
         for (key, count) in &other.orders {
             *self.orders.entry(*key).or_default() += count;
+        }
+        for (what, count) in &other.strangers {
+            *self.strangers.entry(what).or_default() += count;
         }
         self.looks += other.looks;
         self.hours_that_count += other.hours_that_count;
@@ -50,7 +59,7 @@ impl Coverage {
         let moments: BTreeSet<&str> = self.met.keys().map(|(_, moment)| *moment).collect();
         let mut lines = vec![format!(
             "{} cluster-hours, {} of them with {}; {} turns, {} transactions, {} looks, {} engine \
-             calls\ncommits {:?}\norders {:?}",
+             calls\ncommits {:?}\norders {:?}\nstrangers {:?}",
             self.virtual_seconds / 3600,
             self.hours_that_count,
             "5 nodes, a commit and 3 faults or more",
@@ -59,7 +68,8 @@ impl Coverage {
             self.looks,
             self.calls,
             self.commits,
-            self.orders
+            self.orders,
+            self.strangers
         )];
         let cells = |name: &str, cell: &dyn Fn(&str) -> String| {
             let row: Vec<String> =

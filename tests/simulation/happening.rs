@@ -92,6 +92,10 @@ pub enum Happening {
     NodeRemoved {
         node: usize,
     },
+    /// A machine that was given up for dead comes back.
+    NodeReturns {
+        node: usize,
+    },
     BackupTaken,
     LoadChanges,
     Chaos,
@@ -114,7 +118,8 @@ impl Happening {
             | Self::EngineBack { node }
             | Self::LinkBack { node }
             | Self::RegistryBack { node }
-            | Self::DiskFreed { node } => Some((*node, false)),
+            | Self::DiskFreed { node }
+            | Self::NodeReturns { node } => Some((*node, false)),
             Self::MasterStarts
             | Self::MasterTurns { .. }
             | Self::SourceDelivers { .. }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kgit_agent::runtime::{Change, Event, EventKind, RunState, Seen};
 
+use crate::checks::Checked;
 use crate::cluster::Cluster;
 use crate::happening::Happening;
 use crate::weather::Fault;
@@ -146,6 +147,22 @@ impl Cluster {
         if self.random.permille(800) {
             self.join();
         }
+    }
+
+    /// The machine is not gone for good after all. Whoever brings it back may have a token for it.
+    pub fn unbury(&mut self, node: usize) -> Checked {
+        if !self.agents[node].dead {
+            return Ok(());
+        }
+        self.say(|| format!("n{node} comes back"));
+        self.coverage.stranger("comes back");
+        let token = self.random.permille(500);
+        let agent = &mut self.agents[node];
+        (agent.dead, agent.token) = (false, token);
+        agent.host_boot += 1;
+        let members = self.members().count();
+        self.hours.members(self.now, members);
+        self.start_agent(node)
     }
 
     /// Nothing new can be kept on the machine: no image, no container, no journal.

@@ -147,7 +147,15 @@ impl Cluster {
     /// Takes out a node that left or is dead, as often as it takes.
     pub fn take_out(&mut self, node: usize) {
         let name: NodeName = self.agents[node].name.clone();
+        let agent = &self.agents[node];
+        if !(agent.dead || agent.left) {
+            return;
+        }
         if !self.world.nodes.contains_key(&node_key(&name)) && self.master.running.is_some() {
+            if agent.dead && !self.calm && self.random.permille(300) {
+                let delay = self.random.millis(1_000, 1_800_000);
+                self.at(delay, Happening::NodeReturns { node });
+            }
             return;
         }
         self.at(Duration::from_secs(60), Happening::NodeRemoved { node });
@@ -186,13 +194,11 @@ impl Cluster {
         self.tell_master(Event::RemoveRetained { objects, by: BY.to_owned(), reply });
     }
 
-    /// Nodes are open again, commits count, and who is not known joins again.
+    /// Nodes are open again, commits count, and who is not known may join again.
     pub fn undo_orders(&mut self) {
         let nodes: Vec<usize> = self.members().map(|agent| agent.index).collect();
         for node in nodes {
-            if !self.world.nodes.contains_key(&node_key(&self.agents[node].name)) {
-                self.ask_to_join(node);
-            }
+            self.agents[node].token = true;
             self.carry_out(Order::Uncordon, node);
             self.carry_out(Order::Untaint, node);
             // Data may be on any node that once had the label that its pods ask for.

@@ -1,19 +1,21 @@
 //! The master's part in the cluster: its process comes and goes, turns, and answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kgit::domain::audit::Body;
-use kgit::domain::world::World;
-use kgit::master::event::Event;
+use kgit::domain::world::{World, departed_key, node_key};
+use kgit::master::event::{Credential, Event};
 use kgit::plan::text;
 use kgit::store::reader::EntryQuery;
+use kgit_protocol::assignment::{AssignmentSet, Stamp};
 use kgit_protocol::messages::Orders;
 use tokio::sync::oneshot;
 
 use crate::checks::stages::Hooked;
 use crate::checks::{Checked, Turned};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, join};
 use crate::happening::{Answer, Happening, Request};
 use crate::master::Held;
 use crate::weather::Fault;
@@ -199,6 +201,42 @@ impl Cluster {
         }
     }
 
+    /// What `api/agent` does about a machine that is no member. It asks to be one with what it has,
+    /// if that can help.
+    fn at_stranger(&mut self, node: usize, id: u64, request: Request) {
+        let wall = self.master.clock.at(self.now).wall;
+        let Some(running) = &mut self.master.running else { return };
+        let agent = &self.agents[node];
+        let departed = self.world.departed.get(&departed_key(&agent.key_digest()));
+        let Request::Pull { have, .. } = request else {
+            return self.reply(node, id, Answer::Failed);
+        };
+        let place = |stamp: &Stamp| (stamp.epoch, stamp.generation);
+        if let Some(departed) = departed.filter(|departed| {
+            have.as_ref().is_none_or(|have| place(have) < place(&departed.issued))
+        }) {
+            let stamp = departed.issued.clone();
+            let (pods, remove_volumes) = (BTreeMap::new(), Vec::new());
+            let set = AssignmentSet { stamp, pods, remove_volumes, keep_others: false };
+            let pulled = running.pulled(Orders::Set(set), wall);
+            self.coverage.stranger("dismissed");
+            return self.reply(node, id, Answer::Pulled(Box::new(pulled)));
+        }
+        let (shows, what) = match departed {
+            Some(_) if !agent.token => {
+                self.coverage.stranger("refused");
+                return self.reply(node, id, Answer::Failed);
+            }
+            Some(_) => (Credential::Token(None), "joins again by token"),
+            None if agent.certified => (Credential::Certificate, "joins by certificate"),
+            None => (Credential::Token(None), "joins late"),
+        };
+        self.coverage.stranger(what);
+        running.inbox.push(join(agent, shows));
+        self.wake_master(Duration::ZERO);
+        self.reply(node, id, Answer::Failed);
+    }
+
     pub fn at_master(&mut self, node: usize, life: u64, id: u64, request: Request) {
         let (now, poll) = (self.now, self.pace.poll);
         if life != self.agents[node].life {
@@ -214,6 +252,11 @@ impl Cluster {
                 Happening::AtAgent { node, life, id, answer: Answer::Failed },
             );
         };
+        let agent = &mut self.agents[node];
+        agent.certified |= self.world.nodes.contains_key(&node_key(&name));
+        if !self.world.nodes.contains_key(&node_key(&name)) {
+            return self.at_stranger(node, id, request);
+        }
         let together = matches!(request, Request::Heartbeat | Request::Usage(_));
         match request {
             Request::Pull { have, witness } => {

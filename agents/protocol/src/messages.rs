@@ -25,11 +25,12 @@ use crate::time::Timestamp;
 /// version that it does not know, and answers in the one that it was asked in.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// A node asks to become part of the cluster.
+/// A node asks to become part of the cluster; or to be so again, with its certificate, since the
+/// master said that it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     pub version: u32,
-    /// The secret half of the join token.
+    /// The secret half of the join token; empty where the certificate is to do.
     pub token: String,
     pub node: NodeName,
     #[serde(default)]

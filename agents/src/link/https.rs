@@ -14,6 +14,7 @@ use reqwest::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::link::join::Application;
 use crate::link::{Answer, Link, LinkError, Wire, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 pub struct HttpsLink {
     url: String,
     clients: RwLock<Clients>,
+    /// `None`: it does not ask to be a member again.
+    application: Option<Application>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +50,11 @@ impl HttpsLink {
         Self::with(url, config)
     }
 
+    /// One that can ask to be a member again.
+    pub fn applying(self, application: Application) -> Self {
+        Self { application: Some(application), ..self }
+    }
+
     /// As somebody who knows no more than a token.
     pub fn to_join(url: &str, authority: &kgit_protocol::ids::Digest) -> Answer<Self> {
         Self::with(url, tls::pinned(authority))
@@ -55,7 +63,7 @@ impl HttpsLink {
     fn with(url: &str, config: rustls::ClientConfig) -> Answer<Self> {
         let url = url.trim_end_matches('/').to_owned();
         let clients = RwLock::new(clients(&url, config)?);
-        Ok(Self { url, clients })
+        Ok(Self { url, clients, application: None })
     }
 
     /// Goes on with a renewed certificate.
@@ -195,6 +203,12 @@ impl Link for HttpsLink {
             return Err(LinkError::Nonsense(format!("status {}", answer.status())));
         }
         Ok(Box::new(answer.upgrade().await.map_err(unreachable)?))
+    }
+
+    async fn join_again(&self) -> Answer<()> {
+        let application = self.application.as_ref().ok_or(LinkError::Token("there is none"))?;
+        // The certificate that is known is as good as the new one, and is renewed in its time.
+        self.join(&application.request()?).await.map(drop)
     }
 
     async fn leave(&self) -> Answer<()> {

@@ -1,6 +1,8 @@
 //! Becoming a node: the agent makes its own key, sends a request for a certificate, and checks
 //! that the answer comes from the CA that the token names.
 
+use std::collections::BTreeMap;
+
 use kgit_protocol::assignment::PodNetwork;
 use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::messages::{Join, Joined, PROTOCOL_VERSION, Renew};
@@ -17,28 +19,48 @@ use crate::link::{Answer, LinkError};
 const RENEW_AFTER: i64 = 2;
 const RENEW_OF: i64 = 3;
 
+/// What a node says of itself when it asks to join, for the first time or again.
+#[derive(Clone)]
+pub struct Application {
+    pub node: NodeName,
+    /// Its private key in PEM.
+    pub key: String,
+    pub labels: BTreeMap<String, String>,
+    pub network: PodNetwork,
+    /// Without one the certificate has to do.
+    pub token: Option<JoinToken>,
+}
+
+/// Without the secrets in it.
+impl std::fmt::Debug for Application {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Application({})", self.node)
+    }
+}
+
+impl Application {
+    pub(super) fn request(&self) -> Answer<Join> {
+        let token = self.token.as_ref().map(|token| token.secret.clone());
+        Ok(Join {
+            version: PROTOCOL_VERSION,
+            token: token.unwrap_or_default(),
+            node: self.node.clone(),
+            labels: self.labels.clone(),
+            certificate_request: certificate_request(&self.key, &self.node)?,
+            network: self.network,
+        })
+    }
+}
+
 /// A new private key in PEM.
 pub fn new_key() -> Answer<String> {
     KeyPair::generate().map(|pair| pair.serialize_pem()).map_err(bad)
 }
 
-/// Joins the cluster that the token names.
-pub async fn join(
-    url: &str,
-    token: &JoinToken,
-    key: &str,
-    node: &NodeName,
-    labels: &std::collections::BTreeMap<String, String>,
-    network: PodNetwork,
-) -> Answer<Joined> {
-    let request = Join {
-        version: PROTOCOL_VERSION,
-        token: token.secret.clone(),
-        node: node.clone(),
-        labels: labels.clone(),
-        certificate_request: certificate_request(key, node)?,
-        network,
-    };
+/// Joins the cluster that the application's token names.
+pub async fn join(url: &str, application: &Application) -> Answer<Joined> {
+    let token = application.token.as_ref().ok_or(LinkError::Token("there is none"))?;
+    let request = application.request()?;
     let joined = HttpsLink::to_join(url, &token.authority)?.join(&request).await?;
     let authority = CertificateDer::from_pem_slice(joined.authority.as_bytes())
         .map_err(|error| LinkError::Nonsense(error.to_string()))?;

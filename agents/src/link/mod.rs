@@ -31,6 +31,14 @@ pub enum LinkError {
     Certificate(String),
 }
 
+impl LinkError {
+    /// Whether the master does not count this node as a member, or no longer.
+    pub fn is_no_member(&self) -> bool {
+        let reasons = ["NotAMember", "NodeRemoved"];
+        matches!(self, Self::Refused { reason, .. } if reasons.contains(&reason.as_str()))
+    }
+}
+
 pub type Answer<T> = Result<T, LinkError>;
 
 /// Bytes both ways.
@@ -51,5 +59,7 @@ pub trait Link: Send + Sync + 'static {
     fn usage(&self, usage: &Usage) -> impl Future<Output = Answer<()>> + Send;
     /// A connection on which the master asks for streams (`kgit_protocol::stream`).
     fn tunnel(&self) -> impl Future<Output = Answer<Wire>> + Send;
+    /// Asks to be a member again, since the master said that this node is none.
+    fn join_again(&self) -> impl Future<Output = Answer<()>> + Send;
     fn leave(&self) -> impl Future<Output = Answer<()>> + Send;
 }

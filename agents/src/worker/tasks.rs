@@ -95,6 +95,13 @@ pub(super) async fn pull<R: Runtime, L: Link>(
                     tokio::time::sleep(delay).await;
                 }
             }
+            Err(error) if error.is_no_member() => match link.join_again().await {
+                Ok(()) => {
+                    tracing::info!("this node is a member again");
+                    backoff.reset();
+                }
+                Err(error) => wait(&mut backoff, "join again", &error).await,
+            },
             Err(error) => wait(&mut backoff, "pull", &error).await,
         }
     }

@@ -4,47 +4,60 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use kgit_protocol::ids::{Digest, NodeName};
+use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::{Join, Joined, Leave, Renew};
 
 use crate::api::agent::message;
-use crate::api::auth::{TokenText, check};
+use crate::api::auth::{Peer, Standing, TokenText, check};
 use crate::api::authority::{NodeIdentity, NodeRequest};
 use crate::api::error::AgentError;
 use crate::api::state::Api;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::node_key;
-use crate::master::event::Event;
+use crate::master::event::{Credential, Event};
 
 /// Longest name of a node: a DNS-1123 subdomain.
 const MAX_NODE_NAME: usize = 253;
 
-/// A join token and a certificate request in, a certificate out.
+/// A join token and a certificate request in, a certificate out. One that has a certificate, and
+/// that no record tells of, joined in what a master that was restored from a backup has lost.
 pub async fn join(
     State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
     body: Result<Json<Join>, JsonRejection>,
 ) -> Result<Json<Joined>, AgentError> {
     let join = message(body, |join| join.version)?;
     check_name(&join.node)?;
     let request = read_request(&join.certificate_request)?;
-    let known = known_key(&api, &join.node);
-    let spends = if known.as_ref() == Some(&request.key_digest) {
+    let own = NodeIdentity { node: join.node.clone(), key_digest: request.key_digest.clone() };
+    let world = api.master.view().world.clone();
+    let standing = Standing::of(&world, &own);
+    let is_taken = standing != Standing::Member && world.nodes.contains_key(&node_key(&join.node));
+    let shows = if standing == Standing::Member {
         // Its answer was lost, and its token is spent. The request's own signature proves the
         // key, as it does for a renewal.
-        None
+        Credential::Key
+    } else if !is_taken && standing == Standing::Unknown && peer.node == Some(own) {
+        Credential::Certificate
     } else {
+        if join.token.is_empty() && !is_taken {
+            standing.must_be_member(&join.node)?;
+        }
+        if join.token.is_empty() {
+            return Err(name_taken(&join.node));
+        }
         let token = checked_token(&api, &join.token)?;
         // Before the token is spent: a refusal that can be foreseen should not cost one.
-        if known.is_some() {
+        if is_taken {
             return Err(name_taken(&join.node));
         }
         // The loop counts: of two joins with one single-use token, the second is refused there.
-        Some(TokenOrder::Spend { id: token.id })
+        Credential::Token(Some(TokenOrder::Spend { id: token.id }))
     };
     let node = join.node.clone();
     let key_digest = request.key_digest.clone();
     let join = Box::new(Join { token: String::new(), ..join });
-    api.master.ask(|reply| Event::Join { join, key_digest, spends, reply }).await?;
+    api.master.ask(|reply| Event::Join { join, key_digest, shows, reply }).await?;
     tracing::info!(%node, "node joined");
     signed(&api, node, &request)
 }
@@ -57,25 +70,22 @@ pub async fn renew(
 ) -> Result<Json<Joined>, AgentError> {
     let renew = message(body, |renew| renew.version)?;
     let request = read_request(&renew.certificate_request)?;
-    if known_key(&api, &renew.node).as_ref() != Some(&request.key_digest) {
-        let message = format!(
-            "node `{}` with this key is not a member of the cluster; join again with a new token",
-            renew.node
-        );
-        return Err(AgentError::new(StatusCode::FORBIDDEN, "NotAMember", message));
-    }
+    let own = NodeIdentity { node: renew.node.clone(), key_digest: request.key_digest.clone() };
+    Standing::of(&api.master.view().world, &own).must_be_member(&renew.node)?;
     signed(&api, renew.node, &request)
 }
 
-/// The node leaves; its pods are gone from it already.
+/// The node leaves; its pods are gone from it already. One that is no member has left.
 pub async fn leave(
     State(api): State<Api>,
     Extension(identity): Extension<NodeIdentity>,
     body: Result<Json<Leave>, JsonRejection>,
 ) -> Result<StatusCode, AgentError> {
     message(body, |leave| leave.version)?;
-    let node = identity.node;
-    api.master.ask(|reply| Event::Leave { node, reply }).await?;
+    if Standing::of(&api.master.view().world, &identity) == Standing::Member {
+        let node = identity.node;
+        api.master.ask(|reply| Event::Leave { node, reply }).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -105,11 +115,6 @@ fn checked_token(api: &Api, text: &str) -> Result<Token, AgentError> {
             "this token is for the API; create a join token with `kgit token create`".to_owned(),
         )),
     }
-}
-
-fn known_key(api: &Api, node: &NodeName) -> Option<Digest> {
-    let view = api.master.view();
-    view.world.nodes.get(&node_key(node)).map(|node| node.key_digest.clone())
 }
 
 fn read_request(pem: &str) -> Result<NodeRequest, AgentError> {

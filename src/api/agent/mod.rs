@@ -17,7 +17,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 use kgit_protocol::messages::PROTOCOL_VERSION;
 
-use crate::api::auth::require_node;
+use crate::api::auth::{require_certificate, require_node};
 use crate::api::error::AgentError;
 use crate::api::state::Api;
 
@@ -29,17 +29,20 @@ const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// All of it; `join` and `renew` are the only ones that go without a certificate.
 pub fn routes(api: &Api) -> Router<Api> {
     let members = Router::new()
-        .route("/pull", post(pull::pull))
         .route("/report", post(report::report).layer(DefaultBodyLimit::max(MAX_REPORT_BYTES)))
         .route("/heartbeat", post(report::heartbeat))
         .route("/usage", post(report::usage))
         .route("/tunnel", get(tunnel::tunnel))
-        .route("/leave", post(join::leave))
         .layer(middleware::from_fn_with_state(api.clone(), require_node));
+    let machines = Router::new()
+        .route("/pull", post(pull::pull))
+        .route("/leave", post(join::leave))
+        .merge(members)
+        .layer(middleware::from_fn(require_certificate));
     Router::new()
         .route("/join", post(join::join))
         .route("/renew", post(join::renew))
-        .merge(members)
+        .merge(machines)
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
 }
 

@@ -1,5 +1,6 @@
 //! The long poll: an agent says which set it has and is told what else it should run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -13,9 +14,11 @@ use kgit_protocol::messages::{Orders, Pull, Pulled};
 use tokio::time::Instant;
 
 use crate::api::agent::message;
+use crate::api::auth::Standing;
 use crate::api::authority::NodeIdentity;
 use crate::api::error::AgentError;
 use crate::api::state::Api;
+use crate::domain::node::Departed;
 use crate::domain::world::node_key;
 use crate::master::event::Event;
 use crate::master::view::View;
@@ -32,6 +35,12 @@ pub async fn pull(
     body: Result<Json<Pull>, JsonRejection>,
 ) -> Result<Json<Pulled>, AgentError> {
     let pull = message(body, |pull| pull.version)?;
+    match Standing::of(&api.master.view().world, &identity) {
+        Standing::Departed(departed) if is_behind(pull.have.as_ref(), &departed.issued) => {
+            return Ok(Json(dismissed(&api, &departed)));
+        }
+        standing => standing.must_be_member(&identity.node)?,
+    }
     let node = identity.node;
     let (have, witness) = (pull.have.clone(), pull.audit_witness.clone());
     api.master.send(Event::Pull { node: node.clone(), have, witness }).await?;
@@ -40,6 +49,17 @@ pub async fn pull(
     let audit_head = api.records.audit_head()?;
     let News { orders, directory } = news;
     Ok(Json(Pulled { orders, directory, audit_head, now: api.now() }))
+}
+
+/// One that is no member any more has nothing left to run.
+fn dismissed(api: &Api, departed: &Departed) -> Pulled {
+    let set = AssignmentSet {
+        stamp: departed.issued.clone(),
+        pods: BTreeMap::new(),
+        remove_volumes: Vec::new(),
+        keep_others: false,
+    };
+    Pulled { orders: Orders::Set(set), directory: None, audit_head: None, now: api.now() }
 }
 
 /// What an agent is told.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use kgit_protocol::assignment::PodNetwork;
 use kgit_protocol::ids::{Digest, NodeName};
-use kgit_protocol::messages::{Join, Joined, Orders, Pull, Pulled, Refusal, Renew};
+use kgit_protocol::messages::{Join, Joined, Leave, Orders, Pull, Pulled, Refusal, Renew};
+use kgit_protocol::time::Timestamp;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::api::fixture::{Server, empty_world, node, stamp};
+use crate::domain::node::Departed;
 use crate::domain::token::Role;
-use crate::domain::world::{Effect, Record, node_key};
+use crate::domain::world::{Effect, Record, Table, departed_key, node_key};
 
 struct Agent {
     name: NodeName,
@@ -29,6 +31,15 @@ impl Agent {
     }
 
     async fn join(&self, server: &Server, token: &str) -> Result<Joined, Refusal> {
+        self.join_by(&server.client(), server, token).await
+    }
+
+    async fn join_by(
+        &self,
+        client: &reqwest::Client,
+        server: &Server,
+        token: &str,
+    ) -> Result<Joined, Refusal> {
         let join = Join {
             version: 1,
             token: token.to_owned(),
@@ -37,7 +48,7 @@ impl Agent {
             certificate_request: self.request(),
             network: PodNetwork { range: "10.42.0.0/24".parse().unwrap() },
         };
-        post(&server.client(), &server.url("/agent/v1/join"), &join).await
+        post(client, &server.url("/agent/v1/join"), &join).await
     }
 
     fn client(&self, server: &Server, joined: &Joined) -> reqwest::Client {
@@ -67,6 +78,13 @@ async fn post<A: serde::de::DeserializeOwned>(
         true => Ok(response.json().await.unwrap()),
         false => Err(response.json().await.unwrap()),
     }
+}
+
+async fn commit(server: &Server, effects: Vec<Effect>) {
+    let mut versions = server.api.master.versions();
+    versions.borrow_and_update();
+    server.commits.send(effects).await.unwrap();
+    versions.changed().await.unwrap();
 }
 
 fn pull(have: Option<u64>, wait_seconds: u32) -> Pull {
@@ -164,13 +182,56 @@ async fn a_certificate_of_a_node_that_was_replaced_or_none_at_all_is_refused() {
 
     let replaced = node("a", Digest::of(b"another key"));
     let effect = Effect::Put(node_key(&agent.name), Record::Node(Arc::new(replaced)));
-    let mut versions = server.api.master.versions();
-    versions.borrow_and_update();
-    server.commits.send(vec![effect]).await.unwrap();
-    versions.changed().await.unwrap();
+    commit(&server, vec![effect]).await;
     let client = agent.client(&server, &joined);
     let refused = post::<Pulled>(&client, &url, &pull(None, 0)).await.unwrap_err();
     assert_eq!(refused.reason, "NotAMember");
+}
+
+#[tokio::test]
+async fn a_node_that_no_record_tells_of_joins_again_by_its_certificate_alone() {
+    let server = Server::start(empty_world()).await;
+    let token = server.token("rack", Role::Join, Some(1));
+    let agent = Agent::new("a");
+    let joined = agent.join(&server, &token).await.unwrap();
+    let client = agent.client(&server, &joined);
+    commit(&server, vec![Effect::Remove(node_key(&agent.name), Table::Node)]).await;
+    let url = server.url("/agent/v1/pull");
+    let refused = post::<Pulled>(&client, &url, &pull(Some(1), 0)).await.unwrap_err();
+    assert_eq!(refused.reason, "NotAMember");
+    assert_eq!(agent.join(&server, "").await.unwrap_err().reason, "NotAMember");
+    let other = Agent::new("a").join_by(&client, &server, "").await.unwrap_err();
+    assert_eq!(other.reason, "NotAMember", "the certificate is for another key");
+    agent.join_by(&client, &server, "").await.unwrap();
+    post::<Pulled>(&client, &url, &pull(Some(1), 0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_that_was_taken_out_is_told_to_run_nothing_and_needs_a_new_token() {
+    let server = Server::start(empty_world()).await;
+    let token = server.token("rack", Role::Join, Some(1));
+    let agent = Agent::new("a");
+    let joined = agent.join(&server, &token).await.unwrap();
+    let client = agent.client(&server, &joined);
+    let key = server.api.master.view().world.nodes[&node_key(&agent.name)].key_digest.clone();
+    let departed = Departed { node: agent.name.clone(), at: Timestamp(0), issued: stamp(2) };
+    let effects = vec![
+        Effect::Remove(node_key(&agent.name), Table::Node),
+        Effect::Put(departed_key(&key), Record::Departed(Arc::new(departed))),
+    ];
+    commit(&server, effects).await;
+    let url = server.url("/agent/v1/pull");
+    let pulled: Pulled = post(&client, &url, &pull(Some(1), 0)).await.unwrap();
+    let Orders::Set(set) = pulled.orders else { panic!("{pulled:?}") };
+    assert!(set.stamp == stamp(2) && set.pods.is_empty() && !set.keep_others);
+    let refused = post::<Pulled>(&client, &url, &pull(Some(2), 0)).await.unwrap_err();
+    assert_eq!(refused.reason, "NodeRemoved");
+    let refused = agent.join_by(&client, &server, "").await.unwrap_err();
+    assert_eq!(refused.reason, "NodeRemoved");
+    let leave = client.post(server.url("/agent/v1/leave")).json(&Leave { version: 1 });
+    assert!(leave.send().await.unwrap().status().is_success(), "it has left");
+    let fresh = server.token("rack", Role::Join, Some(1));
+    agent.join_by(&client, &server, &fresh).await.unwrap();
 }
 
 #[tokio::test]

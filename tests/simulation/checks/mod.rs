@@ -132,7 +132,11 @@ impl Checks {
                 known.gone = true;
                 // Its node was to stop it by itself, and is not in a state to.
                 let stops = old.placed.as_ref().filter(|it| it.spec.fence_after_seconds.is_some());
-                if stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
+                let gave_up = old.node().is_some_and(|node| {
+                    let row = turned.after.nodes.get(&node_key(node));
+                    self.given_up.contains(node) && row.is_none_or(|row| row.fenced.is_some())
+                });
+                if gave_up || stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
                     self.unstopped.insert(old.uid.clone());
                     self.engines.look_anew();
                 }
