@@ -128,8 +128,8 @@ async fn serve(config: &AgentConfig, shutdown: CancellationToken) -> Result<(), 
     let token = config.token.as_deref().and_then(|text| JoinToken::parse(text).ok());
     let link = Arc::new(link.applying(application(config, &key, network, token)));
     let renewing = {
-        let (link, dir) = (Arc::clone(&link), config.data_dir.clone());
-        tokio::spawn(keep_certificate(link, dir, joined.clone(), key))
+        let renewal = Renewal { link: Arc::clone(&link), config: config.clone(), key };
+        tokio::spawn(renewal.keep_certificate(joined.clone()))
     };
     let worker = worker(config, journal, &joined, network, link)?;
     let result = worker.run(shutdown).await;
@@ -264,41 +264,46 @@ async fn identity(
     Ok(identity)
 }
 
-/// Renews the node's certificate in time, for as long as the agent runs.
-async fn keep_certificate(link: Arc<HttpsLink>, dir: PathBuf, mut known: Identity, key: String) {
-    loop {
-        let due = match renewal_due_in(&known.certificate, now().0 / 1000) {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(error) => {
-                tracing::warn!(%error, "the node's certificate can't be read");
-                Duration::ZERO
+/// What it takes to renew the node's certificate.
+struct Renewal {
+    link: Arc<HttpsLink>,
+    config: AgentConfig,
+    key: String,
+}
+
+impl Renewal {
+    /// Renews it in time, for as long as the agent runs.
+    async fn keep_certificate(self, mut known: Identity) {
+        loop {
+            let due = match renewal_due_in(&known.certificate, now().0 / 1000) {
+                Ok(seconds) => Duration::from_secs(seconds),
+                Err(error) => {
+                    tracing::warn!(%error, "the node's certificate can't be read");
+                    Duration::ZERO
+                }
+            };
+            if !due.is_zero() {
+                tokio::time::sleep(due.min(LOOK_AT_CERTIFICATE)).await;
+                continue;
             }
-        };
-        if !due.is_zero() {
-            tokio::time::sleep(due.min(LOOK_AT_CERTIFICATE)).await;
-            continue;
-        }
-        match renewed(&link, &dir, &known, &key).await {
-            Ok(fresh) => known = fresh,
-            Err(error) => {
-                tracing::warn!(%error, "the node's certificate is not renewed yet");
-                tokio::time::sleep(RENEW_AGAIN).await;
+            match self.renew(&known).await {
+                Ok(fresh) => known = fresh,
+                Err(error) => {
+                    tracing::warn!(%error, "the node's certificate is not renewed yet");
+                    tokio::time::sleep(RENEW_AGAIN).await;
+                }
             }
         }
     }
-}
 
-async fn renewed(
-    link: &HttpsLink,
-    dir: &Path,
-    known: &Identity,
-    key: &str,
-) -> Result<Identity, AgentError> {
-    let joined = renew(link, key, &known.node).await?;
-    let fresh = Identity { certificate: joined.certificate, ..known.clone() };
-    Journal::keep_identity_in(dir, &fresh)?;
-    link.renewed(&fresh.authority, &fresh.certificate, key)?;
-    Ok(fresh)
+    async fn renew(&self, known: &Identity) -> Result<Identity, AgentError> {
+        let url = &self.config.master_url;
+        let joined = renew(url, &known.authority, &self.key, &known.node).await?;
+        let fresh = Identity { certificate: joined.certificate, ..known.clone() };
+        Journal::keep_identity_in(&self.config.data_dir, &fresh)?;
+        self.link.renewed(&fresh.authority, &fresh.certificate, &self.key)?;
+        Ok(fresh)
+    }
 }
 
 /// Stops and removes every container of this node, within `grace`; volumes and data stay.

@@ -20,7 +20,7 @@ pub struct AgentConfig {
     pub kept_dirs: Vec<PathBuf>,
     pub node: NodeName,
     pub labels: BTreeMap<String, String>,
-    /// The join token; needed on the first start only.
+    /// The join token; needed on the first start, and by one that was taken out of its cluster.
     pub token: Option<String>,
     pub policy: NodePolicy,
     /// The path of the engine's socket.

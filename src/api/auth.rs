@@ -17,9 +17,8 @@ use crate::api::error::{AgentError, ApiError};
 use crate::api::limit::{ClientKey, impatient};
 use crate::api::records::{Records, RecordsError};
 use crate::api::state::Api;
-use crate::domain::node::Departed;
+use crate::domain::standing::Standing;
 use crate::domain::token::{Role, Token};
-use crate::domain::world::{World, departed_key, node_key};
 use crate::kube::status::Status;
 
 /// What every token starts with: names the format.
@@ -265,56 +264,34 @@ fn caller_of(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     Ok(Caller { name: token.name, role: token.role, token_id: token.id })
 }
 
-/// What a machine with a certificate of this cluster is to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    Member,
-    /// It was a member, and left or was taken out.
-    Departed(Arc<Departed>),
-    /// No record tells of it.
-    Unknown,
-}
-
-impl Standing {
-    pub fn of(world: &World, identity: &NodeIdentity) -> Self {
-        let node = world.nodes.get(&node_key(&identity.node));
-        if node.is_some_and(|node| node.key_digest == identity.key_digest) {
-            return Self::Member;
-        }
-        match world.departed.get(&departed_key(&identity.key_digest)) {
-            Some(departed) => Self::Departed(Arc::clone(&departed.value)),
-            None => Self::Unknown,
-        }
-    }
-
-    /// What one that is no member is told.
-    pub fn must_be_member(&self, node: &NodeName) -> Result<(), AgentError> {
-        let (reason, message) = match self {
-            Self::Member => return Ok(()),
-            Self::Departed(departed) => (
-                "NodeRemoved",
-                format!(
-                    "node `{node}` was taken out of the cluster at {}; `kgit agent leave` here \
+/// Refuses a machine that is no member.
+pub fn must_be_member(standing: &Standing, node: &NodeName) -> Result<(), AgentError> {
+    let (reason, message) = match standing {
+        Standing::Member => return Ok(()),
+        Standing::Departed(departed) => (
+            "NodeRemoved",
+            format!(
+                "node `{node}` was taken out of the cluster at {}; `kgit agent leave` here \
                      clears up, and a new token (--token-file) makes it a member again",
-                    departed.at
-                ),
+                departed.at
             ),
-            Self::Unknown => (
-                "NotAMember",
-                format!(
-                    "node `{node}` with this key is not a member of the cluster; join again with \
+        ),
+        Standing::Unknown => (
+            "NotAMember",
+            format!(
+                "node `{node}` with this key is not a member of the cluster; join again with \
                      a new token"
-                ),
             ),
-        };
-        Err(AgentError::new(StatusCode::FORBIDDEN, reason, message))
-    }
+        ),
+    };
+    Err(AgentError::new(StatusCode::FORBIDDEN, reason, message))
 }
 
 /// Lets a request of an agent through if its certificate is the one of a node that is a member.
 pub async fn require_node(State(api): State<Api>, request: Request, next: Next) -> Response {
     let standing = request.extensions().get::<NodeIdentity>().map(|identity| {
-        Standing::of(&api.master.view().world, identity).must_be_member(&identity.node)
+        let (node, key_digest) = (&identity.node, &identity.key_digest);
+        must_be_member(&Standing::of(&api.master.view().world, node, key_digest), node)
     });
     match standing {
         Some(Ok(())) => next.run(request).await,

@@ -272,8 +272,8 @@ fn spend(order: &TokenOrder, records: &FakeRecords) -> Result<(), Refused> {
 
 fn carry_out(event: Event, records: &FakeRecords) -> Vec<Effect> {
     match event {
-        Event::Join { join, key_digest, shows, reply } => {
-            let spent = match &shows {
+        Event::Join { join, key_digest, credential, reply } => {
+            let spent = match &credential {
                 Credential::Token(Some(order)) => spend(order, records),
                 Credential::Token(None) | Credential::Key | Credential::Certificate => Ok(()),
             };

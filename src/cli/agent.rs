@@ -62,6 +62,7 @@ pub async fn run(args: AgentArgs) -> Result<Exit, CliError> {
     let config = config(&args)?;
     match args.command {
         Some(AgentCommand::Leave { purge }) => {
+            eprintln!("ending this node's pods; they have up to 30 s");
             let stay = agent::leave(&config, purge).await?;
             eprintln!("{}", said_of_leaving(&stay));
         }

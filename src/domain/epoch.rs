@@ -9,6 +9,7 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::node::{Doubt, Node};
 use crate::domain::record::Meta;
+use crate::domain::standing::Departed;
 use crate::domain::world::{Effect, Record, Table, World};
 
 /// How long a restored master listens for nodes that joined after the backup, before it starts
@@ -22,8 +23,9 @@ pub fn begin(world: &World, newest: Epoch, knows_less: bool, now: Timestamp) -> 
     let epoch = after(world.meta.epoch.max(newest), now);
     let issued = Stamp { epoch, generation: Generation(1), digest: go_on_digest() };
     let restored = world.meta.restored || knows_less;
-    let listens = Some(now.after(LISTENS));
-    let meta = Effect::Meta(Arc::new(Meta { epoch, restored, listens, ..(*world.meta).clone() }));
+    let listens_until = Some(now.after(LISTENS));
+    let meta =
+        Effect::Meta(Arc::new(Meta { epoch, restored, listens_until, ..(*world.meta).clone() }));
     let nodes = world.nodes.iter().map(|(key, row)| {
         let node = Arc::new(in_doubt(&row.value, issued.clone()));
         Effect::Put(key.clone(), Record::Node(node))
@@ -31,7 +33,12 @@ pub fn begin(world: &World, newest: Epoch, knows_less: bool, now: Timestamp) -> 
     let unplaced = world.unplaced().flat_map(|pod| {
         [Table::Pod, Table::Events].map(|table| Effect::Remove(pod.key.clone(), table))
     });
-    std::iter::once(meta).chain(nodes).chain(unplaced).collect()
+    // What these were told since is not known either.
+    let departed = world.departed.iter().map(|(key, row)| {
+        let issued = Stamp { epoch, generation: Generation(1), digest: row.issued.digest.clone() };
+        Effect::Put(key.clone(), Record::Departed(Arc::new(Departed { issued, ..(**row).clone() })))
+    });
+    std::iter::once(meta).chain(nodes).chain(unplaced).chain(departed).collect()
 }
 
 /// Numbered by its time: a backup may be restored more than once, and neither the orders nor the

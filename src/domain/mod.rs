@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod stage;
+pub mod standing;
 pub mod template;
 pub mod token;
 pub mod words;

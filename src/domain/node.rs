@@ -66,16 +66,6 @@ pub enum Doubt {
     Runs(BTreeSet<PodUid>),
 }
 
-/// A machine that was a member, and may come back without knowing that it is none any more: it
-/// left, or somebody took it out of the cluster. Stands under the digest of its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Departed {
-    pub node: NodeName,
-    pub at: Timestamp,
-    /// Of the last set for it, which orders nothing to run.
-    pub issued: Stamp,
-}
-
 /// A taint that was set by order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeTaint {

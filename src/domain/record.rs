@@ -40,7 +40,7 @@ pub struct Meta {
     pub restored: bool,
     /// Until when a restored master listens for nodes that it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listens: Option<Timestamp>,
+    pub listens_until: Option<Timestamp>,
     /// Where services get their addresses: chosen at the master's first start, then fixed.
     #[serde(default)]
     pub service_range: Option<Ipv4Net>,

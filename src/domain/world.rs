@@ -15,7 +15,7 @@ use crate::domain::autoscaling::AutoscalerState;
 use crate::domain::index::{Index, Label};
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::load::Load;
-use crate::domain::node::{Departed, Node};
+use crate::domain::node::Node;
 use crate::domain::record::{
     Applied, BudgetState, ClaimState, CronJobState, DaemonSetState, DeploymentState, EventLog,
     JobState, Meta, Pod, Pruned, ReplicaSet, Revision, StatefulSetState, VolumeState,
@@ -23,6 +23,7 @@ use crate::domain::record::{
 use crate::domain::resource::Spec;
 use crate::domain::selector::{Labels, Requirement, Selector, has_all};
 use crate::domain::service::ServiceState;
+use crate::domain::standing::Departed;
 
 /// A row with the number of the transaction that last wrote it: its `resourceVersion`.
 #[derive(Debug)]

@@ -136,7 +136,7 @@ impl Core {
         }
         let timer = self.agenda.timers.get_min().map(|(at, _)| *at);
         let lease = self.agenda.leases.get_min().map(|(at, _)| *at);
-        [timer, lease, self.world.meta.listens].into_iter().flatten().min()
+        [timer, lease, self.world.meta.listens_until].into_iter().flatten().min()
     }
 
     /// Applies effects as part of this turn's transaction.
@@ -172,18 +172,18 @@ impl Core {
             let anew = Node { heard_since, failing, ..(*node.value).clone() };
             Effect::Put(key.clone(), Record::Node(Arc::new(anew)))
         });
-        let listens = self.world.meta.listens.map(|_| {
-            let listens = Some(now.after(epoch::LISTENS));
-            Effect::Meta(Arc::new(Meta { listens, ..(*self.world.meta).clone() }))
+        let listens_until = self.world.meta.listens_until.map(|_| {
+            let listens_until = Some(now.after(epoch::LISTENS));
+            Effect::Meta(Arc::new(Meta { listens_until, ..(*self.world.meta).clone() }))
         });
-        let anew: Vec<Effect> = anew.chain(listens).collect();
+        let anew: Vec<Effect> = anew.chain(listens_until).collect();
         self.apply(batch, anew);
     }
 
     /// Due timers, and nodes that were not heard of for too long.
     fn expire(&mut self, batch: &mut Batch) {
-        if self.world.meta.listens.is_some_and(|until| until <= batch.now) {
-            let meta = Meta { listens: None, ..(*self.world.meta).clone() };
+        if self.world.meta.listens_until.is_some_and(|until| until <= batch.now) {
+            let meta = Meta { listens_until: None, ..(*self.world.meta).clone() };
             self.tell_all_nodes(batch, vec![Effect::Meta(Arc::new(meta))]);
         }
         while let Some((at, key)) = self.agenda.timers.get_min().cloned() {

@@ -36,7 +36,7 @@ pub enum Event {
     Join {
         join: Box<Join>,
         key_digest: Digest,
-        shows: Credential,
+        credential: Credential,
         reply: Reply<()>,
     },
     /// A node says what set it has; the answer waits in the view.

@@ -9,8 +9,10 @@ use kgit_protocol::messages::Join;
 
 use crate::domain::audit::Trigger;
 use crate::domain::epoch;
-use crate::domain::node::{Departed, Doubt, Node};
+use crate::domain::node::{Doubt, Node};
+use crate::domain::record::Meta;
 use crate::domain::selector::Labels;
+use crate::domain::standing::Departed;
 use crate::domain::world::{Effect, Record, Table, departed_key, node_key};
 use crate::master::batch::{Answer, Batch};
 use crate::master::core::Core;
@@ -20,8 +22,8 @@ use crate::master::tokens;
 use crate::plan::{self, assignments};
 use crate::store::Store;
 
-/// How long it is remembered that a machine was a member: longer than its certificate is good
-/// for, so that one that no record tells of was issued in what was lost.
+/// How long it is remembered that a machine was a member: longer than its certificate is good for.
+/// One that no record tells of was issued in what was lost.
 const REMEMBERED: Duration = Duration::from_secs(2 * 366 * 24 * 3600);
 
 impl Core {
@@ -30,24 +32,22 @@ impl Core {
         batch: &mut Batch,
         join: &Join,
         key_digest: Digest,
-        shows: Credential,
+        credential: Credential,
         reply: Reply<()>,
         store: &Store,
     ) {
-        let known = match self.admit(batch, join, &key_digest, &shows, store) {
+        let known = match self.admit(batch, join, &key_digest, &credential, store) {
             Ok(known) => known,
             Err(refused) => return drop(reply.send(Err(refused))),
         };
         let key = node_key(&join.node);
-        let what = match (&known, &shows) {
-            (None, Credential::Certificate) => {
-                let knows_less = epoch::know_less(&self.world);
-                self.tell_all_nodes(batch, knows_less.into_iter().collect());
-                "is a member by its certificate, and no record tells when it joined: the master \
-                 was restored from a backup"
-            }
-            _ => "joined",
-        };
+        let mut what = "joined";
+        if known.is_none() && credential == Credential::Certificate {
+            let knows_less = epoch::know_less(&self.world);
+            self.tell_all_nodes(batch, knows_less.into_iter().collect());
+            what = "is a member by its certificate, and no record tells when it joined: the master \
+                    was restored from a backup";
+        }
         let node = match known {
             Some(node) => Node {
                 labels: with_orders(labels(join), &node.label_orders),
@@ -73,7 +73,7 @@ impl Core {
         batch: &mut Batch,
         join: &Join,
         key_digest: &Digest,
-        shows: &Credential,
+        credential: &Credential,
         store: &Store,
     ) -> Result<Option<Node>, Refused> {
         let known = self.world.nodes.get(&node_key(&join.node)).map(|row| (*row.value).clone());
@@ -89,15 +89,16 @@ impl Core {
             return Err(Refused { reason: "NameTaken", message });
         }
         let departed = self.world.departed.contains_key(&departed_key(key_digest));
-        match shows {
+        match credential {
             Credential::Token(spends) => {
                 spends.clone().map_or(Ok(()), |order| tokens::add(order, batch, store))?;
             }
             Credential::Key | Credential::Certificate if known.is_some() => {}
             Credential::Certificate if !departed => {}
             Credential::Key | Credential::Certificate => {
-                let message = format!("node `{}` is no member of the cluster any more", join.node);
-                return Err(Refused { reason: "NotAMember", message });
+                let message = format!("node `{}` is no member of the cluster", join.node);
+                let reason = if departed { "NodeRemoved" } else { "NotAMember" };
+                return Err(Refused { reason, message });
             }
         }
         Ok(known)
@@ -140,14 +141,15 @@ impl Core {
             digest: assignments::empty_digest(),
         };
         let departed = Departed { node: name.clone(), at: batch.now, issued };
-        let key = departed_key(&node.key_digest);
-        self.apply(
-            batch,
-            [
-                Effect::Put(key, Record::Departed(Arc::new(departed))),
-                Effect::Remove(node_key(name), Table::Node),
-            ],
-        );
+        let departed =
+            Effect::Put(departed_key(&node.key_digest), Record::Departed(Arc::new(departed)));
+        // Another machine may have its name in what was lost, and is let in only now.
+        let listens = node.doubt.as_ref().map(|_| {
+            let listens_until = Some(batch.now.after(epoch::LISTENS));
+            Effect::Meta(Arc::new(Meta { listens_until, ..(*self.world.meta).clone() }))
+        });
+        let removed = Effect::Remove(node_key(name), Table::Node);
+        self.apply(batch, [departed, removed].into_iter().chain(listens));
         self.heartbeats.remove(name);
         self.usages.remove(name);
         if let Some(last) = self.reports.remove(name) {

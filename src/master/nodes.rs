@@ -155,6 +155,14 @@ impl Core {
         if node.heard != Some(true) {
             return Ok(());
         }
+        if !self.heartbeats.contains_key(&node.name) {
+            let message = format!(
+                "node `{}` was not heard of since the master started, and may come yet; try again \
+                 once it is not ready",
+                node.name
+            );
+            return refuse("NodeReady", message);
+        }
         refuse("NodeReady", format!("node `{}` is heard of: {instead}", node.name))
     }
 

@@ -53,8 +53,8 @@ impl Core {
                 self.source.checked = batch.now;
             }
             Event::ServiceRange { range } => self.settle_range(batch, range),
-            Event::Join { join, key_digest, shows, reply } => {
-                self.join(batch, &join, key_digest, shows, reply, store);
+            Event::Join { join, key_digest, credential, reply } => {
+                self.join(batch, &join, key_digest, credential, reply, store);
             }
             Event::Pull { node, have, witness } => self.pulled(batch, &node, have, witness),
             Event::Report { node, report, reply } => self.reported(batch, &node, &report, reply),
@@ -211,7 +211,7 @@ impl Core {
 
     fn approve(&mut self, batch: &mut Batch, plan: String, by: String, reply: Reply<String>) {
         if plan == RESTORED && self.world.meta.restored {
-            let meta = Meta { restored: false, listens: None, ..(*self.world.meta).clone() };
+            let meta = Meta { restored: false, ..(*self.world.meta).clone() };
             self.tell_all_nodes(batch, vec![Effect::Meta(Arc::new(meta))]);
             self.reconsider_held(batch);
             batch.triggers.push(Trigger::Approval { by, what: plan });

@@ -107,8 +107,8 @@ fn join(name: &str, spends: Option<&str>) -> (Event, Answered<()>) {
         network: PodNetwork { range: "10.77.0.0/24".parse().unwrap() },
     });
     let key_digest = Digest::of(name.as_bytes());
-    let shows = Credential::Token(spends.map(|id| TokenOrder::Spend { id: id.to_owned() }));
-    (Event::Join { join, key_digest, shows, reply }, answer)
+    let credential = Credential::Token(spends.map(|id| TokenOrder::Spend { id: id.to_owned() }));
+    (Event::Join { join, key_digest, credential, reply }, answer)
 }
 
 fn report(node: &str, sequence: u64) -> (Event, Answered<u64>) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kgit_protocol::ids::NodeName;
 use kgit_protocol::pod::{HostPathKind, VolumeSource};
 
 use crate::domain::key::{Kind, ObjectKey};
@@ -14,7 +15,7 @@ use crate::domain::record::{VolumePhase, VolumeState};
 use crate::domain::resource::{
     AccessMode, ClaimSpec, PersistentSource, PersistentVolumeSpec, ReclaimPolicy, Spec,
 };
-use crate::domain::world::{Effect, Record, World};
+use crate::domain::world::{Effect, Record, World, node_key};
 use crate::plan::claims::{self, volume_key};
 use crate::plan::draft::{Draft, commit_reason, said};
 use crate::plan::names;
@@ -58,9 +59,22 @@ fn bound(world: &World, key: &ObjectKey) -> Result<Option<String>, String> {
         Some(ClaimState { phase: ClaimPhase::Lost, .. }) => {
             Err(format!("claim `{}`, whose volume is lost", key.name))
         }
-        Some(state) => Ok(state.volume.clone()),
+        Some(state) => match state.volume.as_ref().and_then(|volume| left_with(world, volume)) {
+            Some(node) => Err(format!(
+                "claim `{}`, whose data is on node `{node}`, which is no member: it has it again \
+                 under that name, or `kgit prune {key}` gives it up",
+                key.name
+            )),
+            None => Ok(state.volume.clone()),
+        },
         None => Ok(None),
     }
+}
+
+/// The node that has a volume, and left the cluster with it.
+pub fn left_with<'a>(world: &'a World, volume: &str) -> Option<&'a NodeName> {
+    let node = world.volumes.get(&volume_key(volume))?.value.node.as_ref()?;
+    (!world.nodes.contains_key(&node_key(node))).then_some(node)
 }
 
 /// The static volumes that a claim can still be bound to; `None` if there is none and one is made

@@ -23,7 +23,7 @@ pub fn forbids(world: &World, pod: &Pod) -> Option<String> {
         return None;
     }
     let Some(node) = world.doubtful_nodes().next() else {
-        return world.meta.listens.map(|_| NEWCOMERS.to_owned());
+        return world.meta.listens_until.map(|_| NEWCOMERS.to_owned());
     };
     Some(format!("node `{}`, which {}", node.name, words(node.doubt.as_ref()?)))
 }

@@ -100,7 +100,8 @@ fn fold_node(folded: &mut Folded, world: &World, node: &Node, report: &Report, n
     if observed.is_none() && !removed && !learnt && folded.effects.is_empty() {
         return;
     }
-    let knows_more = matches!(doubt, Some(Doubt::Runs(_)));
+    // Said once: what is left of it after an approval is on its way out.
+    let knows_more = node.is_unheard() && matches!(doubt, Some(Doubt::Runs(_)));
     if let Some(effect) = epoch::know_less(world).filter(|_| knows_more) {
         folded.effects.push(effect);
         // All of them are told to leave alone what is on no record.

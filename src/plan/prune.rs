@@ -22,7 +22,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
 use crate::plan::draft::{Draft, said};
 use crate::plan::objects::commit;
-use crate::plan::{dissolve, pods, stages};
+use crate::plan::{attach, dissolve, pods, stages};
 
 /// How long a pruned object can come back as itself: long enough to notice in the morning what
 /// was pushed in the evening.
@@ -436,10 +436,14 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
 }
 
 /// Whether it is there for nothing any more: its manifest is gone, or it is a claim whose data is
-/// lost and that no pod runs with.
+/// lost, or left with its node, and that no pod runs with.
 pub fn may_be_given_up(world: &World, applied: &Applied) -> bool {
     let key = &applied.resource.key;
-    let is_lost = world.claims.get(key).is_some_and(|claim| claim.phase == ClaimPhase::Lost);
+    let is_lost = world.claims.get(key).is_some_and(|claim| {
+        let volume = claim.volume.as_ref();
+        claim.phase == ClaimPhase::Lost
+            || volume.is_some_and(|volume| attach::left_with(world, volume).is_some())
+    });
     let is_used = || world.pods_with_claim(key).any(|pod| pod.placed.is_some());
     applied.retained.is_some() || (is_lost && !is_used())
 }

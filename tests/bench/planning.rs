@@ -76,7 +76,12 @@ impl Master {
             network: PodNetwork { range },
         });
         let key_digest = Digest::of(node.as_str().as_bytes());
-        self.turn(vec![Event::Join { join, key_digest, shows: Credential::Token(None), reply }]);
+        self.turn(vec![Event::Join {
+            join,
+            key_digest,
+            credential: Credential::Token(None),
+            reply,
+        }]);
         let capacity =
             Capacity { cpu_millis: 64_000, memory_bytes: 64 << 30, pods: 250, disk_bytes: 1 << 40 };
         let about = NodeObservation { capacity, ..NodeObservation::default() };

@@ -122,7 +122,7 @@ impl Cluster {
         &mut self,
         name: &str,
         range: &str,
-        shows: Credential,
+        credential: Credential,
     ) -> Result<(), Refused> {
         let (reply, mut answer) = oneshot::channel();
         let join = Join {
@@ -134,7 +134,7 @@ impl Cluster {
             network: PodNetwork { range: range.parse().unwrap() },
         };
         let key_digest = Digest::of(name.as_bytes());
-        self.turn(vec![Event::Join { join: Box::new(join), key_digest, shows, reply }]);
+        self.turn(vec![Event::Join { join: Box::new(join), key_digest, credential, reply }]);
         answer.try_recv().unwrap()
     }
 

@@ -72,6 +72,40 @@ fn what_must_not_run_twice_waits_for_nodes_that_may_have_joined_after_the_backup
 }
 
 #[test]
+fn a_name_that_another_machine_may_have_since_is_freed_before_anything_is_started() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("db.yaml", &stateful("db:1", 1, ""))]);
+    cluster.settle();
+    cluster.restore();
+    cluster.lost.extend(["a".to_owned(), "b".to_owned()]);
+    cluster.pass(Duration::from_secs(100));
+    let there = cluster.pods()[0].node().unwrap().to_string();
+    cluster.order(&there, NodeOrder::Remove).unwrap();
+    let elsewhere = if there == "a" { "b" } else { "a" };
+    cluster.lost.remove(elsewhere);
+    says_what_it_runs(&mut cluster, elsewhere);
+    cluster.prune(&["PersistentVolumeClaim/default/data-db-0"]);
+    assert_eq!(cluster.pods()[0].node(), None, "the name's new owner may come yet");
+    cluster.pass(Duration::from_secs(31));
+    cluster.settle();
+    assert!(cluster.pods()[0].placed.is_some());
+}
+
+#[test]
+fn data_that_left_with_its_node_is_named_and_can_be_given_up() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    cluster.commit(&[("db.yaml", &stateful("db:1", 1, ""))]);
+    cluster.settle();
+    let there = cluster.pods()[0].node().unwrap().to_string();
+    cluster.leave(&there);
+    assert_snapshot!(cluster.waits().join("\n"), @"StatefulSet/default/db waits for a place for pod `db-0`: claim `data-db-0`, whose data is on node `b`, which is no member: it has it again under that name, or `kgit prune PersistentVolumeClaim/default/data-db-0` gives it up");
+    cluster.prune(&["PersistentVolumeClaim/default/data-db-0"]);
+    cluster.settle();
+    let again = cluster.pods()[0].node().unwrap().to_string();
+    assert_ne!(again, there);
+}
+
+#[test]
 fn a_member_whose_answer_was_lost_is_the_same_node() {
     let mut cluster = Cluster::new(&["a"]);
     let before = cluster.world();
@@ -101,7 +135,7 @@ fn a_node_that_was_taken_out_is_let_in_by_a_token_alone_and_nothing_looks_restor
     assert_eq!((told.epoch, told.generation), (had.epoch, Generation(had.generation.0 + 1)));
 
     let refused = cluster.ask_to_join("b", RANGE, Credential::Certificate).unwrap_err();
-    assert_eq!(refused.reason, "NotAMember");
+    assert_eq!(refused.reason, "NodeRemoved");
     cluster.lost.remove("b");
     cluster.join_with("b", RANGE);
     assert_eq!(last_stamp(&cluster, "b"), None);

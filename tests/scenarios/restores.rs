@@ -85,10 +85,24 @@ fn a_statefulsets_pod_waits_while_another_of_its_name_may_run() {
     cluster.approve("restored").unwrap();
     assert!(!cluster.orders(elsewhere).keep_others);
     tells(&mut cluster, elsewhere, vec![PodObservation::bare(stranger, PodPhase::Gone)]);
+    cluster.pass(epoch::LISTENS);
     cluster.settle();
     let again = cluster.pods().into_iter().find(|pod| &*pod.key.name == "db-0").unwrap();
     assert_ne!(again.uid, db.uid, "a uid is never given twice");
     assert!(again.placed.is_some());
+}
+
+#[test]
+fn one_approval_is_enough_however_slowly_its_pods_end() {
+    let mut cluster = restored();
+    let others = [PodUid::new("ends-at-once"), PodUid::new("takes-its-time")];
+    let mut all: Vec<PodObservation> = pods_on(&cluster, "a").iter().map(running).collect();
+    all.extend(others.iter().map(running));
+    tells(&mut cluster, "a", all);
+    cluster.approve("restored").unwrap();
+    let gone = PodObservation::bare(others[0].clone(), PodPhase::Gone);
+    cluster.report("a", None, vec![gone]);
+    assert!(!cluster.world().meta.restored && !cluster.orders("a").keep_others);
 }
 
 #[test]
@@ -102,6 +116,7 @@ fn a_node_that_is_removed_is_not_waited_for() {
     cluster.pass(Duration::from_secs(100));
     cluster.order(elsewhere, NodeOrder::Fence).unwrap();
     cluster.order(elsewhere, NodeOrder::Remove).unwrap();
+    cluster.pass(epoch::LISTENS);
     let again = cluster.pods().into_iter().find(|pod| &*pod.key.name == "db-0").unwrap();
     assert_eq!(again.node().map(ToString::to_string), Some(there));
 }

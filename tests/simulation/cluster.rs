@@ -340,7 +340,7 @@ impl Cluster {
     }
 }
 
-pub fn join(agent: &Agent, shows: Credential) -> Event {
+pub fn join(agent: &Agent, credential: Credential) -> Event {
     let (reply, _) = oneshot::channel();
     let join = Join {
         version: 1,
@@ -350,7 +350,7 @@ pub fn join(agent: &Agent, shows: Credential) -> Event {
         certificate_request: String::new(),
         network: PodNetwork { range: agent.range },
     };
-    Event::Join { join: Box::new(join), key_digest: agent.key_digest(), shows, reply }
+    Event::Join { join: Box::new(join), key_digest: agent.key_digest(), credential, reply }
 }
 
 /// Memory where there is some: a run makes thousands of durable writes.

@@ -156,7 +156,7 @@ impl Cluster {
         }
         self.say(|| format!("n{node} comes back"));
         self.coverage.stranger("comes back");
-        let token = self.random.permille(500);
+        let token = self.calm || self.random.permille(500);
         let agent = &mut self.agents[node];
         (agent.dead, agent.token) = (false, token);
         agent.host_boot += 1;

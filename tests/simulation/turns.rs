@@ -1,15 +1,14 @@
 //! The master's part in the cluster: its process comes and goes, turns, and answers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kgit::domain::audit::Body;
-use kgit::domain::world::{World, departed_key, node_key};
+use kgit::domain::standing::Standing;
+use kgit::domain::world::{World, node_key};
 use kgit::master::event::{Credential, Event};
 use kgit::plan::text;
 use kgit::store::reader::EntryQuery;
-use kgit_protocol::assignment::{AssignmentSet, Stamp};
 use kgit_protocol::messages::Orders;
 use tokio::sync::oneshot;
 
@@ -187,6 +186,15 @@ impl Cluster {
         let wall = self.master.clock.at(now).wall;
         let Some(running) = &mut self.master.running else { return };
         let mut answers = Vec::new();
+        let is_member =
+            |node: &usize| world.nodes.contains_key(&node_key(&self.agents[*node].name));
+        let gone: Vec<(usize, u64)> = running
+            .held
+            .iter()
+            .filter(|(node, _)| !is_member(node))
+            .map(|(n, h)| (*n, h.id))
+            .collect();
+        running.held.retain(|node, _| is_member(node));
         for (node, held) in &running.held {
             let orders = running.orders(world, &self.agents[*node].name, held.have.as_ref());
             if orders != Orders::Unchanged || held.until <= now {
@@ -199,6 +207,9 @@ impl Cluster {
         for (node, id, pulled) in answers {
             self.reply(node, id, Answer::Pulled(Box::new(pulled)));
         }
+        for (node, id) in gone {
+            self.reply(node, id, Answer::Failed);
+        }
     }
 
     /// What `api/agent` does about a machine that is no member. It asks to be one with what it has,
@@ -207,32 +218,28 @@ impl Cluster {
         let wall = self.master.clock.at(self.now).wall;
         let Some(running) = &mut self.master.running else { return };
         let agent = &self.agents[node];
-        let departed = self.world.departed.get(&departed_key(&agent.key_digest()));
+        let standing = Standing::of(&self.world, &agent.name, &agent.key_digest());
         let Request::Pull { have, .. } = request else {
             return self.reply(node, id, Answer::Failed);
         };
-        let place = |stamp: &Stamp| (stamp.epoch, stamp.generation);
-        if let Some(departed) = departed.filter(|departed| {
-            have.as_ref().is_none_or(|have| place(have) < place(&departed.issued))
-        }) {
-            let stamp = departed.issued.clone();
-            let (pods, remove_volumes) = (BTreeMap::new(), Vec::new());
-            let set = AssignmentSet { stamp, pods, remove_volumes, keep_others: false };
+        if let Some(set) = standing.dismissal(have.as_ref()) {
             let pulled = running.pulled(Orders::Set(set), wall);
             self.coverage.stranger("dismissed");
             return self.reply(node, id, Answer::Pulled(Box::new(pulled)));
         }
-        let (shows, what) = match departed {
-            Some(_) if !agent.token => {
+        let (credential, what) = match standing {
+            Standing::Departed(_) if !agent.token => {
                 self.coverage.stranger("refused");
                 return self.reply(node, id, Answer::Failed);
             }
-            Some(_) => (Credential::Token(None), "joins again by token"),
-            None if agent.certified => (Credential::Certificate, "joins by certificate"),
-            None => (Credential::Token(None), "joins late"),
+            Standing::Departed(_) => (Credential::Token(None), "joins again by token"),
+            Standing::Unknown if agent.certified => {
+                (Credential::Certificate, "joins by certificate")
+            }
+            Standing::Unknown | Standing::Member => (Credential::Token(None), "joins late"),
         };
         self.coverage.stranger(what);
-        running.inbox.push(join(agent, shows));
+        running.inbox.push(join(agent, credential));
         self.wake_master(Duration::ZERO);
         self.reply(node, id, Answer::Failed);
     }
@@ -253,10 +260,10 @@ impl Cluster {
             );
         };
         let agent = &mut self.agents[node];
-        agent.certified |= self.world.nodes.contains_key(&node_key(&name));
         if !self.world.nodes.contains_key(&node_key(&name)) {
             return self.at_stranger(node, id, request);
         }
+        (agent.certified, agent.token) = (true, false);
         let together = matches!(request, Request::Heartbeat | Request::Usage(_));
         match request {
             Request::Pull { have, witness } => {

@@ -22,7 +22,7 @@ pub fn word(event: &Event) -> String {
         Event::Pull { node, have, .. } => {
             format!("pull {node} has {:?}", have.as_ref().map(|have| have.generation.0))
         }
-        Event::Join { join, shows, .. } => format!("join {} with {shows:?}", join.node),
+        Event::Join { join, credential, .. } => format!("join {} with {credential:?}", join.node),
         Event::Heartbeat { node, .. } => format!("beat {node}"),
         Event::Source { commit, change } => format!(
             "commit {} (+{} -{})",

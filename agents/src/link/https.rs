@@ -206,7 +206,8 @@ impl Link for HttpsLink {
     }
 
     async fn join_again(&self) -> Answer<()> {
-        let application = self.application.as_ref().ok_or(LinkError::Token("there is none"))?;
+        let application =
+            self.application.as_ref().ok_or(LinkError::Token("nobody gave this link one"))?;
         // The certificate that is known is as good as the new one, and is renewed in its time.
         self.join(&application.request()?).await.map(drop)
     }

@@ -70,14 +70,16 @@ pub async fn join(url: &str, application: &Application) -> Answer<Joined> {
     Ok(joined)
 }
 
-/// Asks for a new certificate for the same key.
-pub async fn renew(link: &HttpsLink, key: &str, node: &NodeName) -> Answer<Joined> {
+/// Asks for a new certificate for the same key. The old one is not shown: it may have run out.
+pub async fn renew(url: &str, authority: &str, key: &str, node: &NodeName) -> Answer<Joined> {
+    let authority = CertificateDer::from_pem_slice(authority.as_bytes())
+        .map_err(|error| LinkError::Certificate(error.to_string()))?;
     let request = Renew {
         version: PROTOCOL_VERSION,
         node: node.clone(),
         certificate_request: certificate_request(key, node)?,
     };
-    link.renew(&request).await
+    HttpsLink::to_join(url, &Digest::of(&authority))?.renew(&request).await
 }
 
 fn certificate_request(key: &str, node: &NodeName) -> Answer<String> {

@@ -82,6 +82,8 @@ const INPUTS: usize = 1024;
 pub enum Input {
     /// From the master; what to ask with next is sent back.
     Pulled(Box<Pulled>, oneshot::Sender<Have>),
+    /// This node is a member again: the master knows nothing of it.
+    JoinedAgain,
     Engine(Event),
     /// The engine's events stopped: it went away.
     EngineLost,
@@ -290,6 +292,10 @@ impl<R: Runtime, L: Link> Worker<R, L> {
                 let have = self.take_orders(*pulled)?;
                 // The puller may have been stopped meanwhile.
                 let _ = reply.send(have);
+            }
+            Input::JoinedAgain => {
+                self.complete_at = Instant::now();
+                self.look_within(Duration::ZERO);
             }
             Input::Engine(event) => {
                 self.take_event(event);

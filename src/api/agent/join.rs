@@ -8,10 +8,11 @@ use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::{Join, Joined, Leave, Renew};
 
 use crate::api::agent::message;
-use crate::api::auth::{Peer, Standing, TokenText, check};
+use crate::api::auth::{Peer, TokenText, check, must_be_member};
 use crate::api::authority::{NodeIdentity, NodeRequest};
 use crate::api::error::AgentError;
 use crate::api::state::Api;
+use crate::domain::standing::Standing;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::node_key;
 use crate::master::event::{Credential, Event};
@@ -29,35 +30,11 @@ pub async fn join(
     let join = message(body, |join| join.version)?;
     check_name(&join.node)?;
     let request = read_request(&join.certificate_request)?;
-    let own = NodeIdentity { node: join.node.clone(), key_digest: request.key_digest.clone() };
-    let world = api.master.view().world.clone();
-    let standing = Standing::of(&world, &own);
-    let is_taken = standing != Standing::Member && world.nodes.contains_key(&node_key(&join.node));
-    let shows = if standing == Standing::Member {
-        // Its answer was lost, and its token is spent. The request's own signature proves the
-        // key, as it does for a renewal.
-        Credential::Key
-    } else if !is_taken && standing == Standing::Unknown && peer.node == Some(own) {
-        Credential::Certificate
-    } else {
-        if join.token.is_empty() && !is_taken {
-            standing.must_be_member(&join.node)?;
-        }
-        if join.token.is_empty() {
-            return Err(name_taken(&join.node));
-        }
-        let token = checked_token(&api, &join.token)?;
-        // Before the token is spent: a refusal that can be foreseen should not cost one.
-        if is_taken {
-            return Err(name_taken(&join.node));
-        }
-        // The loop counts: of two joins with one single-use token, the second is refused there.
-        Credential::Token(Some(TokenOrder::Spend { id: token.id }))
-    };
+    let credential = credential(&api, &join, &request, peer.node)?;
     let node = join.node.clone();
     let key_digest = request.key_digest.clone();
     let join = Box::new(Join { token: String::new(), ..join });
-    api.master.ask(|reply| Event::Join { join, key_digest, shows, reply }).await?;
+    api.master.ask(|reply| Event::Join { join, key_digest, credential, reply }).await?;
     tracing::info!(%node, "node joined");
     signed(&api, node, &request)
 }
@@ -70,8 +47,8 @@ pub async fn renew(
 ) -> Result<Json<Joined>, AgentError> {
     let renew = message(body, |renew| renew.version)?;
     let request = read_request(&renew.certificate_request)?;
-    let own = NodeIdentity { node: renew.node.clone(), key_digest: request.key_digest.clone() };
-    Standing::of(&api.master.view().world, &own).must_be_member(&renew.node)?;
+    let world = &api.master.view().world;
+    must_be_member(&Standing::of(world, &renew.node, &request.key_digest), &renew.node)?;
     signed(&api, renew.node, &request)
 }
 
@@ -82,11 +59,46 @@ pub async fn leave(
     body: Result<Json<Leave>, JsonRejection>,
 ) -> Result<StatusCode, AgentError> {
     message(body, |leave| leave.version)?;
-    if Standing::of(&api.master.view().world, &identity) == Standing::Member {
+    let world = &api.master.view().world;
+    if Standing::of(world, &identity.node, &identity.key_digest) == Standing::Member {
         let node = identity.node;
         api.master.ask(|reply| Event::Leave { node, reply }).await?;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn credential(
+    api: &Api,
+    join: &Join,
+    request: &NodeRequest,
+    certified: Option<NodeIdentity>,
+) -> Result<Credential, AgentError> {
+    let view = api.master.view();
+    let standing = Standing::of(&view.world, &join.node, &request.key_digest);
+    if standing == Standing::Member {
+        // Its answer was lost, and its token is spent. The request's own signature proves the
+        // key, as it does for a renewal.
+        return Ok(Credential::Key);
+    }
+    let is_taken = view.world.nodes.contains_key(&node_key(&join.node));
+    let own = NodeIdentity { node: join.node.clone(), key_digest: request.key_digest.clone() };
+    if certified == Some(own) {
+        match standing {
+            Standing::Unknown if !is_taken => return Ok(Credential::Certificate),
+            Standing::Departed(_) if join.token.is_empty() => {
+                must_be_member(&standing, &join.node)?;
+            }
+            _ if join.token.is_empty() => return Err(name_taken(&join.node)),
+            _ => {}
+        }
+    }
+    let token = checked_token(api, &join.token)?;
+    // Before the token is spent: a refusal that can be foreseen should not cost one.
+    if is_taken {
+        return Err(name_taken(&join.node));
+    }
+    // The loop counts: of two joins with one single-use token, the second is refused there.
+    Ok(Credential::Token(Some(TokenOrder::Spend { id: token.id })))
 }
 
 fn signed(api: &Api, node: NodeName, request: &NodeRequest) -> Result<Json<Joined>, AgentError> {

@@ -1,6 +1,5 @@
 //! The long poll: an agent says which set it has and is told what else it should run.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,11 +13,11 @@ use kgit_protocol::messages::{Orders, Pull, Pulled};
 use tokio::time::Instant;
 
 use crate::api::agent::message;
-use crate::api::auth::Standing;
+use crate::api::auth::must_be_member;
 use crate::api::authority::NodeIdentity;
 use crate::api::error::AgentError;
 use crate::api::state::Api;
-use crate::domain::node::Departed;
+use crate::domain::standing::Standing;
 use crate::domain::world::node_key;
 use crate::master::event::Event;
 use crate::master::view::View;
@@ -35,31 +34,16 @@ pub async fn pull(
     body: Result<Json<Pull>, JsonRejection>,
 ) -> Result<Json<Pulled>, AgentError> {
     let pull = message(body, |pull| pull.version)?;
-    match Standing::of(&api.master.view().world, &identity) {
-        Standing::Departed(departed) if is_behind(pull.have.as_ref(), &departed.issued) => {
-            return Ok(Json(dismissed(&api, &departed)));
-        }
-        standing => standing.must_be_member(&identity.node)?,
+    if standing(&api, &identity) == Standing::Member {
+        let (node, have) = (identity.node.clone(), pull.have.clone());
+        let witness = pull.audit_witness.clone();
+        api.master.send(Event::Pull { node, have, witness }).await?;
     }
-    let node = identity.node;
-    let (have, witness) = (pull.have.clone(), pull.audit_witness.clone());
-    api.master.send(Event::Pull { node: node.clone(), have, witness }).await?;
     let wait = Duration::from_secs(pull.wait_seconds.into()).min(MAX_WAIT);
-    let news = wait_for_news(&api, &node, &pull, wait).await?;
+    let news = wait_for_news(&api, &identity, &pull, wait).await?;
     let audit_head = api.records.audit_head()?;
     let News { orders, directory } = news;
     Ok(Json(Pulled { orders, directory, audit_head, now: api.now() }))
-}
-
-/// One that is no member any more has nothing left to run.
-fn dismissed(api: &Api, departed: &Departed) -> Pulled {
-    let set = AssignmentSet {
-        stamp: departed.issued.clone(),
-        pods: BTreeMap::new(),
-        remove_volumes: Vec::new(),
-        keep_others: false,
-    };
-    Pulled { orders: Orders::Set(set), directory: None, audit_head: None, now: api.now() }
 }
 
 /// What an agent is told.
@@ -70,7 +54,7 @@ struct News {
 
 async fn wait_for_news(
     api: &Api,
-    node: &NodeName,
+    identity: &NodeIdentity,
     pull: &Pull,
     wait: Duration,
 ) -> Result<News, AgentError> {
@@ -79,7 +63,13 @@ async fn wait_for_news(
     let mut versions = api.master.versions();
     loop {
         versions.borrow_and_update();
-        let orders = orders(api, node, pull.have.as_ref())?;
+        // It may have been taken out meanwhile, and its name given to another machine.
+        let standing = standing(api, identity);
+        if let Some(set) = standing.dismissal(pull.have.as_ref()) {
+            return Ok(News { orders: Orders::Set(set), directory: None });
+        }
+        must_be_member(&standing, &identity.node)?;
+        let orders = orders(api, &identity.node, pull.have.as_ref());
         let world = &api.master.view().world;
         let directory = api.directories.change(world, pull.directory.as_ref());
         let nothing = orders == Orders::Unchanged && directory.is_none();
@@ -95,26 +85,25 @@ async fn wait_for_news(
     }
 }
 
-fn orders(api: &Api, node: &NodeName, have: Option<&Stamp>) -> Result<Orders, AgentError> {
+fn standing(api: &Api, identity: &NodeIdentity) -> Standing {
+    Standing::of(&api.master.view().world, &identity.node, &identity.key_digest)
+}
+
+fn orders(api: &Api, node: &NodeName, have: Option<&Stamp>) -> Orders {
     let view = api.master.view();
-    let issued = &view
-        .world
-        .nodes
-        .get(&node_key(node))
-        .ok_or_else(|| AgentError::new(StatusCode::FORBIDDEN, "NotAMember", "the node left"))?
-        .issued;
-    if !is_behind(have, issued) {
-        return Ok(Orders::Unchanged);
+    let Some(member) = view.world.nodes.get(&node_key(node)) else { return Orders::Unchanged };
+    if !is_behind(have, &member.issued) {
+        return Orders::Unchanged;
     }
     let Some(set) = (api.planning.assignments)(&view.world, node) else {
-        return Ok(Orders::Unchanged);
+        return Orders::Unchanged;
     };
-    if set.stamp != *issued {
+    if set.stamp != member.issued {
         // A record that contradicts itself must not be carried out.
         tracing::error!(%node, "the assignment set is not the one that was issued");
-        return Ok(Orders::Unchanged);
+        return Orders::Unchanged;
     }
-    Ok(delta(api, node, have, &set).unwrap_or(Orders::Set(set)))
+    delta(api, node, have, &set).unwrap_or(Orders::Set(set))
 }
 
 /// Whether a node with `have` should be given the set `issued`. One that has a later set, or

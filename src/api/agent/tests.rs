@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kgit_protocol::assignment::PodNetwork;
+use kgit_protocol::assignment::{PodNetwork, Stamp};
 use kgit_protocol::ids::{Digest, NodeName};
 use kgit_protocol::messages::{Join, Joined, Leave, Orders, Pull, Pulled, Refusal, Renew};
 use kgit_protocol::time::Timestamp;
@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::api::fixture::{Server, empty_world, node, stamp};
-use crate::domain::node::Departed;
+use crate::domain::standing::Departed;
 use crate::domain::token::Role;
 use crate::domain::world::{Effect, Record, Table, departed_key, node_key};
 
@@ -199,9 +199,9 @@ async fn a_node_that_no_record_tells_of_joins_again_by_its_certificate_alone() {
     let url = server.url("/agent/v1/pull");
     let refused = post::<Pulled>(&client, &url, &pull(Some(1), 0)).await.unwrap_err();
     assert_eq!(refused.reason, "NotAMember");
-    assert_eq!(agent.join(&server, "").await.unwrap_err().reason, "NotAMember");
+    assert_eq!(agent.join(&server, "").await.unwrap_err().reason, "TokenRefused");
     let other = Agent::new("a").join_by(&client, &server, "").await.unwrap_err();
-    assert_eq!(other.reason, "NotAMember", "the certificate is for another key");
+    assert_eq!(other.reason, "TokenRefused", "the certificate is for another key");
     agent.join_by(&client, &server, "").await.unwrap();
     post::<Pulled>(&client, &url, &pull(Some(1), 0)).await.unwrap();
 }
@@ -214,7 +214,8 @@ async fn a_machine_that_was_taken_out_is_told_to_run_nothing_and_needs_a_new_tok
     let joined = agent.join(&server, &token).await.unwrap();
     let client = agent.client(&server, &joined);
     let key = server.api.master.view().world.nodes[&node_key(&agent.name)].key_digest.clone();
-    let departed = Departed { node: agent.name.clone(), at: Timestamp(0), issued: stamp(2) };
+    let issued = Stamp { digest: Digest::of(b"nothing to run"), ..stamp(2) };
+    let departed = Departed { node: agent.name.clone(), at: Timestamp(0), issued: issued.clone() };
     let effects = vec![
         Effect::Remove(node_key(&agent.name), Table::Node),
         Effect::Put(departed_key(&key), Record::Departed(Arc::new(departed))),
@@ -223,8 +224,10 @@ async fn a_machine_that_was_taken_out_is_told_to_run_nothing_and_needs_a_new_tok
     let url = server.url("/agent/v1/pull");
     let pulled: Pulled = post(&client, &url, &pull(Some(1), 0)).await.unwrap();
     let Orders::Set(set) = pulled.orders else { panic!("{pulled:?}") };
-    assert!(set.stamp == stamp(2) && set.pods.is_empty() && !set.keep_others);
-    let refused = post::<Pulled>(&client, &url, &pull(Some(2), 0)).await.unwrap_err();
+    assert!(set.stamp == issued && set.pods.is_empty() && !set.keep_others);
+    let refused = post::<Pulled>(&client, &url, &Pull { have: Some(issued), ..pull(None, 0) })
+        .await
+        .unwrap_err();
     assert_eq!(refused.reason, "NodeRemoved");
     let refused = agent.join_by(&client, &server, "").await.unwrap_err();
     assert_eq!(refused.reason, "NodeRemoved");

@@ -14,11 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::ordmap::DiffItem;
 use kgit::domain::key::{Kind, ObjectKey};
+use kgit::domain::node::Node;
 use kgit::domain::plan::Waits;
 use kgit::domain::record::Pod;
 use kgit::domain::resource::{AccessMode, Spec};
 use kgit::domain::template::effect;
-use kgit::domain::world::{World, node_key};
+use kgit::domain::world::{Recorded, World, node_key};
 use kgit_protocol::ids::{NodeName, PodUid};
 use kgit_protocol::observation::PodPhase;
 use kgit_protocol::time::Timestamp;
@@ -116,7 +117,24 @@ impl Checks {
         services::endpoints(turned.after)
     }
 
+    /// What a machine that somebody gave up goes on with when it comes back all the same, until it is
+    /// told, is nobody's fault but theirs.
+    fn give_up(&mut self, turned: &Turned<'_>) {
+        let fences = |node: Option<&Recorded<Node>>| node.is_none_or(|it| it.fenced.is_some());
+        for name in &self.given_up {
+            let key = node_key(name);
+            let (before, after) = (turned.before.nodes.get(&key), turned.after.nodes.get(&key));
+            if fences(before) || !fences(after) {
+                continue;
+            }
+            let there = self.pods.iter().filter(|(_, pod)| pod.node.as_ref() == Some(name));
+            self.unstopped.extend(there.map(|(uid, _)| uid.clone()));
+            self.engines.look_anew();
+        }
+    }
+
     fn learn(&mut self, turned: &Turned<'_>) -> Checked {
+        self.give_up(turned);
         let mut changed = Vec::new();
         for item in turned.before.pods.diff(&turned.after.pods) {
             match item {
@@ -132,11 +150,7 @@ impl Checks {
                 known.gone = true;
                 // Its node was to stop it by itself, and is not in a state to.
                 let stops = old.placed.as_ref().filter(|it| it.spec.fence_after_seconds.is_some());
-                let gave_up = old.node().is_some_and(|node| {
-                    let row = turned.after.nodes.get(&node_key(node));
-                    self.given_up.contains(node) && row.is_none_or(|row| row.fenced.is_some())
-                });
-                if gave_up || stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
+                if stops.is_some_and(|placed| self.excused.contains(&placed.node)) {
                     self.unstopped.insert(old.uid.clone());
                     self.engines.look_anew();
                 }
