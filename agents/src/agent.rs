@@ -53,6 +53,10 @@ pub enum AgentError {
     Link(#[from] LinkError),
     #[error("the container engine")]
     Engine(#[from] RuntimeError),
+    #[error("no agent keeps its data in {0}; name its folder with --data")]
+    NotHere(PathBuf),
+    #[error("its pods have ended, and the master does not know it yet; run this again")]
+    NotTold(#[source] LinkError),
     #[error("this node is not part of a cluster yet, and no join token was given")]
     NoToken,
     #[error("no master was named, and none is on record here; add --join https://HOST:PORT")]
@@ -394,9 +398,13 @@ pub async fn leave(
     grace: Duration,
     with_data: bool,
 ) -> Result<Vec<String>, AgentError> {
+    if !config.data_dir.exists() {
+        return Err(AgentError::NotHere(config.data_dir.clone()));
+    }
     {
         let journal = Journal::open(&config.data_dir)?;
         if let (Some(joined), Some(key)) = (journal.identity()?, journal.key()?) {
+            let grace = grace.min(longest_grace(&journal)?.unwrap_or(grace));
             if let Some((docker, network)) = known_engine(&journal, config)? {
                 remove_containers(&docker, network, grace).await?;
             }
@@ -404,10 +412,17 @@ pub async fn leave(
             let named = Some(&config.master_url).filter(|url| !url.is_empty()).cloned();
             let url = named.or(known).ok_or(AgentError::NoMaster)?;
             let link = HttpsLink::new(&url, &joined.authority, &joined.certificate, &key)?;
-            link.leave().await?;
+            link.leave().await.map_err(AgentError::NotTold)?;
         }
     }
     remove(config, grace, with_data).await
+}
+
+/// Of the pods that are to run here.
+fn longest_grace(journal: &Journal) -> Result<Option<Duration>, AgentError> {
+    let Some(set) = journal.set()? else { return Ok(None) };
+    let seconds = set.pods.values().map(|pod| pod.spec.termination_grace_seconds.into());
+    Ok(seconds.max().map(Duration::from_secs))
 }
 
 /// Those that were asked for, and the host's architecture, which many manifests select by.

@@ -48,7 +48,7 @@ pub enum JournalError {
     Damaged(PathBuf, #[source] serde_json::Error),
     #[error("the agent's file {0} was written by a newer kgit")]
     Newer(PathBuf),
-    #[error("another agent uses {0}")]
+    #[error("an agent that runs uses {0}; stop it first")]
     InUse(PathBuf),
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kgit_agent::link::https::HttpsLink;
-use kgit_agent::link::join::{Application, join, new_key, renewal_due_in};
+use kgit_agent::link::join::{Application, join, new_key, renew, renewal_due_in};
 use kgit_agent::link::token::JoinToken;
 use kgit_agent::link::{Link as _, LinkError};
 use kgit_protocol::assignment::PodNetwork;
-use kgit_protocol::ids::Digest;
-use kgit_protocol::messages::{Heartbeat, Join, Joined, PROTOCOL_VERSION};
+use kgit_protocol::ids::{Digest, NodeName};
+use kgit_protocol::messages::{Heartbeat, Join, Joined, PROTOCOL_VERSION, Renew};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
 };
@@ -106,19 +106,29 @@ fn respond(authority: &Authority, known: bool, head: &str, body: &str) -> (Strin
     let refuse = |reason: &str| {
         ("403 Forbidden".to_owned(), format!(r#"{{"reason":"{reason}","message":"no"}}"#))
     };
-    if head.starts_with("POST /agent/v1/join ") {
-        let join: Join = serde_json::from_str(body).unwrap();
-        if join.token != "t.secret" {
-            return refuse("BadToken");
-        }
-        let request = CertificateSigningRequestParams::from_pem(&join.certificate_request).unwrap();
+    let sign = |node: NodeName, request: &str| {
+        let request = CertificateSigningRequestParams::from_pem(request).unwrap();
         let joined = Joined {
             cluster: "0123456789abcdef".into(),
-            node: join.node,
+            node,
             certificate: request.signed_by(&authority.issuer).unwrap().pem(),
             authority: authority.pem.clone(),
         };
-        return ("200 OK".to_owned(), serde_json::to_string(&joined).unwrap());
+        ("200 OK".to_owned(), serde_json::to_string(&joined).unwrap())
+    };
+    if head.starts_with("POST /agent/v1/join ") {
+        let join: Join = serde_json::from_str(body).unwrap();
+        return match join.token == "t.secret" || known {
+            true => sign(join.node, &join.certificate_request),
+            false => refuse("BadToken"),
+        };
+    }
+    if head.starts_with("POST /agent/v1/renew ") {
+        let renew: Renew = serde_json::from_str(body).unwrap();
+        return match known {
+            true => refuse("OldCertificateShown"),
+            false => sign(renew.node, &renew.certificate_request),
+        };
     }
     if known { ("200 OK".to_owned(), r#"{"seconds":40}"#.to_owned()) } else { refuse("WhoAreYou") }
 }
@@ -139,6 +149,29 @@ async fn a_node_joins_by_its_token_and_is_known_by_its_certificate() {
     let link = HttpsLink::new(&url, &joined.authority, &joined.certificate, &key).unwrap();
     let beat = Heartbeat { version: PROTOCOL_VERSION, boot: "b".into() };
     assert_eq!(link.heartbeat(&beat).await.unwrap().seconds, 40);
+}
+
+#[tokio::test]
+async fn a_certificate_that_may_have_run_out_is_not_shown_to_renew_it() {
+    let authority = Arc::new(Authority::new());
+    let url = master(Arc::clone(&authority), "localhost").await;
+    let key = new_key().unwrap();
+    let joined = join(&url, &application(authority.token(), &key)).await.unwrap();
+    let renewed = renew(&url, &joined.authority, &key, &joined.node).await.unwrap();
+    assert!(renewal_due_in(&renewed.certificate, 0).unwrap() > 0);
+}
+
+#[tokio::test]
+async fn one_that_is_no_member_any_more_asks_again_with_its_certificate() {
+    let authority = Arc::new(Authority::new());
+    let url = master(Arc::clone(&authority), "localhost").await;
+    let key = new_key().unwrap();
+    let first = application(authority.token(), &key);
+    let joined = join(&url, &first).await.unwrap();
+    let link = HttpsLink::new(&url, &joined.authority, &joined.certificate, &key).unwrap();
+    assert!(link.join_again().await.is_err(), "it was not said what it is");
+    let link = link.applying(Application { token: None, ..first });
+    link.join_again().await.unwrap();
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ pub async fn run(args: AgentArgs) -> Result<Exit, CliError> {
     match args.command {
         Some(AgentCommand::Leave { purge }) => {
             eprintln!("ending this node's pods; they have up to 30 s");
-            let stay = agent::leave(&config, purge).await?;
+            let stay = agent::leave(&config, purge).await.map_err(CliError::Leave)?;
             eprintln!("{}", said_of_leaving(&stay));
         }
         None => {

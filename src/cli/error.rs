@@ -15,6 +15,8 @@ use crate::store::error::StoreError;
 pub enum CliError {
     #[error("failed to start")]
     Daemon(#[from] DaemonError),
+    #[error("failed to leave the cluster")]
+    Leave(#[source] DaemonError),
     #[error("failed to find the master")]
     Kubeconfig(#[from] KubeconfigError),
     #[error("failed to ask the master")]
@@ -53,7 +55,7 @@ impl CliError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Daemon(error) => error.hint().map(str::to_owned),
+            Self::Daemon(error) | Self::Leave(error) => error.hint().map(str::to_owned),
             Self::Kubeconfig(_) => Some(
                 "is `kgit up` or `kgit master` running? Name its kubeconfig with --kubeconfig"
                     .to_owned(),

@@ -436,8 +436,9 @@ impl<R: Runtime, L: Link> Worker<R, L> {
                 self.shared.runtime.view(self.range).await
             }
             Err(error) => {
-                tracing::warn!(%error, "the pod network can't be made");
-                self.outbox.network_ready(Err(error.to_string()));
+                if self.outbox.network_ready(Err(error.to_string())) {
+                    tracing::warn!(%error, "the pod network can't be made; will try again");
+                }
                 self.look_within(LOOK_AGAIN);
                 Ok(view)
             }

@@ -146,12 +146,17 @@ impl Outbox {
         self.condition(ENGINE_READY, ready, "EngineAnswers", "EngineUnreachable");
     }
 
-    pub fn network_ready(&self, ready: Result<(), String>) {
-        self.condition(NETWORK_READY, ready, "BridgeUp", "BridgeFailed");
+    /// Whether that is news.
+    pub fn network_ready(&self, ready: Result<(), String>) -> bool {
+        self.note(NETWORK_READY, ready, "BridgeUp", "BridgeFailed")
     }
 
     /// `Ok` is the condition's good state, whatever its kind.
     pub fn condition(&self, kind: &str, state: Result<(), String>, good: &str, bad: &str) {
+        self.note(kind, state, good, bad);
+    }
+
+    fn note(&self, kind: &str, state: Result<(), String>, good: &str, bad: &str) -> bool {
         let condition = NodeCondition {
             kind: kind.to_owned(),
             status: Some(state.is_ok() != (kind == "DiskPressure")),
@@ -161,12 +166,13 @@ impl Outbox {
         let mut waiting = self.lock();
         let known = waiting.node.conditions.iter().position(|known| known.kind == kind);
         match known {
-            Some(at) if waiting.node.conditions[at] == condition => return,
+            Some(at) if waiting.node.conditions[at] == condition => return false,
             Some(at) => waiting.node.conditions[at] = condition,
             None => waiting.node.conditions.push(condition),
         }
         waiting.node_changed = true;
         self.filled.notify_one();
+        true
     }
 
     /// Waits until there is something to report, and takes it.

@@ -82,17 +82,19 @@ fn credential(
     }
     let is_taken = view.world.nodes.contains_key(&node_key(&join.node));
     let own = NodeIdentity { node: join.node.clone(), key_digest: request.key_digest.clone() };
-    if certified == Some(own) {
-        match standing {
-            Standing::Unknown if !is_taken => return Ok(Credential::Certificate),
-            Standing::Departed(_) if join.token.is_empty() => {
-                must_be_member(&standing, &join.node)?;
-            }
-            _ if join.token.is_empty() => return Err(name_taken(&join.node)),
-            _ => {}
-        }
+    let is_certified = certified == Some(own);
+    if is_certified && standing == Standing::Unknown && !is_taken {
+        return Ok(Credential::Certificate);
     }
-    let token = checked_token(api, &join.token)?;
+    let token = match checked_token(api, &join.token) {
+        Ok(token) => token,
+        // Whoever runs it may not know what became of it; the token comes after that.
+        Err(error) if is_certified && !is_taken => {
+            return Err(must_be_member(&standing, &join.node).err().unwrap_or(error));
+        }
+        Err(_) if is_certified => return Err(name_taken(&join.node)),
+        Err(error) => return Err(error),
+    };
     // Before the token is spent: a refusal that can be foreseen should not cost one.
     if is_taken {
         return Err(name_taken(&join.node));
