@@ -264,6 +264,11 @@ fn caller_of(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     Ok(Caller { name: token.name, role: token.role, token_id: token.id })
 }
 
+/// What a machine is by what is on record now.
+pub fn standing(api: &Api, identity: &NodeIdentity) -> Standing {
+    Standing::of(&api.master.view().world, &identity.node, &identity.key_digest)
+}
+
 /// Refuses a machine that is no member.
 pub fn must_be_member(standing: &Standing, node: &NodeName) -> Result<(), AgentError> {
     let (reason, message) = match standing {
@@ -289,11 +294,8 @@ pub fn must_be_member(standing: &Standing, node: &NodeName) -> Result<(), AgentE
 
 /// Lets a request of an agent through if its certificate is the one of a node that is a member.
 pub async fn require_node(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let standing = request.extensions().get::<NodeIdentity>().map(|identity| {
-        let (node, key_digest) = (&identity.node, &identity.key_digest);
-        must_be_member(&Standing::of(&api.master.view().world, node, key_digest), node)
-    });
-    match standing {
+    let identity = request.extensions().get::<NodeIdentity>();
+    match identity.map(|identity| must_be_member(&standing(&api, identity), &identity.node)) {
         Some(Ok(())) => next.run(request).await,
         Some(Err(error)) => error.into_response(),
         None => without_certificate().into_response(),

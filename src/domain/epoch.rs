@@ -16,6 +16,11 @@ use crate::domain::world::{Effect, Record, Table, World};
 /// anew what may run on one of them. Twice as long as agents wait between two tries at most.
 pub const LISTENS: Duration = Duration::from_secs(30);
 
+/// Begins to listen, or does so anew.
+pub fn listen(meta: &Meta, now: Timestamp) -> Meta {
+    Meta { listens_until: Some(now.after(LISTENS)), ..meta.clone() }
+}
+
 /// Begins an epoch after `newest`. Every node is told to go on with what it has, and is in doubt
 /// until it says what that is; pods that had no place may have been given one since, and are made
 /// anew. `knows_less`: somebody has orders that are not on record.
@@ -23,9 +28,8 @@ pub fn begin(world: &World, newest: Epoch, knows_less: bool, now: Timestamp) -> 
     let epoch = after(world.meta.epoch.max(newest), now);
     let issued = Stamp { epoch, generation: Generation(1), digest: go_on_digest() };
     let restored = world.meta.restored || knows_less;
-    let listens_until = Some(now.after(LISTENS));
-    let meta =
-        Effect::Meta(Arc::new(Meta { epoch, restored, listens_until, ..(*world.meta).clone() }));
+    let meta = Meta { epoch, restored, ..listen(&world.meta, now) };
+    let meta = Effect::Meta(Arc::new(meta));
     let nodes = world.nodes.iter().map(|(key, row)| {
         let node = Arc::new(in_doubt(&row.value, issued.clone()));
         Effect::Put(key.clone(), Record::Node(node))

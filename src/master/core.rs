@@ -172,11 +172,9 @@ impl Core {
             let anew = Node { heard_since, failing, ..(*node.value).clone() };
             Effect::Put(key.clone(), Record::Node(Arc::new(anew)))
         });
-        let listens_until = self.world.meta.listens_until.map(|_| {
-            let listens_until = Some(now.after(epoch::LISTENS));
-            Effect::Meta(Arc::new(Meta { listens_until, ..(*self.world.meta).clone() }))
-        });
-        let anew: Vec<Effect> = anew.chain(listens_until).collect();
+        let meta = &self.world.meta;
+        let listens = meta.listens_until.map(|_| Effect::Meta(Arc::new(epoch::listen(meta, now))));
+        let anew: Vec<Effect> = anew.chain(listens).collect();
         self.apply(batch, anew);
     }
 

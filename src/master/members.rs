@@ -10,7 +10,6 @@ use kgit_protocol::messages::Join;
 use crate::domain::audit::Trigger;
 use crate::domain::epoch;
 use crate::domain::node::{Doubt, Node};
-use crate::domain::record::Meta;
 use crate::domain::selector::Labels;
 use crate::domain::standing::Departed;
 use crate::domain::world::{Effect, Record, Table, departed_key, node_key};
@@ -144,10 +143,10 @@ impl Core {
         let departed =
             Effect::Put(departed_key(&node.key_digest), Record::Departed(Arc::new(departed)));
         // Another machine may have its name in what was lost, and is let in only now.
-        let listens = node.doubt.as_ref().map(|_| {
-            let listens_until = Some(batch.now.after(epoch::LISTENS));
-            Effect::Meta(Arc::new(Meta { listens_until, ..(*self.world.meta).clone() }))
-        });
+        let listens = node
+            .doubt
+            .as_ref()
+            .map(|_| Effect::Meta(Arc::new(epoch::listen(&self.world.meta, batch.now))));
         let removed = Effect::Remove(node_key(name), Table::Node);
         self.apply(batch, [departed, removed].into_iter().chain(listens));
         self.heartbeats.remove(name);
@@ -175,18 +174,15 @@ impl Core {
         by: String,
         reply: Reply<()>,
     ) {
-        if !self.world.nodes.contains_key(&node_key(name)) {
+        let Some(node) = self.world.nodes.get(&node_key(name)) else {
             let message = format!("there is no node `{name}`");
             drop(reply.send(Err(Refused { reason: "NotFound", message })));
             return;
-        }
-        if self.world.nodes.get(&node_key(name)).is_some_and(|node| node.heard == Some(true)) {
-            let message = format!(
-                "node `{name}` is heard of: `kgit agent leave` there takes it out for good, and a \
-                 node that is lost can be reset once it is not ready"
-            );
-            drop(reply.send(Err(Refused { reason: "NodeReady", message })));
-            return;
+        };
+        let instead = "`kgit agent leave` there takes it out for good, and a node that is lost can \
+                       be reset once it is not ready";
+        if let Err(refused) = self.must_be_lost(node, instead) {
+            return drop(reply.send(Err(refused)));
         }
         self.forget_node(batch, name);
         batch.triggers.push(Trigger::Api { by, what: format!("reset of node {name}") });

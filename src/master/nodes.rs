@@ -151,7 +151,7 @@ impl Core {
         Ok(format!("node {} is gone for good; {count} claims lost their data with it", node.name))
     }
 
-    fn must_be_lost(&self, node: &Node, instead: &str) -> Result<(), Refused> {
+    pub(super) fn must_be_lost(&self, node: &Node, instead: &str) -> Result<(), Refused> {
         if node.heard != Some(true) {
             return Ok(());
         }

@@ -19,7 +19,6 @@ use crate::worker::{Have, Input, Shared, now};
 /// How long the first look waits for the engine to replay what happened while the agent was away.
 pub(super) const REPLAY: Duration = Duration::from_millis(200);
 /// How long the master may hold a poll; shorter than what NATs and proxies keep idle.
-const JOIN_AGAIN: &str = "join again";
 const POLL_SECONDS: u32 = 25;
 /// How soon to follow the engine again after it went away.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(500);
@@ -103,7 +102,12 @@ pub(super) async fn pull<R: Runtime, L: Link>(
                         return;
                     }
                 }
-                Err(error) => wait(&mut backoff, JOIN_AGAIN, &error).await,
+                Err(error) => {
+                    if error.is_no_member() {
+                        tracing::warn!(%error, "will ask again");
+                    }
+                    wait(&mut backoff, "join again", &error).await;
+                }
             },
             Err(error) => wait(&mut backoff, "pull", &error).await,
         }
@@ -183,10 +187,8 @@ async fn wait(backoff: &mut Backoff, what: &str, error: &LinkError) {
     let delay = backoff.delay();
     match error {
         LinkError::Unreachable(_) => tracing::debug!(what, %error, "will try again"),
-        // The puller says so, and what came of it.
-        error if error.is_no_member() && what != JOIN_AGAIN => {
-            tracing::debug!(what, %error, "will try again");
-        }
+        // The puller says so, once for all tasks.
+        error if error.is_no_member() => tracing::debug!(what, %error, "will try again"),
         LinkError::Refused { .. }
         | LinkError::Nonsense(_)
         | LinkError::Token(_)

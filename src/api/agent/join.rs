@@ -8,7 +8,7 @@ use kgit_protocol::ids::NodeName;
 use kgit_protocol::messages::{Join, Joined, Leave, Renew};
 
 use crate::api::agent::message;
-use crate::api::auth::{Peer, TokenText, check, must_be_member};
+use crate::api::auth::{Peer, TokenText, check, must_be_member, standing};
 use crate::api::authority::{NodeIdentity, NodeRequest};
 use crate::api::error::AgentError;
 use crate::api::state::Api;
@@ -59,8 +59,7 @@ pub async fn leave(
     body: Result<Json<Leave>, JsonRejection>,
 ) -> Result<StatusCode, AgentError> {
     message(body, |leave| leave.version)?;
-    let world = &api.master.view().world;
-    if Standing::of(world, &identity.node, &identity.key_digest) == Standing::Member {
+    if standing(&api, &identity) == Standing::Member {
         let node = identity.node;
         api.master.ask(|reply| Event::Leave { node, reply }).await?;
     }

@@ -13,7 +13,7 @@ use kgit_protocol::messages::{Orders, Pull, Pulled};
 use tokio::time::Instant;
 
 use crate::api::agent::message;
-use crate::api::auth::must_be_member;
+use crate::api::auth::{must_be_member, standing};
 use crate::api::authority::NodeIdentity;
 use crate::api::error::AgentError;
 use crate::api::state::Api;
@@ -83,10 +83,6 @@ async fn wait_for_news(
             () = tokio::time::sleep_until(deadline) => {}
         }
     }
-}
-
-fn standing(api: &Api, identity: &NodeIdentity) -> Standing {
-    Standing::of(&api.master.view().world, &identity.node, &identity.key_digest)
 }
 
 fn orders(api: &Api, node: &NodeName, have: Option<&Stamp>) -> Orders {

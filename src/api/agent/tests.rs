@@ -91,6 +91,16 @@ fn pull(have: Option<u64>, wait_seconds: u32) -> Pull {
     Pull { version: 1, have: have.map(stamp), directory: None, wait_seconds, audit_witness: None }
 }
 
+/// One that joined, and how it calls.
+async fn member() -> (Server, Agent, reqwest::Client) {
+    let server = Server::start(empty_world()).await;
+    let token = server.token("rack", Role::Join, Some(1));
+    let agent = Agent::new("a");
+    let joined = agent.join(&server, &token).await.unwrap();
+    let client = agent.client(&server, &joined);
+    (server, agent, client)
+}
+
 #[tokio::test]
 async fn a_node_joins_with_a_token_and_is_known_by_its_certificate_from_then_on() {
     let server = Server::start(empty_world()).await;
@@ -109,11 +119,7 @@ async fn a_node_joins_with_a_token_and_is_known_by_its_certificate_from_then_on(
 
 #[tokio::test]
 async fn a_waiting_pull_is_answered_when_a_later_set_is_issued() {
-    let server = Server::start(empty_world()).await;
-    let token = server.token("rack", Role::Join, Some(1));
-    let agent = Agent::new("a");
-    let joined = agent.join(&server, &token).await.unwrap();
-    let client = agent.client(&server, &joined);
+    let (server, agent, client) = member().await;
     let url = server.url("/agent/v1/pull");
     let waiting = tokio::spawn(async move { post(&client, &url, &pull(Some(1), 30)).await });
     let known = server.api.master.view().world.nodes.get(&node_key(&agent.name)).unwrap().clone();
@@ -190,11 +196,7 @@ async fn a_certificate_of_a_node_that_was_replaced_or_none_at_all_is_refused() {
 
 #[tokio::test]
 async fn a_node_that_no_record_tells_of_joins_again_by_its_certificate_alone() {
-    let server = Server::start(empty_world()).await;
-    let token = server.token("rack", Role::Join, Some(1));
-    let agent = Agent::new("a");
-    let joined = agent.join(&server, &token).await.unwrap();
-    let client = agent.client(&server, &joined);
+    let (server, agent, client) = member().await;
     commit(&server, vec![Effect::Remove(node_key(&agent.name), Table::Node)]).await;
     let url = server.url("/agent/v1/pull");
     let refused = post::<Pulled>(&client, &url, &pull(Some(1), 0)).await.unwrap_err();
@@ -208,11 +210,7 @@ async fn a_node_that_no_record_tells_of_joins_again_by_its_certificate_alone() {
 
 #[tokio::test]
 async fn a_machine_that_was_taken_out_is_told_to_run_nothing_and_needs_a_new_token() {
-    let server = Server::start(empty_world()).await;
-    let token = server.token("rack", Role::Join, Some(1));
-    let agent = Agent::new("a");
-    let joined = agent.join(&server, &token).await.unwrap();
-    let client = agent.client(&server, &joined);
+    let (server, agent, client) = member().await;
     let key = server.api.master.view().world.nodes[&node_key(&agent.name)].key_digest.clone();
     let issued = Stamp { digest: Digest::of(b"nothing to run"), ..stamp(2) };
     let departed = Departed { node: agent.name.clone(), at: Timestamp(0), issued: issued.clone() };
