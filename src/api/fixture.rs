@@ -25,7 +25,7 @@ use crate::api::forecasts::{Forecast, ForecastRefused, Forecasts, Wanted};
 use crate::api::listener::serve;
 use crate::api::records::{Records, RecordsError, Verification};
 use crate::api::state::{Api, Parts, Planning};
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Body, Entry};
 use crate::domain::node::Node;
 use crate::domain::token::{Role, Token, TokenOrder};
 use crate::domain::world::{Effect, Record, World, node_key};
@@ -59,6 +59,12 @@ impl Records for FakeRecords {
         Ok(entries.iter().filter(|entry| entry.sequence >= from).take(limit).cloned().collect())
     }
     fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        let mut begun = self.undertakings(before, usize::MAX)?;
+        begun.retain(|entry| matches!(entry.body, Body::Triggered { .. }));
+        begun.truncate(limit);
+        Ok(begun)
+    }
+    fn undertakings(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
         let entries = self.entries.lock().unwrap();
         let first = entries.iter().rev().filter(|entry| {
             entry.sequence == entry.reconcile && before.is_none_or(|b| entry.sequence < b)

@@ -24,6 +24,9 @@ pub trait Records: Send + Sync + 'static {
     /// `None`), descending, at most `limit`.
     fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError>;
 
+    /// The same, with those of what was done beside: an order that set nothing off, a restore.
+    fn undertakings(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError>;
+
     /// All entries of one reconcile, ascending.
     fn reconcile(&self, sequence: u64) -> Result<Vec<Entry>, RecordsError>;
 

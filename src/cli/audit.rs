@@ -23,7 +23,7 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
-    /// List reconciles, newest first
+    /// List reconciles, and orders that set none off, newest first
     List {
         /// How many
         #[arg(long, default_value_t = 20)]
@@ -124,8 +124,10 @@ fn entry_text(entry: &Entry) -> String {
         }
         Body::Ordered { by, what } => format!("{by} ordered: {what}"),
         Body::Redacted => "redacted".to_owned(),
-        other @ (Body::Omitted { .. } | Body::Redaction { .. } | Body::Restored { .. }) => {
-            serde_json::to_string(other).unwrap_or_default()
+        Body::Redaction { sequence, by } => format!("{by} redacted entry {sequence}"),
+        Body::Restored { by } => format!("{by} restored a backup; what came after it is lost"),
+        Body::Omitted { steps, lines, .. } => {
+            format!("{steps} steps and {lines} lines more than are kept")
         }
     };
     format!("{head}{said}\n")

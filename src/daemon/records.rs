@@ -30,11 +30,11 @@ impl Records for StoreRecords {
     }
 
     fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
-        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let summaries = self.0.reconciles(limit, before).map_err(failed)?;
-        let entries = summaries.iter().map(|summary| self.0.entry(summary.reconcile));
-        let entries: Result<Vec<Option<Entry>>, StoreError> = entries.collect();
-        Ok(entries.map_err(failed)?.into_iter().flatten().collect())
+        self.0.reconciles(capped(limit), before).map_err(failed)
+    }
+
+    fn undertakings(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
+        self.0.undertakings(capped(limit), before).map_err(failed)
     }
 
     fn reconcile(&self, sequence: u64) -> Result<Vec<Entry>, RecordsError> {
@@ -62,6 +62,10 @@ impl Records for StoreRecords {
             problems: report.problems.iter().map(ToString::to_string).collect(),
         })
     }
+}
+
+fn capped(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 fn failed(error: StoreError) -> RecordsError {

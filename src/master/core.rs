@@ -311,11 +311,15 @@ impl Core {
             let forecast = self.forecast(batch);
             drafts.push(self.begin(cause(batch), &forecast, batch.now));
         }
+        let orders = reconcile::orders_within(batch, &drafts);
         if let Some(open) = &mut self.reconcile {
-            open.saw(&batch.seen);
-            drafts.extend(open.took(&plan.steps, batch.now));
+            // An order is the cause of what it has done, whatever the reconcile began with.
+            let said = orders.iter().map(|(by, what)| format!("{by} ordered: {what}"));
+            let seen: Vec<String> = batch.seen.iter().cloned().chain(said).collect();
+            drafts.extend(open.took(&plan.steps, &seen, batch.now));
         }
-        drafts.extend(reconcile::orders(batch, &drafts));
+        let orders = batch.orders.iter().cloned().chain(orders);
+        drafts.extend(orders.map(|order| reconcile::order(order, batch.now)));
         drafts
     }
 

@@ -256,7 +256,7 @@ impl Core {
         batch.mark(removed.iter().cloned());
         // A claim whose data is lost has a manifest, and is made anew.
         batch.dirty.manifests.extend(removed.iter().cloned());
-        let what = format!("removal of {} retained objects", removed.len());
+        let what = format!("removal of {}", named(&removed));
         batch.triggers.push(Trigger::Api { by, what });
         batch.answers.push(Answer::Objects(reply, removed));
     }
@@ -314,6 +314,15 @@ fn received(usage: &Usage, now: Timestamp) -> Usage {
     usage
 }
 
+/// Objects in a few words: each has a step of its own in the log.
+fn named(objects: &[ObjectKey]) -> String {
+    match objects {
+        [] => "nothing".to_owned(),
+        [one] => one.to_string(),
+        [first, others @ ..] => format!("{first} and {} more", others.len()),
+    }
+}
+
 /// What of these objects is not there to be removed by an order, and what would remove it.
 fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<Refused> {
     let missing = objects.iter().any(|key| !world.objects.contains_key(key));
@@ -321,8 +330,13 @@ fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<Refused> {
         let Some(applied) = world.objects.get(key) else {
             return Some(format!("there is no {key}"));
         };
+        if plan::may_be_given_up(world, applied) {
+            return None;
+        }
+        if let Some(pod) = plan::runs_without_data(world, key) {
+            return Some(format!("{key} is used by {}, which has to end first", pod.key));
+        }
         match &applied.owner {
-            _ if plan::may_be_given_up(world, applied) => None,
             Some(owner) => Some(format!("{key} is of {owner}, which uses it")),
             None => {
                 Some(format!("{key} has a manifest, at {}; remove that", applied.resource.place))

@@ -48,8 +48,8 @@ impl Reconcile {
         (reconcile, AuditDraft { at, reconcile: Belongs::New, body })
     }
 
-    /// What agents told, in the order in which they did.
-    pub fn saw(&mut self, lines: &[String]) {
+    /// What agents told, in the order in which they did, and what was ordered.
+    fn saw(&mut self, lines: &[String]) {
         for line in lines {
             self.seen.push_back(line.clone());
             if self.outcome.len() < MAX_OUTCOME_LINES {
@@ -62,12 +62,15 @@ impl Reconcile {
         self.seen = self.seen.split_off(old);
     }
 
-    /// Records the steps of one tick; `None` if it took none.
-    pub fn took(&mut self, steps: &[Step], at: Timestamp) -> Option<AuditDraft> {
+    /// Records the steps of one tick, and what was seen right before; `None` if it took none.
+    pub fn took(&mut self, steps: &[Step], seen: &[String], at: Timestamp) -> Option<AuditDraft> {
+        self.saw(seen);
         if steps.is_empty() {
             return None;
         }
-        let audited: Vec<AuditedStep> = steps.iter().map(|step| self.audited(step)).collect();
+        let newest = seen.last().map(String::as_str);
+        let audited: Vec<AuditedStep> =
+            steps.iter().map(|step| self.audited(step, newest)).collect();
         self.seen.clear();
         let beyond = audited.len().saturating_sub(MAX_STEPS_LISTED);
         let body = Body::Planned {
@@ -77,7 +80,7 @@ impl Reconcile {
         Some(AuditDraft { at, reconcile: Belongs::Newest, body })
     }
 
-    fn audited(&mut self, step: &Step) -> AuditedStep {
+    fn audited(&mut self, step: &Step, newest: Option<&str>) -> AuditedStep {
         self.steps += 1;
         let said = normal(&step.said);
         let forecast = match self.expected.get_mut(&said) {
@@ -92,18 +95,18 @@ impl Reconcile {
         };
         let deviation = (!forecast).then(|| {
             self.deviations += 1;
-            self.cause(step)
+            self.cause(step, newest)
         });
         AuditedStep { said: step.said.clone(), reasons: step.reasons.clone(), deviation }
     }
 
-    /// The observation behind a step that was not forecast: what its object is named in, else the
-    /// last thing seen, else its own first reason.
-    fn cause(&self, step: &Step) -> String {
+    /// The observation or order behind a step that was not forecast: what its object is named in,
+    /// else the newest that the tick came of, else its own first reason.
+    fn cause(&self, step: &Step, newest: Option<&str>) -> String {
         let name = step.said.object.to_string();
         let about = self.seen.iter().rev().find(|line| line.starts_with(&name));
-        match about.or(self.seen.back()) {
-            Some(line) => line.clone(),
+        match about.map(String::as_str).or(newest) {
+            Some(line) => line.to_owned(),
             None => step.reasons.first().map(text::because).unwrap_or_default(),
         }
     }
@@ -156,16 +159,15 @@ pub fn cut_short(entries: &[Entry], at: Timestamp) -> Option<AuditDraft> {
     (!entries.is_empty()).then_some(AuditDraft { at, reconcile: Belongs::Newest, body })
 }
 
-/// Entries for the orders of a turn that no reconcile is recorded to begin with: every order says
-/// who gave it, even if nothing came of it.
-pub fn orders(batch: &Batch, drafts: &[AuditDraft]) -> Vec<AuditDraft> {
+/// Who ordered what in a turn, but for the order that a reconcile is recorded to begin with.
+pub fn orders_within(batch: &Batch, drafts: &[AuditDraft]) -> Vec<(String, String)> {
     let begun = |trigger: &Trigger| {
         drafts
             .iter()
             .any(|draft| matches!(&draft.body, Body::Triggered { by, .. } if by == trigger))
     };
-    let unrecorded = batch.triggers.iter().filter(|trigger| !begun(trigger));
-    let unrecorded = unrecorded.filter_map(|trigger| match trigger {
+    let others = batch.triggers.iter().filter(|trigger| !begun(trigger));
+    let orders = others.filter_map(|trigger| match trigger {
         Trigger::Approval { by, what } => Some((by.clone(), format!("approval of plan {what}"))),
         Trigger::Api { by, what } => Some((by.clone(), what.clone())),
         Trigger::Commit { .. }
@@ -175,13 +177,12 @@ pub fn orders(batch: &Batch, drafts: &[AuditDraft]) -> Vec<AuditDraft> {
         | Trigger::Observation { .. }
         | Trigger::Start => None,
     });
-    let all = batch.orders.iter().cloned().chain(unrecorded);
-    all.map(|(by, what)| AuditDraft {
-        at: batch.now,
-        reconcile: Belongs::New,
-        body: Body::Ordered { by, what },
-    })
-    .collect()
+    orders.collect()
+}
+
+/// An entry of its own for an order: each says who gave it, even if nothing came of it.
+pub fn order((by, what): (String, String), at: Timestamp) -> AuditDraft {
+    AuditDraft { at, reconcile: Belongs::New, body: Body::Ordered { by, what } }
 }
 
 /// A step as it is compared: the stages of a scaling are all the same step.

@@ -44,8 +44,10 @@ fn lose_if_gone(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str) {
 }
 
 fn say_lost(draft: &mut Draft<'_>, key: &ObjectKey, volume: &str) {
-    let what =
-        format!("PersistentVolume `{volume}`, which is gone (`kgit prune {key}` gives it up)");
+    let what = format!(
+        "PersistentVolume `{volume}`, which is gone (once no pod runs with it, `kgit prune {key}` \
+         gives it up)"
+    );
     draft.blocked(key, what, "its pods stay as they are");
 }
 

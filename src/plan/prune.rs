@@ -14,7 +14,7 @@ use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::node::Node;
 use crate::domain::plan::{Reason, Said, Verb, WaitKind, Waiting};
 use crate::domain::record::{
-    Applied, ClaimPhase, DeploymentState, Held, Meta, Pruned, ReplicaSet, StatefulSetState,
+    Applied, ClaimPhase, DeploymentState, Held, Meta, Pod, Pruned, ReplicaSet, StatefulSetState,
     VolumePhase, VolumeState,
 };
 use crate::domain::resource::{ReclaimPolicy, Resource};
@@ -436,16 +436,28 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
 }
 
 /// Whether it is there for nothing any more: its manifest is gone, or it is a claim whose data is
-/// lost, or left with its node, and that no pod runs with.
+/// gone, and that no pod runs with.
 pub fn may_be_given_up(world: &World, applied: &Applied) -> bool {
     let key = &applied.resource.key;
-    let is_lost = world.claims.get(key).is_some_and(|claim| {
+    applied.retained.is_some() || (has_lost_its_data(world, key) && user(world, key).is_none())
+}
+
+/// The pod that has to end before a claim whose data is gone may be given up.
+pub fn runs_without_data<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
+    user(world, claim).filter(|_| has_lost_its_data(world, claim))
+}
+
+/// The volume of a claim is lost, or left with its node.
+fn has_lost_its_data(world: &World, claim: &ObjectKey) -> bool {
+    world.claims.get(claim).is_some_and(|claim| {
         let volume = claim.volume.as_ref();
         claim.phase == ClaimPhase::Lost
             || volume.is_some_and(|volume| attach::left_with(world, volume).is_some())
-    });
-    let is_used = || world.pods_with_claim(key).any(|pod| pod.placed.is_some());
-    applied.retained.is_some() || (is_lost && !is_used())
+    })
+}
+
+fn user<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
+    world.pods_with_claim(claim).map(|row| &*row.value).find(|pod| pod.placed.is_some())
 }
 
 /// Data goes: on somebody's order, or because a policy that somebody wrote says so.

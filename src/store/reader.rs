@@ -9,8 +9,7 @@ use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::domain::audit::{Body, Entry, Trigger};
-use crate::domain::plan::Said;
+use crate::domain::audit::{Body, Entry};
 use crate::domain::token::Token;
 use crate::store::audit::load_tip;
 use crate::store::chain::AuditKey;
@@ -38,28 +37,6 @@ pub struct EntryQuery {
     /// Only those with a smaller sequence: how to read on.
     pub before: Option<u64>,
     pub limit: u32,
-}
-
-/// One reconcile in a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReconcileSummary {
-    pub reconcile: u64,
-    pub at: Timestamp,
-    /// `None`: redacted.
-    pub trigger: Option<Trigger>,
-    /// `None`: under way, cut short by a crash, or redacted.
-    pub finish: Option<Finish>,
-}
-
-/// How a reconcile ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finish {
-    pub at: Timestamp,
-    pub steps: u32,
-    pub deviations: u32,
-    pub missing: Vec<Said>,
-    pub waiting: Vec<String>,
-    pub superseded: bool,
 }
 
 pub(super) const ENTRY_COLUMNS: &str =
@@ -132,14 +109,24 @@ impl Reader {
         })
     }
 
-    /// Reconciles, newest first, those named below `before` if given.
-    pub fn reconciles(
+    /// The entries that begin reconciles, newest first, those below `before` if given.
+    pub fn reconciles(&self, limit: u32, before: Option<u64>) -> Result<Vec<Entry>, StoreError> {
+        self.beginnings("kind = 'triggered'", limit, before)
+    }
+
+    /// The same, and those of what was done beside: an order that set nothing off, a restore.
+    pub fn undertakings(&self, limit: u32, before: Option<u64>) -> Result<Vec<Entry>, StoreError> {
+        self.beginnings("sequence = reconcile", limit, before)
+    }
+
+    fn beginnings(
         &self,
+        which: &'static str,
         limit: u32,
         before: Option<u64>,
-    ) -> Result<Vec<ReconcileSummary>, StoreError> {
+    ) -> Result<Vec<Entry>, StoreError> {
         let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM audit WHERE kind = 'triggered' AND sequence < ?1 \
+            "SELECT {ENTRY_COLUMNS} FROM audit WHERE {which} AND sequence < ?1 \
              ORDER BY sequence DESC LIMIT ?2"
         );
         self.with(|connection| {
@@ -150,7 +137,7 @@ impl Reader {
                     statement.query_map(params![before, limit], RawEntry::read)?.collect()
                 })
                 .map_err(StoreError::sql("reading the reconciles"))?;
-            rows.into_iter().map(|row| summary(connection, row.parse()?)).collect()
+            rows.into_iter().map(RawEntry::parse).collect()
         })
     }
 
@@ -254,33 +241,6 @@ impl RawEntry {
             body_digest: self.body_digest,
             digest: self.digest,
         })
-    }
-}
-
-fn summary(connection: &Connection, entry: Entry) -> Result<ReconcileSummary, StoreError> {
-    let sql = format!(
-        "SELECT {ENTRY_COLUMNS} FROM audit WHERE reconcile = ?1 AND kind = 'finished' LIMIT 1"
-    );
-    let finished = connection
-        .prepare_cached(&sql)
-        .and_then(|mut s| s.query_row([int(entry.reconcile)], RawEntry::read).optional())
-        .map_err(StoreError::sql("reading how a reconcile ended"))?
-        .map(RawEntry::parse)
-        .transpose()?;
-    let trigger = match entry.body {
-        Body::Triggered { by, .. } => Some(by),
-        _ => None,
-    };
-    let finish = finished.and_then(finish);
-    Ok(ReconcileSummary { reconcile: entry.reconcile, at: entry.at, trigger, finish })
-}
-
-fn finish(entry: Entry) -> Option<Finish> {
-    match entry.body {
-        Body::Finished { steps, deviations, missing, waiting, superseded } => {
-            Some(Finish { at: entry.at, steps, deviations, missing, waiting, superseded })
-        }
-        _ => None,
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::key::{Kind, ObjectKey};
 use kgit::domain::resource::IntOrPercent;
-use kgit::master::event::Event;
 use kgit_protocol::ids::NodeName;
 
 use crate::agents::Behaviour;
@@ -211,9 +210,9 @@ fn pruning_a_retained_workload_ends_its_pods() {
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"
     ~ retain    Deployment/default/web
-    - delete    Deployment/default/web  DEVIATES: ann approved it
-    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a  DEVIATES: ann approved it
-    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a  DEVIATES: ann approved it
+    - delete    Deployment/default/web  DEVIATES: ann ordered: removal of Deployment/default/web
+    - stop      Pod/default/web-dz6clcrlxq-mr2cq  on a  DEVIATES: ann ordered: removal of Deployment/default/web
+    - stop      Pod/default/web-dz6clcrlxq-wlbpr  on a  DEVIATES: ann ordered: removal of Deployment/default/web
     finished: 3 deviations, 0 missing, superseded false
     ");
     assert!(cluster.pods().is_empty());
@@ -284,13 +283,8 @@ fn only_what_is_kept_without_a_manifest_is_removed_by_an_order() {
     let mut cluster = Cluster::new(&["a"]);
     cluster.commit(&[("db.yaml", &stateful("db:1", 1, "")), ("claim.yaml", &claim("data", ""))]);
     cluster.settle();
-    let order = |cluster: &mut Cluster, object: &str| {
-        let (reply, mut answer) = tokio::sync::oneshot::channel();
-        let objects = vec![ObjectKey::parse(object).unwrap()];
-        let by = "ann".to_owned();
-        cluster.turn(vec![Event::RemoveRetained { objects, by, reply }]);
-        answer.try_recv().unwrap().unwrap_err().message
-    };
+    let order =
+        |cluster: &mut Cluster, object: &str| cluster.try_prune(&[object]).unwrap_err().message;
     assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/typo"), @"there is no PersistentVolumeClaim/default/typo");
     assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data"), @"PersistentVolumeClaim/default/data has a manifest, at claim.yaml:1:1; remove that");
     assert_snapshot!(order(&mut cluster, "PersistentVolumeClaim/default/data-db-0"), @"PersistentVolumeClaim/default/data-db-0 is of StatefulSet/default/db, which uses it");

@@ -375,10 +375,15 @@ impl Cluster {
 
     /// `kgit prune` of retained objects, named `Kind/namespace/name` or `Kind/name`.
     pub fn prune(&mut self, objects: &[&str]) {
+        self.try_prune(objects).unwrap();
+    }
+
+    /// The same, which may be refused.
+    pub fn try_prune(&mut self, objects: &[&str]) -> Result<Vec<ObjectKey>, Refused> {
         let objects = objects.iter().map(|text| ObjectKey::parse(text).unwrap()).collect();
         let (reply, mut answer) = oneshot::channel();
         self.turn(vec![Event::RemoveRetained { objects, by: "ann".to_owned(), reply }]);
-        answer.try_recv().unwrap().unwrap();
+        answer.try_recv().unwrap()
     }
 
     /// `kubectl delete pod`.

@@ -156,15 +156,17 @@ fn a_claim_whose_volume_was_pruned_stays_lost_and_says_so() {
     cluster.settle();
     cluster.prune(&["PersistentVolume/first"]);
     cluster.settle();
-    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone (`kgit prune PersistentVolumeClaim/default/data` gives it up)");
+    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone (once no pod runs with it, `kgit prune PersistentVolumeClaim/default/data` gives it up)");
+    let refused = cluster.try_prune(&["PersistentVolumeClaim/default/data"]).unwrap_err();
+    assert_snapshot!(refused.message, @"PersistentVolumeClaim/default/data is used by Pod/default/writer, which has to end first");
     cluster.commit(&[("pv2.yaml", &volume("second", "manual", "1Gi"))]);
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"
     + create    PersistentVolume/second
     finished: 0 deviations, 0 missing, superseded false
-    PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone (`kgit prune PersistentVolumeClaim/default/data` gives it up)
+    PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone (once no pod runs with it, `kgit prune PersistentVolumeClaim/default/data` gives it up)
     ");
-    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone (`kgit prune PersistentVolumeClaim/default/data` gives it up)");
+    assert_snapshot!(cluster.waits().join("\n"), @"PersistentVolumeClaim/default/data waits for PersistentVolume `first`, which is gone (once no pod runs with it, `kgit prune PersistentVolumeClaim/default/data` gives it up)");
 }
 
 /// A class whose volumes are bound when a pod is placed, and one of its volumes, on a node.

@@ -43,8 +43,8 @@ fn a_failing_job_is_retried_with_a_growing_delay_and_then_given_up() {
     assert_snapshot!(cluster.last_reconcile(), @"
     + create    Job/default/migrate
     + create    Pod/default/migrate-jbtt9  on a
-    + create    Pod/default/migrate-mrzx5  on a  DEVIATES: Pod/default/migrate-jbtt9 Failed
-    + create    Pod/default/migrate-qjtxv  on a  DEVIATES: Pod/default/migrate-mrzx5 Failed
+    + create    Pod/default/migrate-mrzx5  on a  DEVIATES: Job/default/migrate wants 1 pods and has 0
+    + create    Pod/default/migrate-qjtxv  on a  DEVIATES: Job/default/migrate wants 1 pods and has 0
     ~ finish    Job/default/migrate  failed: BackoffLimitExceeded  DEVIATES: Pod/default/migrate-qjtxv Failed
     finished: 3 deviations, 1 missing, superseded false
     ");

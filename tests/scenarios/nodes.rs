@@ -275,7 +275,7 @@ fn a_node_that_is_gone_for_good_takes_its_data_along() {
     assert_snapshot!(cluster.order(&node, NodeOrder::Remove).unwrap(), @"node a is gone for good; 1 claims lost their data with it");
     cluster.settle();
     assert_snapshot!(cluster.waits().join("\n"), @"
-    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone (`kgit prune PersistentVolumeClaim/default/data` gives it up)
+    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone (once no pod runs with it, `kgit prune PersistentVolumeClaim/default/data` gives it up)
     Deployment/default/web waits for a place for pod `web-kz2ntgr777-r4dth`: claim `data`, whose volume is lost
     Deployment/default/web waits for 1 of 1 pods to be available
     ");
@@ -284,10 +284,10 @@ fn a_node_that_is_gone_for_good_takes_its_data_along() {
     cluster.settle();
     assert_snapshot!(cluster.last_reconcile(), @"
     + create    Pod/default/web-kz2ntgr777-r4dth
-    - delete    PersistentVolumeClaim/default/data  DEVIATES: ann approved it
-    + create    PersistentVolumeClaim/default/data  DEVIATES: commit 0000000 by Ann <ann@example.org> (claim.yaml:1:1)
-    + provision PersistentVolumeClaim/default/data  on b  DEVIATES: Pod/default/web-kz2ntgr777-r4dth needs it
-    ~ place     Pod/default/web-kz2ntgr777-r4dth  on b  DEVIATES: node b can take it now
+    - delete    PersistentVolumeClaim/default/data  DEVIATES: ann ordered: removal of PersistentVolumeClaim/default/data
+    + create    PersistentVolumeClaim/default/data  DEVIATES: ann ordered: removal of PersistentVolumeClaim/default/data
+    + provision PersistentVolumeClaim/default/data  on b  DEVIATES: ann ordered: removal of PersistentVolumeClaim/default/data
+    ~ place     Pod/default/web-kz2ntgr777-r4dth  on b  DEVIATES: ann ordered: removal of PersistentVolumeClaim/default/data
     finished: 4 deviations, 0 missing, superseded false
     ");
     cluster.ends_quietly();
@@ -452,7 +452,7 @@ fn a_pod_of_a_set_whose_data_is_lost_begins_anew_when_somebody_gives_it_up() {
     cluster.order(&node, NodeOrder::Remove).unwrap();
     cluster.settle();
     assert_snapshot!(cluster.waits().join("\n"), @"
-    PersistentVolumeClaim/default/data-db-1 waits for PersistentVolume `pvc-c2194d77-fb2d-8eeb-949d-67814165f1da`, which is gone (`kgit prune PersistentVolumeClaim/default/data-db-1` gives it up)
+    PersistentVolumeClaim/default/data-db-1 waits for PersistentVolume `pvc-c2194d77-fb2d-8eeb-949d-67814165f1da`, which is gone (once no pod runs with it, `kgit prune PersistentVolumeClaim/default/data-db-1` gives it up)
     StatefulSet/default/db waits for a place for pod `db-1`: claim `data-db-1`, whose volume is lost
     ");
     cluster.prune(&["PersistentVolumeClaim/default/data-db-1"]);

@@ -410,7 +410,7 @@ fn a_claim_without_a_manifest_holds_up_nothing_though_its_data_is_lost() {
     cluster.settle();
     assert_eq!(running(&cluster), "");
     assert_snapshot!(cluster.waits().join("\n"), @"
-    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone (`kgit prune PersistentVolumeClaim/default/data` gives it up)
+    PersistentVolumeClaim/default/data waits for PersistentVolume `pvc-8ae10c05-5e7b-85b5-bc0e-69648eb97e78`, which is gone (once no pod runs with it, `kgit prune PersistentVolumeClaim/default/data` gives it up)
     Deployment/default/web waits for wave -1: PersistentVolumeClaim/default/data to be healthy, which is Degraded (Lost)
     ");
     cluster.commit(&[("data.yaml", "")]);

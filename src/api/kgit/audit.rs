@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::api::error::ApiError;
 use crate::api::records::{Records, RecordsError};
 use crate::api::state::Api;
-use crate::domain::audit::{Body, Entry, steps_of};
+use crate::domain::audit::{Body, Entry, Trigger, steps_of};
 use crate::kube::dto::{Entries, ReconcileLine, Reconciles, VERSION, Verified, WitnessLine};
 use crate::kube::status::Status;
 
@@ -31,7 +31,7 @@ impl Page {
     }
 }
 
-/// Newest first.
+/// Reconciles and what was ordered beside them, newest first.
 pub async fn reconciles(
     State(api): State<Api>,
     Query(page): Query<Page>,
@@ -41,7 +41,7 @@ pub async fn reconciles(
 }
 
 fn lines(records: &dyn Records, page: &Page) -> Result<Vec<ReconcileLine>, RecordsError> {
-    let firsts = records.reconciles(page.before, page.limit())?;
+    let firsts = records.undertakings(page.before, page.limit())?;
     let mut lines = Vec::with_capacity(firsts.len());
     for first in firsts {
         lines.extend(line(&records.reconcile(first.reconcile)?));
@@ -51,23 +51,37 @@ fn lines(records: &dyn Records, page: &Page) -> Result<Vec<ReconcileLine>, Recor
 
 fn line(entries: &[Entry]) -> Option<ReconcileLine> {
     let first = entries.first()?;
-    let Body::Triggered { by, .. } = &first.body else { return None };
+    let (trigger, begun) = begun(&first.body)?;
     let end = entries.iter().rev().find_map(|entry| match &entry.body {
         Body::Finished { superseded: true, .. } => Some("superseded"),
         Body::Finished { superseded: false, .. } => Some("finished"),
         _ => None,
     });
-    let state = end.unwrap_or("running");
+    let state = end.unwrap_or(begun).to_owned();
     let (steps, deviations) = steps_of(entries);
     let (reconcile, at) = (first.reconcile, first.at);
-    Some(ReconcileLine {
-        reconcile,
-        at,
-        trigger: by.clone(),
-        steps,
-        deviations,
-        state: state.into(),
-    })
+    Some(ReconcileLine { reconcile, at, trigger, steps, deviations, state })
+}
+
+/// What set it off, and the state that it is in until it is known to have ended.
+fn begun(body: &Body) -> Option<(Trigger, &'static str)> {
+    let by_order = |by: &str, what: String| (Trigger::Api { by: by.to_owned(), what }, "done");
+    match body {
+        Body::Triggered { by, .. } => Some((by.clone(), "running")),
+        Body::Ordered { by, what } => Some(by_order(by, what.clone())),
+        Body::Restored { by } => Some(by_order(by, "restore of a backup".to_owned())),
+        Body::Anchor { removed_through, by, .. } => {
+            Some(by_order(by, format!("removal of the entries up to {removed_through}")))
+        }
+        Body::Redaction { sequence, by } => {
+            Some(by_order(by, format!("redaction of entry {sequence}")))
+        }
+        Body::Planned { .. }
+        | Body::Outcome { .. }
+        | Body::Omitted { .. }
+        | Body::Finished { .. }
+        | Body::Redacted => None,
+    }
 }
 
 pub async fn reconcile(
@@ -106,4 +120,53 @@ pub async fn verify(State(api): State<Api>) -> Result<Json<Verified>, ApiError> 
         witnesses: found.witnesses.into_iter().map(witness).collect(),
         problems: found.problems,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+    use kgit_protocol::ids::Digest;
+    use kgit_protocol::time::Timestamp;
+
+    use super::{line, steps_of};
+    use crate::domain::audit::{Body, Entry, Trigger};
+    use crate::kube::reconcile::trigger_text;
+
+    fn shown(bodies: Vec<Body>) -> String {
+        let entry = |(body, sequence)| Entry {
+            sequence,
+            at: Timestamp(0),
+            reconcile: 7,
+            body,
+            body_digest: Digest::new(""),
+            digest: Digest::new(""),
+        };
+        let entries: Vec<Entry> = bodies.into_iter().zip(7..).map(entry).collect();
+        match line(&entries) {
+            Some(line) => {
+                format!("{} {} by {}", line.reconcile, line.state, trigger_text(&line.trigger))
+            }
+            None => format!("no line, {} steps", steps_of(&entries).0),
+        }
+    }
+
+    fn finished(superseded: bool) -> Body {
+        let (missing, waiting) = (Vec::new(), Vec::new());
+        Body::Finished { steps: 0, deviations: 0, missing, waiting, superseded }
+    }
+
+    #[test]
+    fn a_list_has_a_line_for_whatever_somebody_or_something_set_off() {
+        let started = || Body::Triggered { by: Trigger::Start, forecast: Vec::new() };
+        let by = || "ada".to_owned();
+        assert_snapshot!(shown(vec![started()]), @"7 running by the master started");
+        assert_snapshot!(shown(vec![started(), finished(false)]), @"7 finished by the master started");
+        assert_snapshot!(shown(vec![started(), finished(true)]), @"7 superseded by the master started");
+        assert_snapshot!(shown(vec![Body::Ordered { by: by(), what: "cordon of node a".to_owned() }]), @"7 done by ada: cordon of node a");
+        assert_snapshot!(shown(vec![Body::Restored { by: by() }]), @"7 done by ada: restore of a backup");
+        let last_digest = Digest::new("");
+        assert_snapshot!(shown(vec![Body::Anchor { removed_through: 3, last_digest, by: by() }]), @"7 done by ada: removal of the entries up to 3");
+        assert_snapshot!(shown(vec![Body::Redaction { sequence: 2, by: by() }]), @"7 done by ada: redaction of entry 2");
+        assert_snapshot!(shown(vec![Body::Redacted, finished(false)]), @"no line, 0 steps");
+    }
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{
     AT, draft, finished, open, planned, problems, raw, reconcile, said, step, testify, triggered,
 };
-use crate::domain::audit::{Body, MAX_STEPS_LISTED, Trigger};
+use crate::domain::audit::{Body, Entry, MAX_STEPS_LISTED, Trigger};
 use crate::store::Store;
 use crate::store::audit::Belongs;
 use crate::store::limit::MAX_RECONCILE_BYTES;
@@ -44,10 +44,17 @@ fn entries_belong_to_the_reconcile_that_their_trigger_names() {
     store.commit(0, &[], &[draft(Belongs::New, triggered())]).unwrap();
     let reconciles = reader.reconciles(2, None).unwrap();
     assert_eq!(reconciles.iter().map(|r| r.reconcile).collect::<Vec<_>>(), [13, 10]);
-    assert_eq!(reconciles[0].trigger, Some(Trigger::Start));
-    assert_eq!(reconciles[0].finish, None);
-    assert_eq!(reconciles[1].finish.as_ref().map(|finish| finish.steps), Some(1));
+    assert_eq!(reconciles[0].body, triggered());
     assert_eq!(reader.reconciles(9, Some(10)).unwrap().len(), 3);
+
+    let ordered = Body::Ordered { by: "ada".to_owned(), what: "cordon of node a".to_owned() };
+    store
+        .commit(0, &[], &[draft(Belongs::New, ordered), draft(Belongs::Newest, planned())])
+        .unwrap();
+    let begun = |entries: Vec<Entry>| entries.iter().map(|e| e.sequence).collect::<Vec<_>>();
+    assert_eq!(begun(reader.reconciles(2, None).unwrap()), [13, 10]);
+    assert_eq!(begun(reader.undertakings(3, None).unwrap()), [14, 13, 10]);
+    assert_eq!(begun(reader.undertakings(9, Some(10)).unwrap()), [7, 4, 1]);
     assert_eq!(reader.entry(99).unwrap(), None);
 }
 
