@@ -113,15 +113,22 @@ fn apart(set: &str) -> String {
     set.replacen("      containers:\n", &format!("{affinity}\n      containers:\n"), 1)
 }
 
-/// The update takes it back that the two are not to be together.
-fn may_be_together_again(more: &str) {
+/// What comes of an update that takes it back that the two are not to be together.
+fn may_be_together_again(more: &str) -> String {
     let mut cluster = kept_apart_on_one_node(more);
-    assert_snapshot!(pods(&cluster), @"
+    let before = pods(&cluster);
+    commit(&mut cluster, &stateful("db:1", 2, more));
+    let told = format!("{before}\n{}\n{}", cluster.last_reconcile(), pods(&cluster));
+    cluster.ends_quietly();
+    told
+}
+
+#[test]
+fn an_old_pod_that_keeps_the_new_one_away_is_replaced_in_sets_of_either_kind() {
+    let told = may_be_together_again("  podManagementPolicy: Parallel\n");
+    assert_snapshot!(told, @"
     db-0 of revision 2, data-db-0, not ready
     db-1 of revision 2, data-db-1, ready
-    ");
-    commit(&mut cluster, &stateful("db:1", 2, more));
-    assert_snapshot!(cluster.last_reconcile(), @"
     ~ update    StatefulSet/default/db
     ~ update    ControllerRevision/default/db-s9q7kj6fcm  revision 1 is revision 3 again
     - delete    Pod/default/db-0
@@ -130,22 +137,10 @@ fn may_be_together_again(more: &str) {
     ~ place     Pod/default/db-0  on a
     + create    Pod/default/db-1  on a
     finished: 0 deviations, 0 missing, superseded false
-    ");
-    assert_snapshot!(pods(&cluster), @"
     db-0 of revision 3, data-db-0, ready
     db-1 of revision 3, data-db-1, ready
     ");
-    cluster.ends_quietly();
-}
-
-#[test]
-fn an_old_pod_that_keeps_the_new_one_away_is_replaced_though_that_one_is_missing() {
-    may_be_together_again("  podManagementPolicy: Parallel\n");
-}
-
-#[test]
-fn an_old_pod_that_keeps_the_new_one_away_is_replaced_before_its_turn() {
-    may_be_together_again("");
+    assert_eq!(may_be_together_again(""), told, "and before its turn");
 }
 
 #[test]
