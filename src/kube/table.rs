@@ -144,18 +144,7 @@ pub fn table(
     now: Timestamp,
 ) -> Value {
     let definitions: Vec<_> = columns(noun).iter().map(definition).collect();
-    let rows: Vec<_> = objects
-        .iter()
-        .map(|shown| {
-            let mut row = json!({"cells": cells(noun, &shown.object, now)});
-            match include {
-                IncludeObject::None => {}
-                IncludeObject::Metadata => row["object"] = partial(&shown.object),
-                IncludeObject::Object => row["object"] = shown.object.clone(),
-            }
-            row
-        })
-        .collect();
+    let rows: Vec<_> = objects.iter().map(|shown| row(noun, shown, include, now)).collect();
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -163,6 +152,17 @@ pub fn table(
         "columnDefinitions": definitions,
         "rows": rows,
     })
+}
+
+/// An object's line of a Table.
+pub fn row(noun: Noun, shown: &Shown, include: IncludeObject, now: Timestamp) -> Value {
+    let mut row = json!({"cells": cells(noun, &shown.object, now)});
+    match include {
+        IncludeObject::None => {}
+        IncludeObject::Metadata => row["object"] = partial(&shown.object),
+        IncludeObject::Object => row["object"] = shown.object.clone(),
+    }
+    row
 }
 
 fn definition(column: &Column) -> Value {

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod discovery;
 pub mod end_pod;
+pub mod list;
 pub mod logs;
 pub mod node_tunnel;
 pub mod openapi;

@@ -111,7 +111,11 @@ pub fn each<T, U>(
 ) -> Vec<U> {
     let parent = path.key(key);
     let items = items.unwrap_or_default().iter().enumerate();
-    items.filter_map(|(index, item)| lower(&parent.index(index), item)).collect()
+    let mut lowered: Vec<U> =
+        items.filter_map(|(index, item)| lower(&parent.index(index), item)).collect();
+    // It was collected with room for four, and is kept for as long as the manifest.
+    lowered.shrink_to_fit();
+    lowered
 }
 
 fn image(object: &mut Object<'_, '_>, path: &Path<'_>, written: &Container) -> String {
