@@ -138,8 +138,9 @@ impl<'n, 't, 'l> Reader<'n, 't, 'l> {
             (Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_), TEXT) => {
                 Some("quote it".to_owned())
             }
-            (Value::Text(text), "a whole number" | "true or false") if !text.contains(' ') => {
-                Some("write it without quotes".to_owned())
+            (Value::Text(text), NUMBER) if text.parse::<i64>().is_ok() => Some(UNQUOTED.to_owned()),
+            (Value::Text(text), TRUTH) if matches!(&**text, "true" | "false") => {
+                Some(UNQUOTED.to_owned())
             }
             _ => None,
         };
@@ -206,6 +207,9 @@ impl<'n, 't, 'l> Reader<'n, 't, 'l> {
 const MAX_SAID: usize = 1000;
 
 const TEXT: &str = "text";
+const NUMBER: &str = "a whole number";
+const TRUTH: &str = "true or false";
+const UNQUOTED: &str = "write it without quotes";
 
 macro_rules! integers {
     ($($method:ident)*) => {$(
@@ -213,7 +217,7 @@ macro_rules! integers {
             match self.node.value {
                 Value::Int(value) => visitor.visit_i64(value),
                 Value::Unsigned(value) => visitor.visit_u64(value),
-                _ => self.wrong("a whole number"),
+                _ => self.wrong(NUMBER),
             }
         }
     )*};
@@ -251,7 +255,7 @@ impl<'n> Deserializer<'n> for Reader<'n, '_, '_> {
     fn deserialize_bool<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.node.value {
             Value::Bool(value) => visitor.visit_bool(value),
-            _ => self.wrong("true or false"),
+            _ => self.wrong(TRUTH),
         }
     }
 
