@@ -405,6 +405,23 @@ fn an_index_beyond_a_smaller_number_is_no_part_of_the_job() {
 }
 
 #[test]
+fn the_failure_of_an_index_beyond_a_smaller_number_is_none_of_the_job() {
+    let limited = |completions| format!("{}  backoffLimitPerIndex: 0\n", so_many(completions));
+    let mut cluster = Cluster::new(&["a"]);
+    cluster.behaviour.insert("batch".to_owned(), Behaviour::NeverReady);
+    for index in ["batch-2", "batch-3"] {
+        cluster.behaviour.insert(index.to_owned(), Behaviour::Exits(1));
+    }
+    cluster.commit(&[("job.yaml", &limited(4))]);
+    cluster.settle();
+    assert_eq!(ended(&cluster), "running, 2 failed");
+    cluster.commit(&[("job.yaml", &limited(2))]);
+    cluster.behaviour.clear();
+    cluster.ends_quietly();
+    assert_eq!(ended(&cluster), ", 2 failed");
+}
+
+#[test]
 fn fewer_at_a_time_end_the_others() {
     let manifest = |parallelism: u32| {
         let more = format!("  completions: 10\n  parallelism: {parallelism}\n");
