@@ -67,7 +67,8 @@ impl Records for FakeRecords {
     fn undertakings(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
         let entries = self.entries.lock().unwrap();
         let first = entries.iter().rev().filter(|entry| {
-            entry.sequence == entry.reconcile && before.is_none_or(|b| entry.sequence < b)
+            let begins = entry.sequence == entry.reconcile && entry.body != Body::Redacted;
+            begins && before.is_none_or(|b| entry.sequence < b)
         });
         Ok(first.take(limit).cloned().collect())
     }

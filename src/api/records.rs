@@ -24,7 +24,8 @@ pub trait Records: Send + Sync + 'static {
     /// `None`), descending, at most `limit`.
     fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError>;
 
-    /// The same, with those of what was done beside: an order that set nothing off, a restore.
+    /// The entries that begin a number of their own: of reconciles, of orders that set none off, of
+    /// a restore. Descending, before `before`, at most `limit`.
     fn undertakings(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError>;
 
     /// All entries of one reconcile, ascending.

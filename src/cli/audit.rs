@@ -6,6 +6,7 @@ use crate::cli::context::{Context, print};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::domain::audit::{Body, Entry};
+use crate::domain::words::printable;
 use crate::kube::dto::{Entries, Reconciles, Verified};
 use crate::kube::reconcile::trigger_text;
 use crate::kube::table::aligned;
@@ -23,7 +24,7 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
-    /// List reconciles, and orders that set none off, newest first
+    /// List reconciles, and what was ordered beside them, newest first
     List {
         /// How many
         #[arg(long, default_value_t = 20)]
@@ -32,7 +33,7 @@ enum AuditCommand {
         #[arg(long, value_name = "RECONCILE")]
         before: Option<u64>,
     },
-    /// Show one reconcile: its trigger, its steps with their reasons, and its outcome
+    /// Show one reconcile or order: its trigger, its steps with their reasons, and its outcome
     Show {
         /// Its number
         reconcile: u64,
@@ -122,7 +123,7 @@ fn entry_text(entry: &Entry) -> String {
         Body::Anchor { removed_through, by, .. } => {
             format!("{by} removed the entries up to {removed_through}")
         }
-        Body::Ordered { by, what } => format!("{by} ordered: {what}"),
+        Body::Ordered { by, what } => printable(&format!("{by} ordered: {what}")),
         Body::Redacted => "redacted".to_owned(),
         Body::Redaction { sequence, by } => format!("{by} redacted entry {sequence}"),
         Body::Restored { by } => format!("{by} restored a backup; what came after it is lost"),

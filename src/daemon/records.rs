@@ -8,13 +8,13 @@ use crate::api::records::{Records, RecordsError, Verification, Witness};
 use crate::domain::audit::Entry;
 use crate::domain::token::Token;
 use crate::store::error::StoreError;
-use crate::store::reader::{EntryQuery, Reader};
+use crate::store::reader::Reader;
 
 #[derive(Debug)]
 pub struct StoreRecords(pub Reader);
 
 /// More entries than a reconcile can have: a started one, its ticks, its end.
-const ALL_OF_A_RECONCILE: u32 = 100_000;
+const ALL_OF_A_RECONCILE: usize = 100_000;
 
 impl Records for StoreRecords {
     fn tokens(&self) -> Result<Vec<Token>, RecordsError> {
@@ -30,19 +30,15 @@ impl Records for StoreRecords {
     }
 
     fn reconciles(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
-        self.0.reconciles(capped(limit), before).map_err(failed)
+        self.0.reconciles(limit, before).map_err(failed)
     }
 
     fn undertakings(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, RecordsError> {
-        self.0.undertakings(capped(limit), before).map_err(failed)
+        self.0.undertakings(limit, before).map_err(failed)
     }
 
     fn reconcile(&self, sequence: u64) -> Result<Vec<Entry>, RecordsError> {
-        let query =
-            EntryQuery { reconcile: Some(sequence), before: None, limit: ALL_OF_A_RECONCILE };
-        let mut entries = self.0.entries(query).map_err(failed)?;
-        entries.sort_by_key(|entry| entry.sequence);
-        Ok(entries)
+        self.0.entries_of(sequence, ALL_OF_A_RECONCILE).map_err(failed)
     }
 
     fn backup(&self, to: &Path) -> Result<(), RecordsError> {
@@ -62,10 +58,6 @@ impl Records for StoreRecords {
             problems: report.problems.iter().map(ToString::to_string).collect(),
         })
     }
-}
-
-fn capped(limit: usize) -> u32 {
-    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 fn failed(error: StoreError) -> RecordsError {

@@ -1,4 +1,4 @@
-//! The audit log's entries: every reconcile, from what set it off to how it ended.
+//! The audit log's entries: every reconcile, from what set it off to how it ended, and every order.
 
 use kgit_protocol::ids::Digest;
 use kgit_protocol::time::Timestamp;
@@ -17,7 +17,8 @@ pub struct Entry {
     /// From 1, without gaps.
     pub sequence: u64,
     pub at: Timestamp,
-    /// The reconcile that it belongs to: the sequence of its `Triggered` entry.
+    /// The reconcile that it belongs to: the sequence of its `Triggered` entry. Its own, where it
+    /// belongs to none: an order, a restore.
     pub reconcile: u64,
     pub body: Body,
     /// Keyed digest of the body; it stays when the body is redacted.
@@ -37,7 +38,8 @@ pub enum Body {
         steps: Vec<AuditedStep>,
         beyond: u32,
     },
-    /// What agents reported of steps, in words: `Pod/default/web-1 running on a`.
+    /// What agents reported of steps and what was ordered meanwhile, in words:
+    /// `Pod/default/web-1 running on a`.
     Outcome {
         lines: Vec<String>,
     },
@@ -150,7 +152,7 @@ pub struct AuditedStep {
     #[serde(flatten)]
     pub said: Said,
     pub reasons: Vec<Reason>,
-    /// Not in the forecast: the observation that caused it.
+    /// Not in the forecast: the observation or order that caused it, else why it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<String>,
 }

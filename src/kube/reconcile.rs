@@ -9,6 +9,7 @@ use crate::domain::audit::{Body, Entry, Trigger, steps_of};
 use crate::domain::desired::Commit;
 use crate::domain::plan::Waiting;
 use crate::domain::record::Held;
+use crate::domain::words::printable;
 use crate::kube::human;
 use crate::kube::json::{items, number, object, text, without_nulls};
 use crate::kube::seen::{Seen, Shown, ShownKey};
@@ -231,9 +232,9 @@ pub fn source_cells(source: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// A trigger in a few words.
+/// A trigger in a few words, as a terminal may show them.
 pub fn trigger_text(trigger: &Trigger) -> String {
-    match trigger {
+    let text = match trigger {
         Trigger::Commit { commit } => {
             format!("commit {} by {}: {}", commit.short(), commit.author, commit.summary)
         }
@@ -241,8 +242,9 @@ pub fn trigger_text(trigger: &Trigger) -> String {
         Trigger::Node { node, what } => format!("node {node}: {what}"),
         Trigger::Timer { what } => format!("timer: {what}"),
         Trigger::Approval { by, what } => format!("approval by {by}: {what}"),
-        Trigger::Api { by, what } => format!("{by}: {what}"),
+        Trigger::Api { by, what } => format!("order of {by}: {what}"),
         Trigger::Observation { what } => format!("observation: {what}"),
         Trigger::Start => "the master started".to_owned(),
-    }
+    };
+    printable(&text)
 }

@@ -143,14 +143,18 @@ pub fn table(
     include: IncludeObject,
     now: Timestamp,
 ) -> Value {
-    let definitions: Vec<_> = columns(noun).iter().map(definition).collect();
-    let rows: Vec<_> = objects.iter().map(|shown| row(noun, shown, include, now)).collect();
+    let mut table = table_head(noun, metadata);
+    table["rows"] = objects.iter().map(|shown| row(noun, shown, include, now)).collect();
+    table
+}
+
+/// A Table but for its rows.
+pub fn table_head(noun: Noun, metadata: Value) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata,
-        "columnDefinitions": definitions,
-        "rows": rows,
+        "columnDefinitions": columns(noun).iter().map(definition).collect::<Vec<_>>(),
     })
 }
 

@@ -14,6 +14,7 @@ use serde::de::{
 
 use crate::domain::diagnostic::Severity;
 use crate::manifest::findings::{Findings, did_you_mean};
+use crate::manifest::scalar::{self, Scalar};
 use crate::manifest::tree::{Entry, Node, Span, Value};
 use crate::manifest::unused;
 
@@ -138,10 +139,12 @@ impl<'n, 't, 'l> Reader<'n, 't, 'l> {
             (Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_), TEXT) => {
                 Some("quote it".to_owned())
             }
-            (Value::Text(text), NUMBER) if text.parse::<i64>().is_ok() => Some(UNQUOTED.to_owned()),
-            (Value::Text(text), TRUTH) if matches!(&**text, "true" | "false") => {
-                Some(UNQUOTED.to_owned())
-            }
+            (Value::Text(text), _) => match (scalar::resolve(text), expected) {
+                (Scalar::Int(_) | Scalar::Unsigned(_), NUMBER) | (Scalar::Bool(_), TRUTH) => {
+                    Some("write it without quotes".to_owned())
+                }
+                _ => None,
+            },
             _ => None,
         };
         let message = format!("expected {expected}, found {}", self.found());
@@ -209,7 +212,6 @@ const MAX_SAID: usize = 1000;
 const TEXT: &str = "text";
 const NUMBER: &str = "a whole number";
 const TRUTH: &str = "true or false";
-const UNQUOTED: &str = "write it without quotes";
 
 macro_rules! integers {
     ($($method:ident)*) => {$(

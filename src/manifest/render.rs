@@ -9,14 +9,12 @@
 //! hint: did you mean `web-envs`?
 //! ```
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::domain::diagnostic::{Diagnostic, Severity};
-
-/// Columns that a tab is shown as.
-const TAB: &str = "    ";
+use crate::domain::words::printable;
 
 /// One diagnostic, ready to be written.
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +28,13 @@ impl fmt::Display for Rendered<'_> {
             Severity::Warning => "warning",
             Severity::Note => "note",
         };
-        writeln!(f, "{severity}: {}", shown(&diagnostic.message))?;
-        writeln!(f, "  --> {}", shown(&diagnostic.place.to_string()))?;
+        writeln!(f, "{severity}: {}", printable(&diagnostic.message))?;
+        writeln!(f, "  --> {}", printable(&diagnostic.place.to_string()))?;
         if let Some(line) = &diagnostic.line_text {
             write_line(f, diagnostic, line)?;
         }
         match &diagnostic.hint {
-            Some(hint) => writeln!(f, "hint: {}", shown(hint)),
+            Some(hint) => writeln!(f, "hint: {}", printable(hint)),
             None => Ok(()),
         }
     }
@@ -48,33 +46,11 @@ fn write_line(f: &mut fmt::Formatter<'_>, diagnostic: &Diagnostic, line: &str) -
     let before = (diagnostic.caret.max(1) - 1) as usize;
     let lead: String = line.chars().take(before).collect();
     let marked: String = line.chars().skip(before).take(diagnostic.width.max(1) as usize).collect();
-    let indent = " ".repeat(shown(&lead).width());
-    let carets = "^".repeat(shown(&marked).width().max(1));
+    let indent = " ".repeat(printable(&lead).width());
+    let carets = "^".repeat(printable(&marked).width().max(1));
     writeln!(f, "{gutter} |")?;
-    writeln!(f, "{number} | {}", shown(line).trim_end())?;
+    writeln!(f, "{number} | {}", printable(line).trim_end())?;
     writeln!(f, "{gutter} | {indent}{carets}")
-}
-
-/// Text that a terminal shows as it is: tabs as blanks, control characters spelled out.
-fn shown(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => out.push_str(TAB),
-            c if c.is_control() || is_invisible(c) => {
-                // Writing to a String can't fail.
-                let _ = write!(out, "{}", c.escape_unicode());
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Characters that change how the text around them is shown.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-        || c.width().is_none()
 }
 
 #[cfg(test)]

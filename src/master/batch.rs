@@ -1,6 +1,8 @@
 //! What one turn of the loop collects until its transaction: rows, token orders, answers that may
 //! be given only once everything is on disk, and what set it all off.
 
+use std::fmt;
+
 use kgit_protocol::ids::{BootId, NodeName};
 use kgit_protocol::time::Timestamp;
 
@@ -25,8 +27,8 @@ pub struct Batch {
     pub seen: Vec<String>,
     /// Nodes whose last report this turn replaced, with the one before: undone if the turn is.
     pub reports: Vec<(NodeName, Option<(BootId, u64)>)>,
-    /// Orders that set no reconcile off themselves: who gave them, and what they were.
-    pub orders: Vec<(String, String)>,
+    /// Orders that set no reconcile off themselves.
+    pub orders: Vec<Order>,
     /// Steps that explicit orders already took; their effects are among `effects`.
     pub ordered: Plan,
 }
@@ -49,11 +51,24 @@ impl Batch {
 
     /// Has an order recorded, whatever comes of it.
     pub fn ordered_by(&mut self, by: String, what: String) {
-        self.orders.push((by, what));
+        self.orders.push(Order { by, what });
     }
 
     pub fn mark(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
         self.dirty.objects.extend(keys);
+    }
+}
+
+/// What somebody ordered, in words that go on after "ordered: ".
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub by: String,
+    pub what: String,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ordered: {}", self.by, self.what)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::graph;
 use crate::manifest::catalog::Catalog;
 use crate::master::agenda::Agenda;
-use crate::master::batch::Batch;
+use crate::master::batch::{Batch, Order};
 use crate::master::event::{Event, Refused};
 use crate::master::lease;
 use crate::master::reconcile::{self, Reconcile};
@@ -314,12 +314,12 @@ impl Core {
         let orders = reconcile::orders_within(batch, &drafts);
         if let Some(open) = &mut self.reconcile {
             // An order is the cause of what it has done, whatever the reconcile began with.
-            let said = orders.iter().map(|(by, what)| format!("{by} ordered: {what}"));
+            let said = orders.iter().map(Order::to_string);
             let seen: Vec<String> = batch.seen.iter().cloned().chain(said).collect();
             drafts.extend(open.took(&plan.steps, &seen, batch.now));
         }
-        let orders = batch.orders.iter().cloned().chain(orders);
-        drafts.extend(orders.map(|order| reconcile::order(order, batch.now)));
+        let all = batch.orders.iter().cloned().chain(orders);
+        drafts.extend(all.map(|order| reconcile::order(order, batch.now)));
         drafts
     }
 

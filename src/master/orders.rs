@@ -333,7 +333,7 @@ fn not_retained(world: &World, objects: &[ObjectKey]) -> Option<Refused> {
         if plan::may_be_given_up(world, applied) {
             return None;
         }
-        if let Some(pod) = plan::runs_without_data(world, key) {
+        if let Some(pod) = plan::pod_that_uses_lost(world, key) {
             return Some(format!("{key} is used by {}, which has to end first", pod.key));
         }
         match &applied.owner {

@@ -6,14 +6,12 @@ use kgit_protocol::time::Timestamp;
 
 use crate::domain::audit::{AuditedStep, Body, Entry, MAX_STEPS_LISTED, Trigger, steps_of};
 use crate::domain::plan::{Said, Step, Verb, WaitKind, Waiting};
-use crate::master::batch::Batch;
+use crate::master::batch::{Batch, Order};
 use crate::plan::text;
 use crate::store::audit::{AuditDraft, Belongs};
 
 /// Lines of outcome that a reconcile keeps; what is beyond is counted.
 const MAX_OUTCOME_LINES: usize = 200;
-/// Observations that are kept to find the cause of a step in: an older one is hardly its cause.
-const MAX_SEEN: usize = 200;
 
 /// Cheap to copy, since each turn of the loop may be taken back.
 #[derive(Clone, Debug)]
@@ -24,8 +22,6 @@ pub struct Reconcile {
     deviations: u32,
     outcome: Vector<String>,
     beyond: u32,
-    /// What was seen since the last steps: the cause of steps that were not forecast.
-    seen: Vector<String>,
 }
 
 impl Reconcile {
@@ -37,41 +33,24 @@ impl Reconcile {
         }
         let listed = forecast.iter().take(MAX_STEPS_LISTED).map(|step| step.said.clone());
         let body = Body::Triggered { by: trigger, forecast: listed.collect() };
-        let reconcile = Self {
-            expected,
-            steps: 0,
-            deviations: 0,
-            outcome: Vector::new(),
-            beyond: 0,
-            seen: Vector::new(),
-        };
+        let reconcile =
+            Self { expected, steps: 0, deviations: 0, outcome: Vector::new(), beyond: 0 };
         (reconcile, AuditDraft { at, reconcile: Belongs::New, body })
     }
 
-    /// What agents told, in the order in which they did, and what was ordered.
-    fn saw(&mut self, lines: &[String]) {
-        for line in lines {
-            self.seen.push_back(line.clone());
+    /// Records the steps of one tick, and what it came of; `None` if it took none.
+    pub fn took(&mut self, steps: &[Step], seen: &[String], at: Timestamp) -> Option<AuditDraft> {
+        for line in seen {
             if self.outcome.len() < MAX_OUTCOME_LINES {
                 self.outcome.push_back(line.clone());
             } else {
                 self.beyond += 1;
             }
         }
-        let old = self.seen.len().saturating_sub(MAX_SEEN);
-        self.seen = self.seen.split_off(old);
-    }
-
-    /// Records the steps of one tick, and what was seen right before; `None` if it took none.
-    pub fn took(&mut self, steps: &[Step], seen: &[String], at: Timestamp) -> Option<AuditDraft> {
-        self.saw(seen);
         if steps.is_empty() {
             return None;
         }
-        let newest = seen.last().map(String::as_str);
-        let audited: Vec<AuditedStep> =
-            steps.iter().map(|step| self.audited(step, newest)).collect();
-        self.seen.clear();
+        let audited: Vec<AuditedStep> = steps.iter().map(|step| self.audited(step, seen)).collect();
         let beyond = audited.len().saturating_sub(MAX_STEPS_LISTED);
         let body = Body::Planned {
             steps: audited.into_iter().take(MAX_STEPS_LISTED).collect(),
@@ -80,7 +59,7 @@ impl Reconcile {
         Some(AuditDraft { at, reconcile: Belongs::Newest, body })
     }
 
-    fn audited(&mut self, step: &Step, newest: Option<&str>) -> AuditedStep {
+    fn audited(&mut self, step: &Step, seen: &[String]) -> AuditedStep {
         self.steps += 1;
         let said = normal(&step.said);
         let forecast = match self.expected.get_mut(&said) {
@@ -95,20 +74,9 @@ impl Reconcile {
         };
         let deviation = (!forecast).then(|| {
             self.deviations += 1;
-            self.cause(step, newest)
+            cause(step, seen)
         });
         AuditedStep { said: step.said.clone(), reasons: step.reasons.clone(), deviation }
-    }
-
-    /// The observation or order behind a step that was not forecast: what its object is named in,
-    /// else the newest that the tick came of, else its own first reason.
-    fn cause(&self, step: &Step, newest: Option<&str>) -> String {
-        let name = step.said.object.to_string();
-        let about = self.seen.iter().rev().find(|line| line.starts_with(&name));
-        match about.map(String::as_str).or(newest) {
-            Some(line) => line.to_owned(),
-            None => step.reasons.first().map(text::because).unwrap_or_default(),
-        }
     }
 
     /// Ends it, with the last entries of its record.
@@ -142,6 +110,17 @@ impl Reconcile {
     }
 }
 
+/// What is behind a step that was not forecast: of what the tick came of, the line about its object,
+/// else the newest one; else its own first reason.
+fn cause(step: &Step, seen: &[String]) -> String {
+    let name = format!("{} ", step.said.object);
+    let about = seen.iter().rev().find(|line| line.starts_with(&name));
+    match about.or(seen.last()) {
+        Some(line) => line.clone(),
+        None => step.reasons.first().map(text::because).unwrap_or_default(),
+    }
+}
+
 /// The entry that ends a reconcile whose master died; `None` if it came to its end, or if nothing
 /// of it is left.
 pub fn cut_short(entries: &[Entry], at: Timestamp) -> Option<AuditDraft> {
@@ -160,7 +139,7 @@ pub fn cut_short(entries: &[Entry], at: Timestamp) -> Option<AuditDraft> {
 }
 
 /// Who ordered what in a turn, but for the order that a reconcile is recorded to begin with.
-pub fn orders_within(batch: &Batch, drafts: &[AuditDraft]) -> Vec<(String, String)> {
+pub fn orders_within(batch: &Batch, drafts: &[AuditDraft]) -> Vec<Order> {
     let begun = |trigger: &Trigger| {
         drafts
             .iter()
@@ -168,8 +147,10 @@ pub fn orders_within(batch: &Batch, drafts: &[AuditDraft]) -> Vec<(String, Strin
     };
     let others = batch.triggers.iter().filter(|trigger| !begun(trigger));
     let orders = others.filter_map(|trigger| match trigger {
-        Trigger::Approval { by, what } => Some((by.clone(), format!("approval of plan {what}"))),
-        Trigger::Api { by, what } => Some((by.clone(), what.clone())),
+        Trigger::Approval { by, what } => {
+            Some(Order { by: by.clone(), what: format!("approval of plan {what}") })
+        }
+        Trigger::Api { by, what } => Some(Order { by: by.clone(), what: what.clone() }),
         Trigger::Commit { .. }
         | Trigger::Drift { .. }
         | Trigger::Node { .. }
@@ -181,7 +162,8 @@ pub fn orders_within(batch: &Batch, drafts: &[AuditDraft]) -> Vec<(String, Strin
 }
 
 /// An entry of its own for an order: each says who gave it, even if nothing came of it.
-pub fn order((by, what): (String, String), at: Timestamp) -> AuditDraft {
+pub fn order(order: Order, at: Timestamp) -> AuditDraft {
+    let Order { by, what } = order;
     AuditDraft { at, reconcile: Belongs::New, body: Body::Ordered { by, what } }
 }
 

@@ -99,8 +99,8 @@ pub fn may_be_given_up(world: &World, applied: &Applied) -> bool {
 }
 
 /// The pod that has to end before a claim whose data is gone may be given up.
-pub fn runs_without_data<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
-    prune::runs_without_data(world, claim)
+pub fn pod_that_uses_lost<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
+    prune::pod_that_uses_lost(world, claim)
 }
 
 /// Carries out an explicit order to remove such objects; gives those that it concerned.

@@ -439,12 +439,12 @@ pub fn remove_retained(draft: &mut Draft<'_>, keys: &[ObjectKey], by: &str) -> V
 /// gone, and that no pod runs with.
 pub fn may_be_given_up(world: &World, applied: &Applied) -> bool {
     let key = &applied.resource.key;
-    applied.retained.is_some() || (has_lost_its_data(world, key) && user(world, key).is_none())
+    applied.retained.is_some() || (has_lost_its_data(world, key) && pod_with(world, key).is_none())
 }
 
 /// The pod that has to end before a claim whose data is gone may be given up.
-pub fn runs_without_data<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
-    user(world, claim).filter(|_| has_lost_its_data(world, claim))
+pub fn pod_that_uses_lost<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
+    pod_with(world, claim).filter(|_| has_lost_its_data(world, claim))
 }
 
 /// The volume of a claim is lost, or left with its node.
@@ -456,7 +456,7 @@ fn has_lost_its_data(world: &World, claim: &ObjectKey) -> bool {
     })
 }
 
-fn user<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
+fn pod_with<'a>(world: &'a World, claim: &ObjectKey) -> Option<&'a Pod> {
     world.pods_with_claim(claim).map(|row| &*row.value).find(|pod| pod.placed.is_some())
 }
 

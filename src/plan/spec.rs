@@ -47,12 +47,12 @@ pub fn decide(decision: &Decision<'_>) -> Result<PodSpec, String> {
     let network = &template.network;
     let volumes = template.volumes.iter().map(|v| volume(decision, v)).collect::<Result<_, _>>()?;
     let containers = |list: &[ContainerTemplate]| {
-        // Not collected, which would make room for four: it is kept for as long as the pod.
-        let mut all = Vec::with_capacity(list.len());
-        for template in list {
-            all.push(container(decision, template)?);
-        }
-        Ok::<_, String>(all)
+        let all = list.iter().map(|c| container(decision, c)).collect::<Result<Vec<_>, _>>();
+        // It was collected with room for four, and is kept for as long as the pod.
+        all.map(|mut all| {
+            all.shrink_to_fit();
+            all
+        })
     };
     Ok(PodSpec {
         hostname: network.hostname.clone().unwrap_or_else(|| decision.pod.key.name.to_string()),

@@ -29,7 +29,7 @@ pub struct AuditDraft {
 /// Which reconcile an entry is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Belongs {
-    /// It starts one, which is named by this entry's own sequence.
+    /// It starts one, or stands for itself; named by this entry's own sequence.
     New,
     /// The newest one, perhaps started by a draft before this one in the same call.
     Newest,

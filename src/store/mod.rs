@@ -42,7 +42,7 @@ use crate::store::chain::AuditKey;
 use crate::store::crash::CrashPoints;
 use crate::store::error::StoreError;
 use crate::store::lock::Lock;
-use crate::store::reader::{EntryQuery, Reader};
+use crate::store::reader::Reader;
 
 /// Bytes of each key: as many as SHA-256 gives.
 const KEY_BYTES: usize = 32;
@@ -132,11 +132,7 @@ impl Store {
     /// What was recorded of the newest reconcile; bounded, as every reconcile is.
     pub fn newest_entries(&self) -> Result<Vec<Entry>, StoreError> {
         match self.newest_reconcile() {
-            Some(reconcile) => self.reader.entries(EntryQuery {
-                reconcile: Some(reconcile),
-                before: None,
-                limit: u32::MAX,
-            }),
+            Some(reconcile) => self.reader.entries_of(reconcile, usize::MAX),
             None => Ok(Vec::new()),
         }
     }

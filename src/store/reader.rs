@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kgit_protocol::ids::{ClusterId, Digest, NodeName};
 use kgit_protocol::messages::AuditHead;
 use kgit_protocol::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::domain::audit::{Body, Entry};
 use crate::domain::token::Token;
@@ -29,16 +29,6 @@ pub struct Reader {
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
-/// Which audit entries to read. The newest come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryQuery {
-    /// Only those of one reconcile.
-    pub reconcile: Option<u64>,
-    /// Only those with a smaller sequence: how to read on.
-    pub before: Option<u64>,
-    pub limit: u32,
-}
-
 pub(super) const ENTRY_COLUMNS: &str =
     "sequence, at_ms, reconcile, kind, body, body_digest, digest";
 
@@ -47,49 +37,14 @@ impl Reader {
         Self { dir: dir.into(), cluster, key, idle: Arc::default() }
     }
 
-    /// Entries, newest first.
-    pub fn entries(&self, query: EntryQuery) -> Result<Vec<Entry>, StoreError> {
-        // `OR` on a parameter would keep the index from being used: two statements.
-        let sql = match query.reconcile {
-            Some(_) => format!(
-                "SELECT {ENTRY_COLUMNS} FROM audit WHERE reconcile = ?1 AND sequence < ?2 \
-                 ORDER BY sequence DESC LIMIT ?3"
-            ),
-            None => format!(
-                "SELECT {ENTRY_COLUMNS} FROM audit WHERE ?1 = 0 AND sequence < ?2 \
-                 ORDER BY sequence DESC LIMIT ?3"
-            ),
-        };
-        let reconcile = query.reconcile.map_or(0, int);
-        let before = query.before.map_or(i64::MAX, int);
-        self.with(|connection| {
-            let rows: Vec<RawEntry> = connection
-                .prepare_cached(&sql)
-                .and_then(|mut statement| {
-                    statement
-                        .query_map(params![reconcile, before, query.limit], RawEntry::read)?
-                        .collect()
-                })
-                .map_err(StoreError::sql("reading audit entries"))?;
-            rows.into_iter().map(RawEntry::parse).collect()
-        })
+    /// The first entries of a reconcile, oldest first.
+    pub fn entries_of(&self, reconcile: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.read_entries("reconcile = ?1 ORDER BY sequence LIMIT ?2", reconcile, limit)
     }
 
     /// Entries with a sequence of at least `from`, oldest first.
     pub fn entries_from(&self, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM audit WHERE sequence >= ?1 ORDER BY sequence LIMIT ?2"
-        );
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.with(|connection| {
-            let rows: Vec<RawEntry> = connection
-                .prepare_cached(&sql)
-                .and_then(|mut statement| {
-                    statement.query_map(params![int(from), limit], RawEntry::read)?.collect()
-                })
-                .map_err(StoreError::sql("reading audit entries"))?;
-            rows.into_iter().map(RawEntry::parse).collect()
-        })
+        self.read_entries("sequence >= ?1 ORDER BY sequence LIMIT ?2", from, limit)
     }
 
     /// The end of the chain.
@@ -97,46 +52,40 @@ impl Reader {
         self.with(|connection| Ok(load_tip(connection, &self.cluster)?.head))
     }
 
-    pub fn entry(&self, sequence: u64) -> Result<Option<Entry>, StoreError> {
-        let sql = format!("SELECT {ENTRY_COLUMNS} FROM audit WHERE sequence = ?1");
-        self.with(|connection| {
-            connection
-                .prepare_cached(&sql)
-                .and_then(|mut s| s.query_row([int(sequence)], RawEntry::read).optional())
-                .map_err(StoreError::sql("reading an audit entry"))?
-                .map(RawEntry::parse)
-                .transpose()
-        })
-    }
-
     /// The entries that begin reconciles, newest first, those below `before` if given.
-    pub fn reconciles(&self, limit: u32, before: Option<u64>) -> Result<Vec<Entry>, StoreError> {
-        self.beginnings("kind = 'triggered'", limit, before)
+    pub fn reconciles(&self, limit: usize, before: Option<u64>) -> Result<Vec<Entry>, StoreError> {
+        let which = "kind = 'triggered' AND sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
+        self.read_entries(which, before.unwrap_or(u64::MAX), limit)
     }
 
-    /// The same, and those of what was done beside: an order that set nothing off, a restore.
-    pub fn undertakings(&self, limit: u32, before: Option<u64>) -> Result<Vec<Entry>, StoreError> {
-        self.beginnings("sequence = reconcile", limit, before)
-    }
-
-    fn beginnings(
+    /// The entries that begin a number of their own: of reconciles, of orders that set none off, of
+    /// a restore.
+    pub fn undertakings(
         &self,
-        which: &'static str,
-        limit: u32,
+        limit: usize,
         before: Option<u64>,
     ) -> Result<Vec<Entry>, StoreError> {
-        let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM audit WHERE {which} AND sequence < ?1 \
-             ORDER BY sequence DESC LIMIT ?2"
-        );
+        let which = "sequence = reconcile AND kind <> 'redacted' AND sequence < ?1 \
+                     ORDER BY sequence DESC LIMIT ?2";
+        self.read_entries(which, before.unwrap_or(u64::MAX), limit)
+    }
+
+    /// `which` takes a number and a limit.
+    fn read_entries(
+        &self,
+        which: &'static str,
+        number: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM audit WHERE {which}");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.with(|connection| {
             let rows: Vec<RawEntry> = connection
                 .prepare_cached(&sql)
                 .and_then(|mut statement| {
-                    let before = before.map_or(i64::MAX, int);
-                    statement.query_map(params![before, limit], RawEntry::read)?.collect()
+                    statement.query_map(params![int(number), limit], RawEntry::read)?.collect()
                 })
-                .map_err(StoreError::sql("reading the reconciles"))?;
+                .map_err(StoreError::sql("reading audit entries"))?;
             rows.into_iter().map(RawEntry::parse).collect()
         })
     }

@@ -19,7 +19,6 @@ use kgit::master::event::{Credential, Event, Refused};
 use kgit::master::view::SourceStatus;
 use kgit::plan::{assignments, forecast, text};
 use kgit::store::Store;
-use kgit::store::reader::EntryQuery;
 use kgit_protocol::assignment::{AssignmentSet, PodNetwork, Stamp};
 use kgit_protocol::ids::{BootId, ClusterId, Digest, Epoch, NodeName, PodUid};
 use kgit_protocol::messages::{Join, Report};
@@ -34,7 +33,7 @@ use crate::told::Teller;
 /// Turns after which a cluster that still moves is taken for one that never stops.
 const MAX_TURNS: usize = 500;
 /// More entries than one turn writes.
-const ENTRIES_OF_A_TURN: u32 = 100;
+const ENTRIES_OF_A_TURN: u64 = 100;
 
 pub struct Cluster {
     pub core: Core,
@@ -151,9 +150,8 @@ impl Cluster {
         let (after, now, reported) = (self.world(), self.now, &self.reported);
         Turned { before: &before, after: &after, now, reported }.check();
         if let Some(told) = &mut self.told {
-            let query = EntryQuery { reconcile: None, before: None, limit: ENTRIES_OF_A_TURN };
-            let mut entries = self.store.reader().entries(query).unwrap();
-            entries.sort_by_key(|entry| entry.sequence);
+            let from = self.store.audit_head().sequence.saturating_sub(ENTRIES_OF_A_TURN) + 1;
+            let entries = self.store.reader().entries_from(from, usize::MAX).unwrap();
             let waits = self.core.view(&self.store).waits;
             let waits = waits.iter().map(|(key, waits)| (key.clone(), waits.clone())).collect();
             told.turn(now, (&before, &after), &entries, waits);
@@ -442,10 +440,7 @@ impl Cluster {
     }
 
     pub fn entries(&self) -> Vec<Entry> {
-        let query = EntryQuery { reconcile: None, before: None, limit: 1000 };
-        let mut entries = self.store.reader().entries(query).unwrap();
-        entries.sort_by_key(|entry| entry.sequence);
-        entries
+        self.store.reader().entries_from(1, usize::MAX).unwrap()
     }
 
     /// What the last reconcile did, step by step, with its deviations.

@@ -147,7 +147,7 @@ fn replace_ends_the_running_job_first() {
     + create    Job/default/tick-29453770
     + create    Pod/default/tick-29453770-lhgxr  on a
     - delete    Job/default/tick-29453770  DEVIATES: CronJob/default/tick is due at 2026-01-01T00:20:00Z
-    - stop      Pod/default/tick-29453770-lhgxr  on a  DEVIATES: Pod/default/tick-29453770-lhgxr Running
+    - stop      Pod/default/tick-29453770-lhgxr  on a  DEVIATES: CronJob/default/tick is due at 2026-01-01T00:20:00Z
     + create    Job/default/tick-29453780  DEVIATES: CronJob/default/tick is due at 2026-01-01T00:20:00Z
     + create    Pod/default/tick-29453780-cwpcl  on a  DEVIATES: Job/default/tick-29453780 wants 1 pods and has 0
     ");

@@ -37,7 +37,7 @@ fn a_job_goes_on_elsewhere_when_its_node_is_lost() {
     assert_snapshot!(cluster.last_reconcile(), @"
     + create    Job/default/batch
     + create    Pod/default/batch-6ct27  on b
-    - stop      Pod/default/batch-6ct27  on b  DEVIATES: Pod/default/batch-6ct27 Running
+    - stop      Pod/default/batch-6ct27  on b  DEVIATES: node b was not heard of for longer than the pod tolerates
     + create    Pod/default/batch-d9h7j  on a  DEVIATES: Job/default/batch wants 1 pods and has 0
     ~ finish    Job/default/batch  complete
     finished: 2 deviations, 0 missing, superseded false

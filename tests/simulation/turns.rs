@@ -8,7 +8,6 @@ use kgit::domain::standing::Standing;
 use kgit::domain::world::{World, node_key};
 use kgit::master::event::{Credential, Event};
 use kgit::plan::text;
-use kgit::store::reader::EntryQuery;
 use kgit_protocol::messages::Orders;
 use tokio::sync::oneshot;
 
@@ -156,11 +155,10 @@ impl Cluster {
             self.say(|| format!("    {line}"));
         }
         let Some(running) = &self.master.running else { return };
-        let query = EntryQuery { reconcile: None, before: None, limit: 4 };
-        let mut entries = running.store.reader().entries(query).unwrap_or_default();
-        entries.sort_by_key(|entry| entry.sequence);
-        let said = self.said_entry;
-        for entry in entries.into_iter().filter(|entry| entry.sequence > said) {
+        // A restored master goes on from an earlier entry.
+        let said = self.said_entry.min(running.store.audit_head().sequence);
+        let entries = running.store.reader().entries_from(said + 1, usize::MAX).unwrap_or_default();
+        for entry in entries {
             self.said_entry = entry.sequence;
             let Body::Planned { steps, .. } = entry.body else { continue };
             for step in steps {

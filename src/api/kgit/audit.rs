@@ -11,14 +11,14 @@ use crate::domain::audit::{Body, Entry, Trigger, steps_of};
 use crate::kube::dto::{Entries, ReconcileLine, Reconciles, VERSION, Verified, WitnessLine};
 use crate::kube::status::Status;
 
-/// Reconciles or entries in one answer; callers page on.
+/// Undertakings or entries in one answer; callers page on.
 const MAX_PAGE: usize = 1000;
 const DEFAULT_PAGE: usize = 50;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Page {
-    /// Reconciles before this one.
+    /// Undertakings before this one.
     before: Option<u64>,
     /// Entries from this one on.
     from: Option<u64>,
@@ -31,7 +31,7 @@ impl Page {
     }
 }
 
-/// Reconciles and what was ordered beside them, newest first.
+/// Reconciles, and what was ordered beside them, newest first.
 pub async fn reconciles(
     State(api): State<Api>,
     Query(page): Query<Page>,
@@ -51,13 +51,13 @@ fn lines(records: &dyn Records, page: &Page) -> Result<Vec<ReconcileLine>, Recor
 
 fn line(entries: &[Entry]) -> Option<ReconcileLine> {
     let first = entries.first()?;
-    let (trigger, begun) = begun(&first.body)?;
+    let (trigger, state) = begun(&first.body)?;
     let end = entries.iter().rev().find_map(|entry| match &entry.body {
         Body::Finished { superseded: true, .. } => Some("superseded"),
         Body::Finished { superseded: false, .. } => Some("finished"),
         _ => None,
     });
-    let state = end.unwrap_or(begun).to_owned();
+    let state = end.unwrap_or(state).to_owned();
     let (steps, deviations) = steps_of(entries);
     let (reconcile, at) = (first.reconcile, first.at);
     Some(ReconcileLine { reconcile, at, trigger, steps, deviations, state })
@@ -65,16 +65,18 @@ fn line(entries: &[Entry]) -> Option<ReconcileLine> {
 
 /// What set it off, and the state that it is in until it is known to have ended.
 fn begun(body: &Body) -> Option<(Trigger, &'static str)> {
-    let by_order = |by: &str, what: String| (Trigger::Api { by: by.to_owned(), what }, "done");
+    let order = |by: &str, what: String| Trigger::Api { by: by.to_owned(), what };
     match body {
         Body::Triggered { by, .. } => Some((by.clone(), "running")),
-        Body::Ordered { by, what } => Some(by_order(by, what.clone())),
-        Body::Restored { by } => Some(by_order(by, "restore of a backup".to_owned())),
+        // What comes of it is in the reconcile that was under way.
+        Body::Ordered { by, what } => Some((order(by, what.clone()), "ordered")),
+        Body::Restored { by } => Some((order(by, "restore of a backup".to_owned()), "done")),
         Body::Anchor { removed_through, by, .. } => {
-            Some(by_order(by, format!("removal of the entries up to {removed_through}")))
+            let what = format!("removal of the entries up to {removed_through}");
+            Some((order(by, what), "done"))
         }
         Body::Redaction { sequence, by } => {
-            Some(by_order(by, format!("redaction of entry {sequence}")))
+            Some((order(by, format!("redaction of entry {sequence}")), "done"))
         }
         Body::Planned { .. }
         | Body::Outcome { .. }
@@ -128,7 +130,7 @@ mod tests {
     use kgit_protocol::ids::Digest;
     use kgit_protocol::time::Timestamp;
 
-    use super::{line, steps_of};
+    use super::line;
     use crate::domain::audit::{Body, Entry, Trigger};
     use crate::kube::reconcile::trigger_text;
 
@@ -142,12 +144,9 @@ mod tests {
             digest: Digest::new(""),
         };
         let entries: Vec<Entry> = bodies.into_iter().zip(7..).map(entry).collect();
-        match line(&entries) {
-            Some(line) => {
-                format!("{} {} by {}", line.reconcile, line.state, trigger_text(&line.trigger))
-            }
-            None => format!("no line, {} steps", steps_of(&entries).0),
-        }
+        let Some(line) = line(&entries) else { return "no line".to_owned() };
+        let trigger = trigger_text(&line.trigger);
+        format!("{}: {}, {} steps, {trigger}", line.reconcile, line.state, line.steps)
     }
 
     fn finished(superseded: bool) -> Body {
@@ -158,15 +157,19 @@ mod tests {
     #[test]
     fn a_list_has_a_line_for_whatever_somebody_or_something_set_off() {
         let started = || Body::Triggered { by: Trigger::Start, forecast: Vec::new() };
+        let planned = Body::Planned { steps: Vec::new(), beyond: 2 };
         let by = || "ada".to_owned();
-        assert_snapshot!(shown(vec![started()]), @"7 running by the master started");
-        assert_snapshot!(shown(vec![started(), finished(false)]), @"7 finished by the master started");
-        assert_snapshot!(shown(vec![started(), finished(true)]), @"7 superseded by the master started");
-        assert_snapshot!(shown(vec![Body::Ordered { by: by(), what: "cordon of node a".to_owned() }]), @"7 done by ada: cordon of node a");
-        assert_snapshot!(shown(vec![Body::Restored { by: by() }]), @"7 done by ada: restore of a backup");
+        assert_snapshot!(shown(vec![started()]), @"7: running, 0 steps, the master started");
+        assert_snapshot!(shown(vec![started(), planned, finished(false)]), @"7: finished, 2 steps, the master started");
+        assert_snapshot!(shown(vec![started(), finished(true)]), @"7: superseded, 0 steps, the master started");
+        assert_snapshot!(shown(vec![Body::Ordered { by: by(), what: "cordon of node a".to_owned() }]), @"7: ordered, 0 steps, order of ada: cordon of node a");
+        let ordered = |what: &str| Body::Ordered { by: by(), what: what.to_owned() };
+        assert_snapshot!(shown(vec![ordered("that new commits wait")]), @"7: ordered, 0 steps, order of ada: that new commits wait");
+        assert_snapshot!(shown(vec![ordered("to run in Pod/default/web: echo a\n\u{1b}[31mb")]), @r"7: ordered, 0 steps, order of ada: to run in Pod/default/web: echo a\u{a}\u{1b}[31mb");
+        assert_snapshot!(shown(vec![Body::Restored { by: by() }]), @"7: done, 0 steps, order of ada: restore of a backup");
         let last_digest = Digest::new("");
-        assert_snapshot!(shown(vec![Body::Anchor { removed_through: 3, last_digest, by: by() }]), @"7 done by ada: removal of the entries up to 3");
-        assert_snapshot!(shown(vec![Body::Redaction { sequence: 2, by: by() }]), @"7 done by ada: redaction of entry 2");
-        assert_snapshot!(shown(vec![Body::Redacted, finished(false)]), @"no line, 0 steps");
+        assert_snapshot!(shown(vec![Body::Anchor { removed_through: 3, last_digest, by: by() }]), @"7: done, 0 steps, order of ada: removal of the entries up to 3");
+        assert_snapshot!(shown(vec![Body::Redaction { sequence: 2, by: by() }]), @"7: done, 0 steps, order of ada: redaction of entry 2");
+        assert_snapshot!(shown(vec![Body::Redacted, finished(false)]), @"no line");
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kgit_protocol::time::Timestamp;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
@@ -17,11 +18,11 @@ use crate::api::kube::node_tunnel::with_tunnel;
 use crate::api::kube::read::{ListRequest, Options, Wanted, include, own_nouns, sight};
 use crate::api::kube::watch;
 use crate::api::state::Api;
-use crate::kube::json::object;
+use crate::domain::key::ObjectKey;
 use crate::kube::resource_type::Noun;
-use crate::kube::seen::{self, Shown, ShownKey};
+use crate::kube::seen::{self, Seen, Shown, ShownKey};
 use crate::kube::status::Status;
-use crate::kube::table::{IncludeObject, partial, row, table};
+use crate::kube::table::{IncludeObject, partial, row, table_head};
 use crate::master::view::View;
 
 /// Objects in one answer, unless the client asks for fewer; it gets a `continue` then. Clients
@@ -32,28 +33,28 @@ const MAX_LIST: usize = 50_000;
 const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent \
     list result. You can start a new list without the continue parameter.";
 
-/// The answer: a list's own fields, and what it lists.
+/// The answer: a list's own fields, and the one with its items.
 #[derive(Debug)]
 pub struct List {
-    head: Map<String, Value>,
-    items: &'static str,
-    page: Vec<Item>,
+    head: Value,
+    field: &'static str,
+    items: Vec<Item>,
 }
 
 impl Serialize for List {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_map(Some(self.head.len() + 1))?;
-        for (name, value) in self.head.iter().filter(|(name, _)| *name != self.items) {
+        let mut fields = serializer.serialize_map(None)?;
+        for (name, value) in self.head.as_object().into_iter().flatten() {
             fields.serialize_entry(name, value)?;
         }
-        let texts: Vec<&RawValue> = self.page.iter().map(|item| &*item.text).collect();
-        fields.serialize_entry(self.items, &texts)?;
+        let texts: Vec<&RawValue> = self.items.iter().map(|item| &*item.text).collect();
+        fields.serialize_entry(self.field, &texts)?;
         fields.end()
     }
 }
 
 /// One object in the form that was asked for. It is written down as soon as it is shown: as a tree
-/// it takes ten times the memory.
+/// it takes many times the memory (`docs/performance.md`).
 #[derive(Debug)]
 struct Item {
     key: ShownKey,
@@ -88,7 +89,7 @@ pub async fn list(api: &Api, caller: &Caller, request: &ListRequest<'_>) -> Resu
         Form::Table => include(options)?,
         Form::Partial | Form::Objects => IncludeObject::None,
     };
-    let listing = Listing { api, caller, view: &view, request, include };
+    let listing = Listing { api, caller, view: &view, request, include, now: api.now() };
     let page = listing.page(after.as_ref(), limit).await?;
     let version = view.world.version;
     let mut metadata = json!({"resourceVersion": version.max(1).to_string()});
@@ -140,6 +141,7 @@ struct Listing<'a> {
     view: &'a View,
     request: &'a ListRequest<'a>,
     include: IncludeObject,
+    now: Timestamp,
 }
 
 impl Listing<'_> {
@@ -147,64 +149,94 @@ impl Listing<'_> {
     async fn page(&self, after: Option<&ShownKey>, limit: usize) -> Result<Page, ApiError> {
         let wanted = Wanted::parse(&self.request.options, self.request.ty)?;
         let noun = self.request.ty.noun;
-        if matches!(noun, Noun::Recorded(_)) && wanted.is_everything() {
-            return Ok(self.page_of_rows(after, limit));
-        }
-        let mut items = match noun {
-            Noun::Recorded(_)
-            | Noun::Endpoints
+        match noun {
+            Noun::Recorded(_) if wanted.is_everything() => Ok(self.rows(after, limit)),
+            Noun::Recorded(_) => Ok(self.matching_rows(&wanted, after, limit)),
+            Noun::Endpoints
             | Noun::EndpointSlice
             | Noun::Lease
             | Noun::Event
             | Noun::NodeMetrics
-            | Noun::PodMetrics => self.matching(&wanted),
-            Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => {
-                let mut all = own_nouns(self.api, self.caller, self.view, noun).await?;
-                all.retain(|shown| wanted.matches(&shown.object));
-                all.iter().map(|shown| self.item(shown)).collect()
+            | Noun::PodMetrics => {
+                let seen = sight(self.api, self.caller, self.view);
+                let keys = seen::keys(&seen, noun, self.request.namespace);
+                let all = keys.iter().flat_map(|key| seen::of_row(&seen, noun, key)).collect();
+                Ok(self.sorted(all, &wanted, after, limit))
             }
-        };
-        items.retain(|item| after.is_none_or(|after| item.key > *after));
-        items.sort_by(|a, b| a.key.cmp(&b.key));
-        let remaining = items.len().saturating_sub(limit);
-        items.truncate(limit);
-        Ok(Page { items, remaining })
+            Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => {
+                let all = own_nouns(self.api, self.caller, self.view, noun).await?;
+                Ok(self.sorted(all, &wanted, after, limit))
+            }
+        }
     }
 
-    fn matching(&self, wanted: &Wanted) -> Vec<Item> {
-        let noun = self.request.ty.noun;
+    /// Of rows that are one object each, and all match: only the page's are looked at.
+    fn rows(&self, after: Option<&ShownKey>, limit: usize) -> Page {
         let seen = sight(self.api, self.caller, self.view);
-        let mut keys = seen::keys(&seen, noun, self.request.namespace);
-        if let (Some(name), Noun::Recorded(_)) = (wanted.fields.name(), noun) {
+        let keys = self.keys_behind(&seen, after);
+        let (page, rest) = keys.split_at(limit.min(keys.len()));
+        let items = self.shown(&seen, page).map(|shown| self.item(&shown)).collect();
+        Page { items, remaining: rest.len() }
+    }
+
+    /// The same where not all match: what is beyond the page is only counted.
+    fn matching_rows(&self, wanted: &Wanted, after: Option<&ShownKey>, limit: usize) -> Page {
+        let seen = sight(self.api, self.caller, self.view);
+        let mut keys = self.keys_behind(&seen, after);
+        if let Some(name) = wanted.fields.name() {
             keys.retain(|key| *key.name == *name);
         }
-        let all = keys.iter().flat_map(|key| seen::of_row(&seen, noun, key));
-        let all = all.map(|shown| with_tunnel(&self.api.tunnels, shown));
-        let matching = all.filter(|shown| wanted.matches(&shown.object));
-        matching.map(|shown| self.item(&shown)).collect()
+        self.first(self.shown(&seen, &keys).filter(|shown| wanted.matches(&shown.object)), limit)
     }
 
-    /// The same of rows that are one object each, where all match: only the page's are looked at.
-    fn page_of_rows(&self, after: Option<&ShownKey>, limit: usize) -> Page {
-        let noun = self.request.ty.noun;
-        let seen = sight(self.api, self.caller, self.view);
-        let mut keys = seen::keys(&seen, noun, self.request.namespace);
+    /// Of objects in any order.
+    fn sorted(
+        &self,
+        mut all: Vec<Shown>,
+        wanted: &Wanted,
+        after: Option<&ShownKey>,
+        limit: usize,
+    ) -> Page {
+        all.retain(|shown| wanted.matches(&shown.object));
+        all.retain(|shown| after.is_none_or(|after| shown.key > *after));
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        self.first(all.into_iter(), limit)
+    }
+
+    fn first(&self, all: impl Iterator<Item = Shown>, limit: usize) -> Page {
+        let mut page = Page { items: Vec::new(), remaining: 0 };
+        for shown in all {
+            if page.items.len() < limit {
+                page.items.push(self.item(&shown));
+            } else {
+                page.remaining += 1;
+            }
+        }
+        page
+    }
+
+    /// In the order of lists.
+    fn keys_behind(&self, seen: &Seen<'_>, after: Option<&ShownKey>) -> Vec<ObjectKey> {
+        let mut keys = seen::keys(seen, self.request.ty.noun, self.request.namespace);
         keys.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        let begin = after.map_or(0, |after| {
-            let after = (&after.namespace, &after.name);
-            keys.partition_point(|key| (&key.namespace, &key.name) <= after)
-        });
-        let (page, rest) = keys[begin..].split_at(limit.min(keys.len() - begin));
-        let shown = page.iter().flat_map(|key| seen::of_row(&seen, noun, key));
-        let items = shown.map(|shown| self.item(&with_tunnel(&self.api.tunnels, shown))).collect();
-        Page { items, remaining: rest.len() }
+        if let Some(ShownKey { namespace, name }) = after {
+            keys.retain(|key| (&key.namespace, &key.name) > (namespace, name));
+        }
+        keys
+    }
+
+    fn shown<'s>(
+        &'s self,
+        seen: &'s Seen<'_>,
+        keys: &'s [ObjectKey],
+    ) -> impl Iterator<Item = Shown> + 's {
+        let all = keys.iter().flat_map(|key| seen::of_row(seen, self.request.ty.noun, key));
+        all.map(|shown| with_tunnel(&self.api.tunnels, shown))
     }
 
     fn item(&self, shown: &Shown) -> Item {
         let text = match self.request.form {
-            Form::Table => {
-                to_raw_value(&row(self.request.ty.noun, shown, self.include, self.api.now()))
-            }
+            Form::Table => to_raw_value(&row(self.request.ty.noun, shown, self.include, self.now)),
             Form::Partial => to_raw_value(&partial(&shown.object)),
             Form::Objects => to_raw_value(&shown.object),
         };
@@ -213,25 +245,17 @@ impl Listing<'_> {
 
     fn answer(&self, page: Page, metadata: Value) -> List {
         let ty = self.request.ty;
-        let (mut head, items) = match self.request.form {
-            Form::Table => (table(ty.noun, &[], metadata, self.include, self.api.now()), "rows"),
-            Form::Partial => (
-                json!({
-                    "kind": "PartialObjectMetadataList",
-                    "apiVersion": "meta.k8s.io/v1",
-                    "metadata": metadata,
-                }),
-                "items",
-            ),
-            Form::Objects => (
-                json!({
-                    "kind": format!("{}List", ty.kind),
-                    "apiVersion": ty.api_version(),
-                    "metadata": metadata,
-                }),
-                "items",
-            ),
+        let (kind, version, field) = match self.request.form {
+            Form::Table => {
+                let head = table_head(ty.noun, metadata);
+                return List { head, field: "rows", items: page.items };
+            }
+            Form::Partial => {
+                ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned(), "items")
+            }
+            Form::Objects => (format!("{}List", ty.kind), ty.api_version(), "items"),
         };
-        List { head: std::mem::take(object(&mut head)), items, page: page.items }
+        let head = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
+        List { head, field, items: page.items }
     }
 }

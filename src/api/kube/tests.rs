@@ -120,6 +120,14 @@ async fn a_list_obeys_namespaces_selectors_and_limits() {
     let token = first["metadata"]["continue"].as_str().unwrap();
     let rest = reader.names(&format!("/api/v1/pods?limit=3&continue={token}")).await;
     assert_eq!(rest, ["web-7c5ddbdf54-ccccc"]);
+
+    let some = "/api/v1/pods?labelSelector=app%3Dweb&limit=2";
+    let first = reader.get(some).await;
+    let count = first["metadata"]["remainingItemCount"].as_u64().unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = reader.names(&format!("{some}&continue={token}")).await;
+    assert_eq!((rest.len() as u64, reader.names(some).await.len()), (count, 2));
+    assert!(rest.iter().all(|name| name.starts_with("web-")), "{rest:?}");
 }
 
 #[tokio::test]
@@ -131,6 +139,43 @@ async fn a_table_is_sent_where_it_is_asked_for() {
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["rows"][0]["cells"][1], "2/3");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+
+    let as_table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let request = reader.request(reqwest::Method::GET, "/api/v1/pods?limit=1");
+    let text = request.header("accept", as_table).send().await.unwrap().text().await.unwrap();
+    assert_eq!(text.matches("\"rows\"").count(), 1, "{text}");
+    let table: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(table["rows"].as_array().unwrap().len(), 1);
+    assert!(table["metadata"]["continue"].is_string());
+
+    let path = "/api/v1/pods?includeObject=Nonsense";
+    let request = reader.request(reqwest::Method::GET, path).header("accept", as_table);
+    assert_eq!(request.send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn metadata_alone_is_sent_where_it_is_asked_for() {
+    let reader = Reader::start(Role::Read).await;
+    let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let request = reader.request(reqwest::Method::GET, "/api/v1/pods");
+    let list: Value = request.header("accept", partial).send().await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&list["kind"], &list["apiVersion"]),
+        (&json!("PartialObjectMetadataList"), &json!("meta.k8s.io/v1"))
+    );
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
+    assert_eq!(list["items"][0]["kind"], "PartialObjectMetadata");
+    assert!(list["items"][0].get("spec").is_none());
+}
+
+#[tokio::test]
+async fn a_node_in_a_list_has_its_tunnels_condition() {
+    let reader = Reader::start(Role::Read).await;
+    for path in ["/api/v1/nodes", "/api/v1/nodes?fieldSelector=metadata.name%3Da"] {
+        let list = reader.get(path).await;
+        assert!(list["items"][0]["status"].to_string().contains("TunnelReady"), "{path}: {list}");
+    }
 }
 
 #[tokio::test]

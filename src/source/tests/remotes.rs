@@ -27,7 +27,7 @@ struct Server {
 type Wanted = Option<&'static str>;
 
 /// The server hangs up after each answer: whoever is not told so may ask on what is closed.
-const LAST: &str = "Content-Length: 0\r\nConnection: close\r\n";
+const NOTHING_MORE: &str = "Content-Length: 0\r\nConnection: close\r\n";
 
 impl Server {
     fn start(root: &Path, wanted: Wanted) -> Self {
@@ -78,11 +78,11 @@ fn answer(stream: &TcpStream, root: &Path, wanted: Wanted, log: &Mutex<Vec<Strin
     reader.read_exact(&mut body).unwrap();
     let mut to = stream;
     if let Some(rest) = target.strip_prefix("/moved/") {
-        write!(to, "HTTP/1.1 301 Moved\r\nLocation: /{rest}\r\n{LAST}\r\n").unwrap();
+        write!(to, "HTTP/1.1 301 Moved\r\nLocation: /{rest}\r\n{NOTHING_MORE}\r\n").unwrap();
         return;
     }
     if wanted.is_some() && authorization.as_deref() != wanted {
-        write!(to, "HTTP/1.1 401 Unauthorized\r\n{LAST}\r\n").unwrap();
+        write!(to, "HTTP/1.1 401 Unauthorized\r\n{NOTHING_MORE}\r\n").unwrap();
         return;
     }
     let answer = backend(root, &method, &target, &kind, &body);
