@@ -49,9 +49,9 @@ const NETWORK_POLL: Duration = Duration::from_millis(250);
 pub enum AgentError {
     #[error("the agent's data directory")]
     Journal(#[from] JournalError),
-    #[error("the master")]
+    #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("the container engine")]
+    #[error(transparent)]
     Engine(#[from] RuntimeError),
     #[error("no agent keeps its data in {0}; name its folder with --data")]
     NotHere(PathBuf),
@@ -71,7 +71,7 @@ pub enum AgentError {
     NetworkStays(#[source] RuntimeError),
     #[error("what leads traffic to services is not all gone: {0}")]
     RulesStay(String),
-    #[error("the worker")]
+    #[error(transparent)]
     Worker(#[from] WorkerError),
     #[error("the folder {0}")]
     Folder(PathBuf, #[source] std::io::Error),

@@ -20,7 +20,7 @@ pub enum DaemonError {
     File { attempted: &'static str, path: PathBuf, source: std::io::Error },
     #[error("failed to start a thread")]
     Thread(#[source] std::io::Error),
-    #[error("the agent")]
+    #[error(transparent)]
     Agent(#[from] kgit_agent::agent::AgentError),
     #[error("services on this node")]
     Net(#[from] kgit_agent::net::serve::NetError),
