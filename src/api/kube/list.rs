@@ -160,7 +160,7 @@ impl Listing<'_> {
             | Noun::PodMetrics => {
                 let seen = sight(self.api, self.caller, self.view);
                 let keys = seen::keys(&seen, noun, self.request.namespace);
-                let all = keys.iter().flat_map(|key| seen::of_row(&seen, noun, key)).collect();
+                let all = self.shown(&seen, &keys).collect();
                 Ok(self.sorted(all, &wanted, after, limit))
             }
             Noun::ComponentStatus | Noun::Reconcile | Noun::Plan | Noun::Source => {

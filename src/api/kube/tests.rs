@@ -39,6 +39,11 @@ impl Reader {
         response.json().await.unwrap()
     }
 
+    async fn get_as(&self, accept: &str, path: &str) -> Value {
+        let request = self.request(reqwest::Method::GET, path).header("accept", accept);
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
     pub(super) async fn names(&self, path: &str) -> Vec<String> {
         let list = self.get(path).await;
         let items = list["items"].as_array().unwrap_or_else(|| panic!("{list}"));
@@ -134,8 +139,7 @@ async fn a_list_obeys_namespaces_selectors_and_limits() {
 async fn a_table_is_sent_where_it_is_asked_for() {
     let reader = Reader::start(Role::Read).await;
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-    let request = reader.request(reqwest::Method::GET, "/apis/apps/v1/deployments");
-    let table: Value = request.header("accept", table).send().await.unwrap().json().await.unwrap();
+    let table = reader.get_as(table, "/apis/apps/v1/deployments").await;
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["rows"][0]["cells"][1], "2/3");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
@@ -158,8 +162,7 @@ async fn a_table_is_sent_where_it_is_asked_for() {
 async fn metadata_alone_is_sent_where_it_is_asked_for() {
     let reader = Reader::start(Role::Read).await;
     let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
-    let request = reader.request(reqwest::Method::GET, "/api/v1/pods");
-    let list: Value = request.header("accept", partial).send().await.unwrap().json().await.unwrap();
+    let list = reader.get_as(partial, "/api/v1/pods").await;
     assert_eq!(
         (&list["kind"], &list["apiVersion"]),
         (&json!("PartialObjectMetadataList"), &json!("meta.k8s.io/v1"))
