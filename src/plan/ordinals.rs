@@ -112,16 +112,17 @@ pub fn next(order: Order, replicas: &[Replica], condemned: &[State]) -> Turn {
 
 /// A pod that never got ready and is of a revision that is not wanted any more would hold up
 /// everything, the rollback that gets rid of it first of all. Beyond upstream, it is replaced at
-/// once, since nothing is lost with it. The same goes for the current revision where none of the
+/// once, since nothing is lost with it. The same goes for the current revision where none of its
 /// pods serves, and for a pod of it that has no place: the update may be what fits.
 fn give_up(order: Order, replicas: &[Replica]) -> Turn {
     let Some(rolling) = order.rolling else { return Turn::default() };
-    let serving = replicas.iter().any(|it| matches!(it.state, State::Ready | State::Available));
+    let serves = |it: &Replica| matches!(it.state, State::Ready | State::Available);
+    let current_serves = replicas.iter().any(|it| it.version == Version::Current && serves(it));
     let hopeless = |index: usize, replica: &Replica| match (replica.version, replica.state) {
         (Version::Update, _) => false,
         (Version::Other, State::Unplaced | State::Unready) => true,
         (Version::Current, State::Unplaced) => index >= rolling.partition,
-        (Version::Current, State::Unready) => index >= rolling.partition && !serving,
+        (Version::Current, State::Unready) => index >= rolling.partition && !current_serves,
         (Version::Current | Version::Other, _) => false,
     };
     let acts = replicas.iter().enumerate().filter(|(index, replica)| hopeless(*index, replica));
@@ -387,6 +388,7 @@ mod tests {
         check(partition(2), "n' a' a", "wait 0");
         check(partition(2), "n? a' a", "give up 0");
         check(partition(1), "n' n' n'", "give up 1, give up 2");
+        check(partition(1), "n' a?", "wait 0");
     }
 
     #[test]
@@ -423,6 +425,11 @@ mod tests {
         check(ORDERED, "n' n' t'", "give up 0, give up 1");
         // But a pod that is merely down while others of its revision serve waits for its turn.
         check(ORDERED, "a' n' a'", "wait 1");
+        check(ORDERED, "a' n' a", "wait 1");
+        // The update or one that was given up may serve, but says nothing about it.
+        check(ORDERED, "n' a", "give up 0");
+        check(ORDERED, "n' a?", "give up 0");
+        check(ORDERED, "n' r? t'", "give up 0");
         check(ORDERED, "n - -", "wait 0");
         check(PARALLEL, "a' a' n?", "give up 2");
     }

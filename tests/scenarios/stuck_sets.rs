@@ -46,6 +46,33 @@ fn a_first_revision_that_never_gets_ready_does_not_hold_up_its_correction() {
     cluster.ends_quietly();
 }
 
+#[test]
+fn a_pod_kept_back_that_fails_does_not_hold_up_the_update_that_may_replace_it() {
+    let mut cluster = Cluster::new(&["a"]);
+    let kept_back = "  updateStrategy: {rollingUpdate: {partition: 1}}\n";
+    commit(&mut cluster, &stateful("db:1", 2, kept_back));
+    commit(&mut cluster, &stateful("db:2", 2, kept_back));
+    cluster.behaviour.insert("db-0".to_owned(), Behaviour::NeverReady);
+    cluster.end_pod("db-0").unwrap();
+    cluster.settle();
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 1, data-db-0, not ready
+    db-1 of revision 2, data-db-1, ready
+    ");
+    commit(&mut cluster, &stateful("db:3", 2, ""));
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 3, data-db-0, not ready
+    db-1 of revision 2, data-db-1, ready
+    ");
+    cluster.behaviour.clear();
+    cluster.settle();
+    assert_snapshot!(pods(&cluster), @"
+    db-0 of revision 3, data-db-0, ready
+    db-1 of revision 3, data-db-1, ready
+    ");
+    cluster.ends_quietly();
+}
+
 /// The set of `replicas` pods that ask for so much cpu; a node has 4.
 fn asking(replicas: u32, cpu: u32, more: &str) -> String {
     let asks = format!("image: db:1\n        resources: {{requests: {{cpu: {cpu}}}}}\n");
