@@ -34,6 +34,7 @@ const REGRESSIONS: &[(&str, u64, u64)] = &[
     ("a forecast went through the slots of CronJobs by the thousand", 50165, 12),
     ("a claim that was only kept for its data held up the waves behind it", 50944, 12),
     ("a set waited for an old pod that failed while those of another revision served", 132605, 11),
+    ("a pod that was told to be gone ran again for a restored master", 141907, 11),
 ];
 
 /// The same from before repos had waves, hooks, ReplicaSets and pods that move: these seeds are

@@ -36,7 +36,7 @@ pub struct PodFacts {
     pub trouble: Option<Trouble>,
     /// Everything of the pod was seen to be gone.
     pub gone: bool,
-    /// Stopped for good, because the node was cut off for as long as the pod allows.
+    /// Stopped for good: the node was cut off for as long as the pod allows, or its end was told.
     #[serde(default)]
     pub fenced: bool,
     /// Traffic is being led elsewhere, so that the pod can be stopped.

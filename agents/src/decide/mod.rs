@@ -164,7 +164,9 @@ impl Draft<'_> {
 /// The facts must be durable before the steps are carried out.
 pub fn decide(input: Input<'_>, facts: &mut PodFacts) -> Decision {
     let fence = input.assignment.filter(|pod| is_running(pod)).and_then(|pod| fence(pod, &input));
-    facts.fenced |= fence == Some(Duration::ZERO);
+    // The end of a pod that may stop by itself counts for the master, whoever ordered it: one that
+    // was restored since may order the pod to run before it hears of that.
+    facts.fenced |= fence.is_some_and(|left| left.is_zero() || facts.gone);
     let stopped = input.assignment.filter(|pod| facts.fenced && is_running(pod)).map(stopped);
     let input = Input { assignment: stopped.as_ref().or(input.assignment), ..input };
     let mut decision = decide_as_ordered(input, facts);

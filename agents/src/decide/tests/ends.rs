@@ -516,6 +516,29 @@ fn a_pod_that_is_ordered_again_after_it_was_gone_begins_anew() {
 }
 
 #[test]
+fn a_pod_that_may_move_is_not_begun_anew_once_it_was_told_to_be_gone() {
+    insta::assert_snapshot!(tell(json!({ "fence_after_seconds": 300, "containers": [member("m")] }), "
+        stop 30
+        +5; run
+        cut-off 0
+    "), @"
+    > run
+      start m 0
+      wake +300
+      Running, ready since 0
+      m 0: runs since 0, started, ready
+    > stop 30
+      terminate m 0, remove m 0
+      read m 0 1, clean
+      Killing: Stopping container m
+      Gone
+      m 0: Error 143 0..0 id 1
+    > +5; run
+    > cut-off 0
+    ");
+}
+
+#[test]
 fn while_the_master_is_out_of_reach_a_pod_that_may_move_stops_in_time() {
     insta::assert_snapshot!(tell(json!({ "fence_after_seconds": 300, "containers": [member("m")] }), "
         cut-off 100
