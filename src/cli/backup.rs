@@ -24,7 +24,7 @@ pub struct BackupArgs {
 /// Put a backup in the place of a stopped master's data
 ///
 /// What was there is kept aside. The restored master first hears from every node what it runs; if they
-/// were told of more than the backup knows, nothing is removed until `kgit approve restored`.
+/// were told of more than the backup knows, no object is removed until `kgit approve restored`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// A file that `kgit backup` wrote

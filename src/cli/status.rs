@@ -125,7 +125,7 @@ fn findings(status: &ClusterStatus) -> String {
         ));
     }
     if status.restored {
-        text.push_str("Restored: the backup is older than what the agents were told; nothing is removed until `kgit approve restored`\n");
+        text.push_str("Restored: the backup is older than what the agents were told; no object is removed until `kgit approve restored`\n");
     }
     text.push_str(&first(&status.doubts, "Doubt:    "));
     if let Some(held) = &status.held {

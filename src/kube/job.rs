@@ -40,8 +40,13 @@ pub fn show(seen: &Seen<'_>, key: &ObjectKey) -> Option<Shown> {
         labels.insert(label, json!(value));
     }
     let suspended = flag(&spec, "/suspend");
+    let mut metadata = metadata(seen, key, applied, version);
+    if applied.resource.labels.is_empty() {
+        // Source: `SetDefaults_Job`.
+        metadata["labels"] = spec["template"]["metadata"]["labels"].clone();
+    }
     let shown = json!({
-        "metadata": metadata(seen, key, applied, version),
+        "metadata": metadata,
         "spec": spec,
         "status": status(state, suspended),
     });

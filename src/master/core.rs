@@ -183,6 +183,7 @@ impl Core {
         if self.world.meta.listens_until.is_some_and(|until| until <= batch.now) {
             let meta = Meta { listens_until: None, ..(*self.world.meta).clone() };
             self.tell_all_nodes(batch, vec![Effect::Meta(Arc::new(meta))]);
+            self.reconsider_held(batch);
         }
         while let Some((at, key)) = self.agenda.timers.get_min().cloned() {
             if at > batch.now {

@@ -184,7 +184,11 @@ impl Core {
         }
         batch.seen.extend(folded.said);
         batch.mark(folded.dirty);
+        let doubtful = self.world.doubtful_nodes().count();
         self.apply(batch, folded.effects);
+        if self.world.doubtful_nodes().count() < doubtful {
+            self.reconsider_held(batch);
+        }
     }
 
     fn heard(&mut self, batch: &mut Batch, name: &NodeName) {

@@ -36,8 +36,8 @@ pub fn plan_deployment(draft: &mut Draft<'_>, key: &ObjectKey) {
     let spec = &DeploymentSpec { replicas, ..spec.clone() };
     let scaled = autoscaler::reason(&draft.world, key);
     let mut rollout = Rollout { key, applied: &applied, spec, bounds: Bounds::of(spec), scaled };
-    rollout.run(draft);
-    rollout.note_state(draft);
+    let digest = rollout.run(draft);
+    rollout.note_state(draft, digest.as_ref());
 }
 
 struct Rollout<'a> {
@@ -50,14 +50,15 @@ struct Rollout<'a> {
 }
 
 impl Rollout<'_> {
-    fn run(&mut self, draft: &mut Draft<'_>) {
+    /// Gives the digest of the revision that is wanted, where that can be told.
+    fn run(&mut self, draft: &mut Draft<'_>) -> Option<Digest> {
         let needs = match needs(&draft.world, self.key, &self.spec.template, &self.applied.resource)
         {
             Ok(needs) => needs,
             Err(why) => {
                 draft.blocked(self.key, why, "the revision in force stays");
                 self.settle(draft);
-                return;
+                return None;
             }
         };
         let digest = revision_digest(&draft.world, &self.spec.template, &needs);
@@ -73,6 +74,7 @@ impl Rollout<'_> {
             }
         }
         self.forget_history(draft, &digest);
+        Some(digest)
     }
 
     /// One turn of upstream's sync loop.
@@ -355,9 +357,14 @@ impl Rollout<'_> {
     }
 
     /// Counts, progress and deadline; and what the rollout waits for.
-    fn note_state(&self, draft: &mut Draft<'_>) {
+    fn note_state(&self, draft: &mut Draft<'_>, wanted: Option<&Digest>) {
         let sets = self.sets(draft);
-        let newest = sets.last().map(|set| set.key.clone());
+        let newest = match wanted.filter(|_| self.spec.paused) {
+            // It is not made before the pause ends.
+            Some(wanted) => sets.iter().find(|set| set.revision_digest == *wanted),
+            None => sets.last(),
+        };
+        let newest = newest.map(|set| set.key.clone());
         let (mut status, mut new_available) = (ReplicaStatus::default(), 0);
         for set in &sets {
             let counts = replicas::count(&draft.world, set, draft.now);

@@ -19,9 +19,11 @@ const NEWCOMERS: &str =
 /// Why a pod has no place, though there may be room: another one like it may be running where the
 /// records don't tell of it.
 pub fn forbids(world: &World, pod: &Pod) -> Option<String> {
-    if !must_not_run_twice(pod) {
-        return None;
-    }
+    if must_not_run_twice(pod) { waits_for(world) } else { None }
+}
+
+/// Who may still say that the records are older than what they were told.
+pub fn waits_for(world: &World) -> Option<String> {
     let Some(node) = world.doubtful_nodes().next() else {
         return world.meta.listens_until.map(|_| NEWCOMERS.to_owned());
     };

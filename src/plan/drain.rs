@@ -37,9 +37,11 @@ pub fn plan_drain(draft: &mut Draft<'_>, key: &ObjectKey) {
     }
 }
 
-/// The pods that a drain is about: a DaemonSet's are on every node, drained or not.
+/// The pods that a drain is about: a DaemonSet's are on every node, drained or not, and those that
+/// have ended are in nobody's way.
 pub fn concerned(world: &World, node: &Node) -> impl Iterator<Item = Arc<Pod>> {
     let there = world.pods_on(&node.name).filter(|pod| pod.owner.kind != Kind::DaemonSet);
+    let there = there.filter(|pod| pod.deletion.is_some() || !pod.is_over());
     there.map(|row| Arc::clone(&row.value)).collect::<Vec<_>>().into_iter()
 }
 
@@ -61,9 +63,6 @@ impl Hindrance {
 
 fn hindrance(draft: &Draft<'_>, drain: &Drain, pod: &Pod) -> Option<Hindrance> {
     let name = format!("{}/{}", pod.key.namespace, pod.key.name);
-    if pod.is_over() {
-        return None;
-    }
     if pod.owner.kind == Kind::Pod && !drain.force {
         let what = format!("a drain with --force: no workload would replace pod `{name}`");
         return Some(Hindrance::of_order(what));

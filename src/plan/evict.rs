@@ -55,8 +55,12 @@ pub fn evict(draft: &mut Draft<'_>, workload: &ObjectKey, all: &[Arc<Pod>]) {
 }
 
 /// A pod with a name of its own is not replaced while its node is away: the name is taken until the
-/// node says that the pod is gone, or is certain to have stopped it.
+/// node says that the pod is gone, or is certain to have stopped it. One that has ended stays: to be
+/// made again somewhere else, it would run twice.
 pub fn leave_or_wait(draft: &mut Draft<'_>, workload: &ObjectKey, pod: &Arc<Pod>) {
+    if pod.is_finished() && pod.deletion.is_none() {
+        return;
+    }
     match Lost::of(&draft.world, pod) {
         lost if pod.deletion.is_some() => end_when_safe(draft, workload, pod, lost),
         None => leave_tainted(draft, workload, pod),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kgit_protocol::observation::{PodObservation, PodPhase};
+use kgit_protocol::pod::RestartPolicy;
 use kgit_protocol::time::Timestamp;
 
 use crate::domain::desired::Desired;
@@ -165,7 +166,9 @@ impl Run {
             (Some(_), _) => (PodPhase::Gone, false),
             (None, PodPhase::Succeeded | PodPhase::Failed) => return None,
             (None, _) if pod.placed.is_none() => return None,
-            (None, _) if pod.owner.kind == Kind::Job => (PodPhase::Succeeded, false),
+            (None, _) if pod.template.restart_policy != RestartPolicy::Always => {
+                (PodPhase::Succeeded, false)
+            }
             (None, PodPhase::Running) if seen.is_some_and(|seen| seen.ready) => return None,
             (None, _) => (PodPhase::Running, true),
         };

@@ -113,16 +113,22 @@ pub fn next(order: Order, replicas: &[Replica], condemned: &[State]) -> Turn {
 /// A pod that never got ready and is of a revision that is not wanted any more would hold up
 /// everything, the rollback that gets rid of it first of all. Beyond upstream, it is replaced at
 /// once, since nothing is lost with it. The same goes for the current revision where none of its
-/// pods serves, and for a pod of it that has no place: the update may be what fits.
+/// pods serves and the update is not seen to fail, and for a pod of it that has no place: the
+/// update may be what fits.
 fn give_up(order: Order, replicas: &[Replica]) -> Turn {
     let Some(rolling) = order.rolling else { return Turn::default() };
     let serves = |it: &Replica| matches!(it.state, State::Ready | State::Available);
-    let current_serves = replicas.iter().any(|it| it.version == Version::Current && serves(it));
+    let speaks_against_it = |it: &Replica| match it.version {
+        Version::Current => serves(it),
+        Version::Update => it.state == State::Unready,
+        Version::Other => false,
+    };
+    let may_recover = replicas.iter().any(speaks_against_it);
     let hopeless = |index: usize, replica: &Replica| match (replica.version, replica.state) {
         (Version::Update, _) => false,
         (Version::Other, State::Unplaced | State::Unready) => true,
         (Version::Current, State::Unplaced) => index >= rolling.partition,
-        (Version::Current, State::Unready) => index >= rolling.partition && !current_serves,
+        (Version::Current, State::Unready) => index >= rolling.partition && !may_recover,
         (Version::Current | Version::Other, _) => false,
     };
     let acts = replicas.iter().enumerate().filter(|(index, replica)| hopeless(*index, replica));
@@ -201,36 +207,46 @@ fn take_down(order: Order, condemned: &[State]) -> Turn {
 }
 
 /// From the highest ordinal down to the partition, never more unavailable than allowed. A pod
-/// that is not ready costs nothing.
+/// that is not ready costs nothing; but no more of the update are made than allowed before those
+/// that are there turn out well.
 fn roll(rolling: Rolling, replicas: &[Replica]) -> Turn {
     let mut turn = Turn::default();
     let mut unavailable = replicas.iter().filter(|it| it.state != State::Available).count();
+    let range = rolling.partition.min(replicas.len())..replicas.len();
+    let mut on_the_way = replicas[range.clone()].iter().filter(|it| is_on_the_way(it)).count();
     let mut held = false;
-    for index in (rolling.partition.min(replicas.len())..replicas.len()).rev() {
+    for index in range.rev() {
         let replica = replicas[index];
         match (replica.version, replica.state) {
             (Version::Update, State::Available) => {}
-            (Version::Update, _) | (_, State::Missing | State::Ended | State::Ending) => {
+            _ if is_on_the_way(&replica) => {
                 turn.waits_for = turn.waits_for.or(Some(Wait::Replica(index)));
             }
-            (Version::Current | Version::Other, State::Unplaced | State::Unready) => {
+            (_, State::Unplaced | State::Unready) if on_the_way < rolling.max_unavailable => {
+                on_the_way += 1;
                 turn.acts.push(Act::Replace(index));
             }
-            (Version::Current | Version::Other, State::Available)
-                if unavailable < rolling.max_unavailable && !held =>
-            {
-                unavailable += 1;
+            (_, State::Available) if unavailable < rolling.max_unavailable && !held => {
+                (unavailable, on_the_way) = (unavailable + 1, on_the_way + 1);
                 turn.acts.push(Act::Replace(index));
             }
             // One of those below must not be taken in its place.
-            (Version::Current | Version::Other, State::Ready | State::Available) => {
+            _ => {
                 held = true;
-                let below = replicas.iter().rposition(|it| it.state != State::Available);
-                turn.waits_for = turn.waits_for.or(below.map(Wait::Replica));
+                let missing = |it: &Replica| it.state != State::Available;
+                let other = replicas.iter().rposition(is_on_the_way);
+                let other = other.or_else(|| replicas.iter().rposition(missing));
+                turn.waits_for = turn.waits_for.or(other.map(Wait::Replica));
             }
         }
     }
     turn
+}
+
+/// Of the update, or about to be, and not available yet.
+fn is_on_the_way(replica: &Replica) -> bool {
+    let made_anew = matches!(replica.state, State::Missing | State::Ended | State::Ending);
+    made_anew || (replica.version == Version::Update && replica.state != State::Available)
 }
 
 #[cfg(test)]
@@ -374,6 +390,26 @@ mod tests {
         check(PARALLEL, "a' n' a'", "replace 1, wait 1");
         check(PARALLEL, "n' a' a", "replace 0, wait 0");
         check(PARALLEL, "n a' a'", "wait 0");
+    }
+
+    #[test]
+    fn an_update_that_does_not_turn_out_well_gets_no_pod_that_is_merely_down() {
+        check(PARALLEL, "n' a' n", "wait 2");
+        check(PARALLEL, "a' n' n", "wait 2");
+        check(PARALLEL, "n' n' n", "wait 2");
+        check(PARALLEL, "n a' n'", "wait 0");
+        check(PARALLEL, "n' a' t'", "wait 2");
+        check(PARALLEL, "n' a' r", "wait 2");
+        check(PARALLEL, "n' a' a", "replace 0, wait 0");
+        let two = Order { rolling: rolling(0, 2), ..PARALLEL };
+        check(two, "n' a' n", "replace 0, wait 2");
+        check(two, "n' n' a' n", "replace 1, wait 3");
+        check(two, "n' n n", "wait 2");
+        // Nor in order, where none of the old ones serves.
+        check(ORDERED, "n' n", "wait 0");
+        check(ORDERED, "n' n' n", "wait 0");
+        check(ORDERED, "n' r", "give up 0");
+        check(ORDERED, "n' p", "give up 0");
     }
 
     #[test]

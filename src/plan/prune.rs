@@ -22,7 +22,7 @@ use crate::domain::world::{Effect, Record, Table, World, node_key};
 use crate::plan::claims::volume_key;
 use crate::plan::draft::{Draft, said};
 use crate::plan::objects::commit;
-use crate::plan::{attach, dissolve, pods, stages};
+use crate::plan::{attach, dissolve, doubt, pods, stages};
 
 /// How long a pruned object can come back as itself: long enough to notice in the morning what
 /// was pushed in the evening.
@@ -82,6 +82,10 @@ fn brake(draft: &Draft<'_>, deletions: usize) -> Option<Brake> {
     }
     if meta.restored {
         let reason = "the master was restored from a backup and knows less than its agents".into();
+        return Some(Brake { reason, approvable: true });
+    }
+    if let Some(whom) = doubt::waits_for(&draft.world) {
+        let reason = format!("the master was restored from a backup, and waits for {whom}");
         return Some(Brake { reason, approvable: true });
     }
     // These may always go, and what there is need not be counted for them.

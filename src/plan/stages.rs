@@ -286,20 +286,7 @@ fn finish(draft: &mut Draft<'_>, mut sync: Sync) -> bool {
 /// planned first.
 pub fn begin_to_tell(draft: &mut Draft<'_>) -> bool {
     let Some(sync) = draft.world.meta.sync.clone() else { return false };
-    let teller = open(draft).and_then(|sync| {
-        let waits = sync.waits_at.is_some();
-        let hook = sync.hooks.iter().rfind(|run| run.state != HookState::Succeeded);
-        let first = sync.pending.first().or(hook.map(|run| &run.hook));
-        let waited_for = sync.waits_at.and_then(|(stage, _)| {
-            let world = &draft.world;
-            let is_of = |key: &&ObjectKey| {
-                world.objects.get(*key).map(|row| stage::stage(&row.resource.annotations))
-                    == Some(stage)
-            };
-            sync.touched.iter().find(is_of)
-        });
-        first.or(waited_for).filter(|_| waits || !sync.pending.is_empty()).cloned()
-    });
+    let teller = open(draft).and_then(|sync| teller(draft, sync));
     let both = [sync.teller.clone(), teller.clone()];
     for key in both
         .iter()
@@ -313,6 +300,31 @@ pub fn begin_to_tell(draft: &mut Draft<'_>) -> bool {
     }
     set(draft, Sync { teller, ..sync });
     !draft.queue.is_empty()
+}
+
+/// What waits for its turn: a change or a hook that is begun, else one of the hooks to come, and
+/// one of those waited for where nothing else is left.
+fn teller(draft: &Draft<'_>, sync: &Sync) -> Option<ObjectKey> {
+    let hook = sync.hooks.iter().rfind(|run| run.state != HookState::Succeeded);
+    let begun = sync.pending.first().or(hook.map(|run| &run.hook));
+    let Some((stage, _)) = sync.waits_at else {
+        return begun.filter(|_| !sync.pending.is_empty()).cloned();
+    };
+    let later = || {
+        draft.desired.staged.iter().find(|key| {
+            let annotations = draft.desired.objects.get(*key).map(|it| &it.annotations);
+            let phases = annotations.and_then(stage::hook).map(|hook| hook.phases);
+            let mut phases = phases.into_iter().flatten();
+            phases.any(|phase| phase > stage.phase && phase != Phase::SyncFail)
+        })
+    };
+    let waited_for = || {
+        sync.touched.iter().find(|key| {
+            let row = draft.world.objects.get(*key);
+            row.is_some_and(|row| stage::stage(&row.resource.annotations) == stage)
+        })
+    };
+    begun.or_else(later).or_else(waited_for).cloned()
 }
 
 /// Says what the stages wait for.

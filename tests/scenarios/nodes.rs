@@ -179,6 +179,27 @@ fn a_bare_pod_is_drained_by_force_and_comes_back_elsewhere() {
 }
 
 #[test]
+fn a_pod_that_has_ended_is_not_run_again_because_its_node_is_cleared() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: once}\nspec:\n  restartPolicy: Never\n  containers: [{name: m, image: 'm:1'}]\n";
+    cluster.commit(&[("pod.yaml", pod)]);
+    cluster.behaviour.insert("once".to_owned(), Behaviour::Exits(0));
+    cluster.settle();
+    let ended = cluster.pods()[0].uid.clone();
+    let on = cluster.pods()[0].node().unwrap().to_string();
+    cluster.order(&on, taint("maintenance", "NoExecute")).unwrap();
+    cluster.settle();
+    cluster.order(&on, DRAIN).unwrap();
+    cluster.settle();
+    let pods = cluster.pods();
+    assert_eq!((pods.len(), &pods[0].uid, pods[0].is_finished()), (1, &ended, true));
+    cluster.lost.insert(on);
+    cluster.pass(Duration::from_secs(1000));
+    assert_eq!(cluster.pods()[0].uid, ended, "nor because nobody hears of it");
+    assert_eq!(cluster.waits(), [""; 0]);
+}
+
+#[test]
 fn a_no_execute_taint_ends_what_does_not_tolerate_it_in_its_time() {
     let mut cluster = Cluster::new(&["a", "b"]);
     let timed = "      tolerations: [{key: db, operator: Exists, tolerationSeconds: 100}]\n";

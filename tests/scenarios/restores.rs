@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use insta::assert_snapshot;
 use kgit::domain::epoch;
 use kgit::domain::node_order::NodeOrder;
 use kgit_protocol::assignment::Stamp;
@@ -55,6 +56,22 @@ fn nodes_go_on_with_what_they_have_until_they_have_told_what_that_is() {
     assert!(set.pods.keys().eq(pods.iter()) && !set.keep_others);
     assert_eq!(pods_on(&cluster, "a"), pods, "nothing was replaced");
     assert!(!cluster.world().meta.restored, "the backup was the newest state");
+}
+
+#[test]
+fn nothing_is_pruned_before_all_nodes_have_told_what_they_run() {
+    let mut cluster = restored();
+    let (a, b) = (pods_on(&cluster, "a"), pods_on(&cluster, "b"));
+    cluster.commit(&[("web.yaml", &web("web:1", 2)), ("db.yaml", "")]);
+    tells(&mut cluster, "a", a.iter().map(running).collect());
+    assert_snapshot!(cluster.waits().join("\n"), @"StatefulSet/default/db waits for approval of plan 29de21d17064 (`kgit approve 29de21d17064`): the master was restored from a backup, and waits for node `b`, which has not said yet what it runs since the master was restored; if it is gone for good, remove it");
+    tells(&mut cluster, "b", b.iter().map(running).collect());
+    assert_snapshot!(cluster.waits().join("\n"), @"StatefulSet/default/db waits for approval of plan 29de21d17064 (`kgit approve 29de21d17064`): the master was restored from a backup, and waits for nodes that joined after the backup that the master was restored from, for half a minute");
+    cluster.pass(epoch::LISTENS);
+    assert_snapshot!(cluster.waits().join("\n"), @"");
+    cluster.settle();
+    assert!(cluster.held().is_none() && !cluster.world().meta.restored);
+    assert_eq!(cluster.pods().len(), 2, "of the Deployment");
 }
 
 #[test]

@@ -160,6 +160,8 @@ fn a_paused_deployment_scales_but_does_not_roll() {
     + create    Pod/default/web-dz6clcrlxq-tkvhw  on a
     finished: 0 deviations, 0 missing, superseded false
     ");
+    let state = cluster.world().deployments.values().next().unwrap().value.clone();
+    assert_eq!((state.status.available, state.status.updated), (3, 0), "none is of web:2");
     cluster.commit(&[("web.yaml", &web("web:2", 3))]);
     cluster.settle();
     assert!(cluster.pods().iter().all(|pod| pod.template.containers[0].image == "web:2"));

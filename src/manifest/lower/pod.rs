@@ -126,6 +126,12 @@ fn pod_with(
     fencing(object, path, meta);
     let grace = written.termination_grace_period_seconds;
     let deadline = written.active_deadline_seconds;
+    if restarts == Restarts::AlwaysOnly && deadline.is_some() {
+        // Source: `ValidatePodTemplateSpecForReplicaSet` and its likes.
+        let hint = "pods that end belong into a Job".to_owned();
+        let message = "has no place in a workload whose pods run for ever";
+        object.error_with_hint(&path.key("activeDeadlineSeconds"), message, Some(hint));
+    }
     PodTemplate {
         labels: meta.labels.clone().unwrap_or_default(),
         annotations: meta.annotations.clone().unwrap_or_default(),

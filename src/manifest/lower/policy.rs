@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetSpec;
 use k8s_openapi::api::scheduling::v1::PriorityClass as WrittenClass;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::domain::autoscaling::{
     BUILT_IN_PRIORITIES, DisruptionBound, DisruptionBudgetSpec, HIGHEST_USER_PRIORITY,
@@ -44,14 +45,25 @@ fn bound(
             DisruptionBound::MaxUnavailable(IntOrPercent::Int(0))
         }
         (Some(least), None) => {
-            DisruptionBound::MinAvailable(share(object, &path.key("minAvailable"), least))
+            DisruptionBound::MinAvailable(part(object, &path.key("minAvailable"), least))
         }
         (None, Some(most)) => {
-            DisruptionBound::MaxUnavailable(share(object, &path.key("maxUnavailable"), most))
+            DisruptionBound::MaxUnavailable(part(object, &path.key("maxUnavailable"), most))
         }
         // Upstream's controller then expects no pods, and lets none of them go.
         (None, None) => DisruptionBound::MaxUnavailable(IntOrPercent::Int(0)),
     }
+}
+
+/// A number of pods, or a part of all of them. Source: `ValidatePodDisruptionBudgetSpec`.
+fn part(object: &mut Object<'_, '_>, path: &Path<'_>, written: &IntOrString) -> IntOrPercent {
+    let read = share(object, path, written);
+    if let IntOrPercent::Percent(percent) = read
+        && percent > 100
+    {
+        object.error(path, format!("{percent}% is more than all of them: at most `100%`"));
+    }
+    read
 }
 
 pub fn priority_class(
