@@ -69,5 +69,15 @@ fn in_doubt(node: &Node, issued: Stamp) -> Node {
         Some(Doubt::Unheard { known }) => known.clone(),
         Some(Doubt::Runs(_)) | None => node.issued.clone(),
     };
-    Node { issued, doubt: Some(Doubt::Unheard { known }), ..node.clone() }
+    let next_address = far_behind(node);
+    Node { issued, next_address, doubt: Some(Doubt::Unheard { known }), ..node.clone() }
+}
+
+/// Addresses that were given out since the backup follow those on record, and may be in use: the
+/// search goes on a third of the range further.
+fn far_behind(node: &Node) -> u32 {
+    let (first, last) = (node.network.range.network(), node.network.range.broadcast());
+    let (first, last) = (u32::from(first), u32::from(last));
+    let size = (last - first).max(1);
+    first + (node.next_address.saturating_sub(first) + size / 3) % size
 }

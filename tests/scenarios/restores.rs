@@ -6,6 +6,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use kgit::domain::epoch;
 use kgit::domain::node_order::NodeOrder;
+use kgit::domain::record::Pod;
 use kgit_protocol::assignment::Stamp;
 use kgit_protocol::ids::{Epoch, Generation, PodUid};
 use kgit_protocol::observation::{PodObservation, PodPhase};
@@ -56,6 +57,27 @@ fn nodes_go_on_with_what_they_have_until_they_have_told_what_that_is() {
     assert!(set.pods.keys().eq(pods.iter()) && !set.keep_others);
     assert_eq!(pods_on(&cluster, "a"), pods, "nothing was replaced");
     assert!(!cluster.world().meta.restored, "the backup was the newest state");
+}
+
+#[test]
+fn a_new_pod_gets_no_address_that_may_have_been_given_out_since_the_backup() {
+    let mut cluster = restored();
+    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.uid.clone()).collect();
+    cluster.commit(&[("web.yaml", &web("web:1", 4)), ("db.yaml", &stateful("db:1", 1, ""))]);
+    for node in ["a", "b"] {
+        let pods = pods_on(&cluster, node);
+        let known = pods.iter().filter(|uid| before.contains(uid));
+        tells(&mut cluster, node, known.map(running).collect());
+    }
+    cluster.settle();
+    let (old, new): (Vec<_>, Vec<_>) =
+        cluster.pods().into_iter().partition(|pod| before.contains(&pod.uid));
+    let address = |pod: &Pod| u32::from(pod.placed.as_ref().unwrap().spec.address.unwrap());
+    for pod in &new {
+        let mut there = old.iter().filter(|it| it.node() == pod.node());
+        assert!(there.all(|it| address(it).abs_diff(address(pod)) > 50), "{:?}", pod.placed);
+    }
+    assert_eq!((old.len(), new.len()), (3, 2));
 }
 
 #[test]
