@@ -12,6 +12,7 @@ use std::time::Duration;
 use kgit_protocol::time::Timestamp;
 
 use crate::diff::change;
+use crate::domain::desired::Desired;
 use crate::domain::key::{Kind, ObjectKey};
 use crate::domain::plan::{WaitKind, Waiting};
 use crate::domain::record::Meta;
@@ -199,14 +200,20 @@ fn work(draft: &Draft<'_>, sync: &mut Sync) -> BTreeMap<Stage, Work> {
         stages.entry(stage).or_default().touched.insert(key.clone());
     }
     for key in &desired.staged {
-        let annotations = desired.objects.get(key).map(|resource| &resource.annotations);
-        let Some(hook) = annotations.and_then(stage::hook) else { continue };
-        let wave = annotations.map_or(0, stage::wave);
-        for phase in hook.phases.into_iter().filter(|phase| *phase != Phase::SyncFail) {
-            stages.entry(Stage { phase, wave }).or_default().hooks.push(key.clone());
+        for stage in stages_of_hook(desired, key) {
+            stages.entry(stage).or_default().hooks.push(key.clone());
         }
     }
     stages
+}
+
+/// When a hook runs, unless the sync fails; never for what is none.
+fn stages_of_hook(desired: &Desired, key: &ObjectKey) -> impl Iterator<Item = Stage> {
+    let annotations = desired.objects.get(key).map(|resource| &resource.annotations);
+    let wave = annotations.map_or(0, stage::wave);
+    let phases = annotations.and_then(stage::hook).map(|hook| hook.phases).unwrap_or_default();
+    let phases = phases.into_iter().filter(|phase| *phase != Phase::SyncFail);
+    phases.map(move |phase| Stage { phase, wave })
 }
 
 /// A changed ConfigMap is healthy at once; the workloads that roll because of it are not.
@@ -311,12 +318,8 @@ fn teller(draft: &Draft<'_>, sync: &Sync) -> Option<ObjectKey> {
         return begun.filter(|_| !sync.pending.is_empty()).cloned();
     };
     let later = || {
-        draft.desired.staged.iter().find(|key| {
-            let annotations = draft.desired.objects.get(*key).map(|it| &it.annotations);
-            let phases = annotations.and_then(stage::hook).map(|hook| hook.phases);
-            let mut phases = phases.into_iter().flatten();
-            phases.any(|phase| phase > stage.phase && phase != Phase::SyncFail)
-        })
+        let mut hooks = draft.desired.staged.iter();
+        hooks.find(|key| stages_of_hook(draft.desired, key).any(|it| it.phase > stage.phase))
     };
     let waited_for = || {
         sync.touched.iter().find(|key| {

@@ -31,6 +31,8 @@ const RESTART_POLICIES: [(&str, RestartPolicy); 3] = [
     ("Never", RestartPolicy::Never),
 ];
 
+const BELONGS_INTO_A_JOB: &str = "pods that end belong into a Job";
+
 /// Which restart policies an owner lets its pods have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restarts {
@@ -128,9 +130,9 @@ fn pod_with(
     let deadline = written.active_deadline_seconds;
     if restarts == Restarts::AlwaysOnly && deadline.is_some() {
         // Source: `ValidatePodTemplateSpecForReplicaSet` and its likes.
-        let hint = "pods that end belong into a Job".to_owned();
         let message = "has no place in a workload whose pods run for ever";
-        object.error_with_hint(&path.key("activeDeadlineSeconds"), message, Some(hint));
+        let at = path.key("activeDeadlineSeconds");
+        object.error_with_hint(&at, message, Some(BELONGS_INTO_A_JOB.to_owned()));
     }
     PodTemplate {
         labels: meta.labels.clone().unwrap_or_default(),
@@ -214,8 +216,8 @@ fn restart_policy(
     let policy = object.choice(&path, policy, RestartPolicy::Always, &RESTART_POLICIES);
     match (restarts, policy) {
         (Restarts::AlwaysOnly, RestartPolicy::OnFailure | RestartPolicy::Never) => {
-            let hint = "pods that end belong into a Job".to_owned();
-            object.error_with_hint(&path, "must be `Always` here", Some(hint));
+            let hint = Some(BELONGS_INTO_A_JOB.to_owned());
+            object.error_with_hint(&path, "must be `Always` here", hint);
         }
         (Restarts::NotAlways, RestartPolicy::Always) => {
             let hint = "add `restartPolicy: OnFailure` or `restartPolicy: Never`".to_owned();
